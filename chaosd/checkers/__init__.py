@@ -1,0 +1,125 @@
+"""Checkers: pure folds over the history, each with a verdict of its own.
+
+Here lives the registry and the runner, which is one of the two places that catch every exception: a checker that
+crashes says unknown, never pass. A new check is a file in this package and an entry in CHECKERS.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from chaosd.checkers.binding import BindingChecker
+from chaosd.checkers.identity import Identity
+from chaosd.checkers.integrity import Integrity
+from chaosd.checkers.ordering import Ordering
+from chaosd.checkers.recovery import Recovery
+from chaosd.checkers.steps import Steps
+from chaosd.checkers.verdict import Checker, Unknown, Value, Verdict, Violation, root_causes
+from chaosd.history import Op
+
+CHECKERS: Mapping[str, Callable[[], Checker]] = {
+    "integrity": Integrity,
+    "binding": BindingChecker,
+    "identity": Identity,
+    "ordering": Ordering,
+    "recovery": Recovery,
+    "steps": Steps,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All verdicts together, one root cause for each volume and episode."""
+
+    violations: tuple[Violation, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def value(self) -> Value:
+        """Fail > unknown > pass."""
+        if self.violations:
+            return Value.FAIL
+        return Value.UNKNOWN if self.unknowns else Value.PASS
+
+    @property
+    def unknowns(self) -> tuple[Unknown, ...]:
+        """What any checker could not see."""
+        return tuple(u for v in self.verdicts for u in v.unknowns)
+
+    @property
+    def by_policy(self) -> tuple[str, ...]:
+        """What the StatefulSet's own policies allowed."""
+        return tuple(note for v in self.verdicts for note in v.by_policy)
+
+    @property
+    def not_applicable(self) -> tuple[str, ...]:
+        """The checks that this target cannot have."""
+        return tuple(note for v in self.verdicts for note in v.not_applicable)
+
+
+@dataclass(slots=True)
+class Panel:
+    """Every checker, fed with the same history."""
+
+    checkers: dict[str, Checker] = field(default_factory=lambda: {name: make() for name, make in CHECKERS.items()})
+    _crashed: dict[str, str] = field(default_factory=dict)
+
+    def step(self, op: Op) -> None:
+        """Feed one op to every checker that still works."""
+        for name, checker in self.checkers.items():
+            if name in self._crashed:
+                continue
+            try:
+                checker.step(op)
+            except Exception:
+                self._crashed[name] = f"the checker crashed at op {op.index}: {traceback.format_exc(limit=-2)}"
+
+    def judge(self) -> Judgement:
+        """What can be said so far."""
+        verdicts = tuple(self._verdict(name, checker) for name, checker in self.checkers.items())
+        return Judgement(root_causes(_without_echoes(verdicts)), verdicts)
+
+    @property
+    def integrity(self) -> Integrity:
+        """The checker that knows what is owed."""
+        checker = self.checkers["integrity"]
+        assert isinstance(checker, Integrity)
+        return checker
+
+    @property
+    def recovery(self) -> Recovery:
+        """The checker that measures recovery."""
+        checker = self.checkers["recovery"]
+        assert isinstance(checker, Recovery)
+        return checker
+
+    @property
+    def steps(self) -> Steps:
+        """The checker that evaluates expectations."""
+        checker = self.checkers["steps"]
+        assert isinstance(checker, Steps)
+        return checker
+
+    def _verdict(self, name: str, checker: Checker) -> Verdict:
+        if name in self._crashed:
+            return Verdict(name, unknowns=(Unknown(name, self._crashed[name]),))
+        try:
+            return checker.verdict()
+        except Exception:
+            return Verdict(name, unknowns=(Unknown(name, f"the checker crashed: {traceback.format_exc(limit=-2)}"),))
+
+
+def _without_echoes(verdicts: tuple[Verdict, ...]) -> list[Violation]:
+    """A step that fails because of what another checker reports of the same replica is that report's echo."""
+    reported = {v.replica for verdict in verdicts if verdict.checker != "steps" for v in verdict.violations}
+    return [
+        violation
+        for verdict in verdicts
+        for violation in verdict.violations
+        if verdict.checker != "steps" or violation.replica not in reported
+    ]
+
+
+__all__ = ["CHECKERS", "Judgement", "Panel", "Value", "Verdict", "Violation"]

@@ -1,0 +1,183 @@
+"""Binding: does each replica still have its claim, its claim its volume, its volume its disk?
+
+Pure; judged from what the informers saw of claims, volumes and pods. What a replica had when the run first saw it whole
+is the baseline. Source: Kubernetes docs, "StatefulSets", Stable Storage; "Persistent Volumes", Binding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
+from chaosd.history import OBSERVER, Op
+
+Seen = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class ClaimHistory:
+    """One claim of a replica: how it was first seen bound (`first`, at op `since`), and how it is now.
+
+    `may_go` says that the StatefulSet's retention policy allows its deletion, since its replica was scaled away.
+    """
+
+    replica: str
+    ordinal: int
+    first: Binding | None = None
+    since: int = -1
+    now: Seen | None = None
+    changed_at: int = -1
+    may_go: bool = False
+
+
+class BindingChecker:
+    """Folds observations of the StatefulSet, its pods, claims and volumes."""
+
+    name = "binding"
+
+    def __init__(self) -> None:
+        self._statefulset: Seen = {}
+        self.claims: dict[str, ClaimHistory] = {}
+        self._volumes: dict[str, Seen] = {}
+        self._deleted_by_policy: set[str] = set()
+        self._mismatches: dict[str, Violation] = {}
+        self._unseen: dict[str, str] = {}
+
+    def step(self, op: Op) -> None:
+        """Take in the next op."""
+        if op.process == OBSERVER and op.f in _FOLDS:
+            _FOLDS[op.f](self, op)
+
+    def verdict(self) -> Verdict:
+        """Compares what each claim was bound to first with what it is bound to now."""
+        if self._statefulset and not self._statefulset.get("template_claims"):
+            return Verdict(self.name, not_applicable=("the StatefulSet has no volumeClaimTemplates",))
+        violations = tuple(v for c in self.claims.items() for v in self._violations(*c))
+        return Verdict(
+            self.name,
+            violations=violations + tuple(self._mismatches.values()),
+            unknowns=tuple(self._unknowns()),
+            by_policy=tuple(
+                f"{name}: deleted on scale-down, as whenScaled: Delete asks" for name in sorted(self._deleted_by_policy)
+            ),
+            not_applicable=self._not_applicable(),
+            measured={"claims": len(self.claims)},
+        )
+
+    def _violations(self, name: str, claim: ClaimHistory) -> Iterator[Violation]:
+        if claim.first is None:
+            return
+        if claim.now is None:
+            yield self._violation(claim, Class.CLAIM_MISSING, {"claim": name, "seen_last": claim.first.claim_uid})
+            return
+        if claim.now["uid"] != claim.first.claim_uid:
+            evidence = {"claim_uid": {"was": claim.first.claim_uid, "is": claim.now["uid"]}}
+            yield self._violation(claim, Class.CLAIM_REPLACED, {**evidence, "volume_now": claim.now.get("volume", "")})
+        elif claim.now.get("phase") == "Lost":
+            yield self._violation(claim, Class.CLAIM_LOST, {"phase": "Lost", "volume": claim.first.volume})
+        elif claim.now.get("volume", "") != claim.first.volume:
+            evidence = {"volume": {"was": claim.first.volume, "is": claim.now.get("volume", "")}}
+            yield self._violation(claim, Class.VOLUME_REBOUND, evidence)
+        else:
+            yield from self._handle_changed(claim)
+
+    def _handle_changed(self, claim: ClaimHistory) -> Iterator[Violation]:
+        assert claim.first is not None, "asked by _violations"
+        volume = self._volumes.get(claim.first.volume)
+        if volume and claim.first.handle and volume.get("handle", "") != claim.first.handle:
+            evidence = {"volume_handle": {"was": claim.first.handle, "is": volume.get("handle", "")}}
+            yield self._violation(claim, Class.HANDLE_CHANGED, evidence)
+
+    def _violation(self, claim: ClaimHistory, failure: Class, evidence: Seen) -> Violation:
+        assert claim.first is not None, "a claim never seen bound breaks no promise"
+        return Violation(failure, claim.replica, claim.changed_at, claim.since, claim.first, evidence=evidence)
+
+    def _unknowns(self) -> Iterator[Unknown]:
+        yield from (Unknown(kind, why) for kind, why in sorted(self._unseen.items()))
+        if not self._statefulset:
+            yield Unknown("target", "the StatefulSet was never seen")
+        for name, claim in self.claims.items():
+            if claim.first is None and claim.now is not None:
+                yield Unknown(claim.replica, f"claim {name} was never seen bound")
+            elif claim.first and "volume" not in self._unseen and claim.first.volume not in self._volumes:
+                yield Unknown(claim.replica, f"volume {claim.first.volume} of claim {name} was not seen")
+
+    def _not_applicable(self) -> tuple[str, ...]:
+        plain = sorted(v["name"] for v in self._volumes.values() if not v.get("driver"))
+        return tuple(f"{name}: no CSI driver, so no volume handle" for name in plain)
+
+    def _statefulset_seen(self, op: Op) -> None:
+        """Ordinals at or past the wanted count are scaled away: with `whenScaled: Delete` their claims may go."""
+        self._statefulset = op.value
+        gone = op.value["change"] == "deleted" or op.value.get("deleting", False)
+        policy = op.value["retention_when_deleted" if gone else "retention_when_scaled"]
+        kept = 0 if gone else op.value.get("first_ordinal", 0) + op.value.get("replicas", 0)
+        for claim in self.claims.values():
+            claim.may_go |= policy == "Delete" and claim.ordinal >= kept
+
+    def _pod_seen(self, op: Op) -> None:
+        value = op.value
+        replica = f"{value['namespace']}/{value['name']}"
+        if value["change"] == "deleted" or replica in self._mismatches:
+            return
+        for template in self._statefulset.get("template_claims", ()):
+            wanted, mounted = f"{template}-{value['name']}", value.get("claims", {}).get(template)
+            if mounted not in (wanted, None):
+                evidence = {"claim": {"wanted": wanted, "mounted": mounted}, "pod_uid": value["uid"]}
+                self._mismatches[replica] = Violation(
+                    Class.CLAIM_MISMATCH, replica, op.index, -1, Binding(claim=wanted), evidence=evidence
+                )
+
+    def _claim_seen(self, op: Op) -> None:
+        value = op.value
+        replica = f"{value['namespace']}/{value['pod']}"
+        claim = self.claims.setdefault(value["name"], ClaimHistory(replica, value["ordinal"]))
+        gone = value["change"] == "deleted"
+        self._let_go_by_policy(claim, value, gone)
+        now = None if gone else value
+        if _differs(claim.now, now):
+            claim.changed_at = op.index
+        claim.now = now
+        if claim.first is None and now and now.get("phase") == "Bound":
+            handle = self._volumes.get(now["volume"], {}).get("handle", "")
+            claim.first = Binding(now["name"], now["uid"], now["volume"], handle)
+            claim.since = op.index
+
+    def _let_go_by_policy(self, claim: ClaimHistory, value: Seen, gone: bool) -> None:
+        remade = claim.first is not None and value["uid"] != claim.first.claim_uid
+        if claim.may_go and (gone or remade):
+            claim.first, claim.may_go = None, False
+            self._deleted_by_policy.add(value["name"])
+
+    def _volume_seen(self, op: Op) -> None:
+        value = op.value
+        if value["change"] == "deleted":
+            return
+        self._volumes[value["name"]] = value
+        for claim in self.claims.values():
+            first = claim.first
+            if first and first.volume == value["name"]:
+                if first.handle and first.handle != value.get("handle", ""):
+                    claim.changed_at = op.index
+                elif not first.handle:
+                    claim.first = replace(first, handle=value.get("handle", ""))
+
+    def _unobservable(self, op: Op) -> None:
+        self._unseen[op.value["kind"]] = op.value["error"]
+
+
+def _differs(was: Seen | None, now: Seen | None) -> bool:
+    if was is None or now is None:
+        return was is not now
+    return any(was.get(key) != now.get(key) for key in ("uid", "volume", "phase"))
+
+
+_FOLDS = {
+    "statefulset": BindingChecker._statefulset_seen,
+    "pod": BindingChecker._pod_seen,
+    "claim": BindingChecker._claim_seen,
+    "volume": BindingChecker._volume_seen,
+    "unobservable": BindingChecker._unobservable,
+}

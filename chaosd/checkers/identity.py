@@ -1,0 +1,45 @@
+"""Identity: does the pod that came back have the name and the hostname of the one before?
+
+Pure; judged from what the probe read inside the pod when a session was opened. Source: Kubernetes docs, "StatefulSets",
+Stable Network ID: the hostname of each pod is $(statefulset name)-$(ordinal).
+"""
+
+from __future__ import annotations
+
+from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
+from chaosd.history import Kind, Op
+
+
+class Identity:
+    """Folds the `open` ops of every replica."""
+
+    name = "identity"
+
+    def __init__(self) -> None:
+        self._violations: dict[str, Violation] = {}
+        self._seen: dict[str, set[str]] = {}
+        self._unreadable: dict[str, str] = {}
+
+    def step(self, op: Op) -> None:
+        """Take in the next op."""
+        if op.f != "open" or op.kind is not Kind.OK:
+            return
+        hostname, name = op.value.get("hostname", ""), op.process.split("/", 1)[1]
+        if not hostname:
+            self._unreadable[op.process] = "the probe could not read the hostname"
+            return
+        self._unreadable.pop(op.process, None)
+        self._seen.setdefault(op.process, set()).add(op.value["pod_uid"])
+        if hostname != name and op.process not in self._violations:
+            evidence = {"hostname": {"wanted": name, "is": hostname}, "pod_uid": op.value["pod_uid"]}
+            binding = Binding(**op.value.get("binding", {}))
+            self._violations[op.process] = Violation(
+                Class.HOSTNAME_CHANGED, op.process, op.index, -1, binding, evidence=evidence
+            )
+
+    def verdict(self) -> Verdict:
+        """Fail where a hostname is another than the pod's name, unknown where it was never read."""
+        unknowns = [Unknown(replica, why) for replica, why in sorted(self._unreadable.items())]
+        if not self._seen and not unknowns:
+            unknowns.append(Unknown("target", "no session was opened, so no hostname was read"))
+        return Verdict(self.name, tuple(self._violations.values()), tuple(unknowns))

@@ -1,0 +1,149 @@
+"""Recovery: did the target come back after each disruption, how long did each phase take, and if not, why?
+
+Pure. A target that does not converge by its deadline is `not_recovered`; where the cluster had no node, no image or no
+quota for the pod, that is no fault of storage and the answer is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
+from chaosd.history import NEMESIS, OBSERVER, Kind, Op
+
+PHASES = ("deleted", "scheduled", "attached", "ready")
+
+# Reasons of a waiting container that are the image's or the spec's fault (kubelet, images/types.go).
+_NOT_STORAGE = frozenset(
+    {"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "CrashLoopBackOff"}
+)
+
+
+@dataclass(slots=True)
+class _Life:
+    """One replica's way back: op times in seconds since the disruption that took its pod away."""
+
+    began: float
+    old_uid: str
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+class Recovery:
+    """Folds disruptions, `converge` ops and the events of pods and attachments."""
+
+    name = "recovery"
+
+    def __init__(self) -> None:
+        # What the last op showed: phases reached, each with its seconds since the disruption.
+        self.reached: tuple[tuple[str, float], ...] = ()
+        self._lives: dict[str, _Life] = {}
+        self._pods: dict[str, Mapping[str, Any]] = {}
+        self._violations: list[Violation] = []
+        self._unknowns: list[Unknown] = []
+        self._durations: dict[str, _Summary] = {phase: _Summary() for phase in PHASES}
+        self._converged = _Summary()
+
+    def step(self, op: Op) -> None:
+        """Take in the next op."""
+        self.reached = ()
+        if op.process == NEMESIS:
+            self._nemesis(op)
+        elif op.process == OBSERVER and op.f == "pod":
+            self._pod(op)
+        elif op.process == OBSERVER and op.f == "attachment":
+            self._attachment(op)
+
+    def verdict(self) -> Verdict:
+        """Fail where a deadline passed, unknown where that was for want of something that storage does not give."""
+        return Verdict(
+            self.name,
+            tuple(self._violations),
+            tuple(self._unknowns),
+            measured={
+                "converged_seconds": self._converged.as_json(),
+                "phases_seconds": {phase: s.as_json() for phase, s in self._durations.items() if s.count},
+            },
+        )
+
+    def _nemesis(self, op: Op) -> None:
+        if op.kind is Kind.INVOKE:
+            for pod in op.value.get("deletes", ()):
+                self._lives[pod["replica"]] = _Life(op.time, pod["uid"])
+        elif op.f == "converge" and op.kind is Kind.OK:
+            self._converged.add(op.value["seconds"])
+        elif op.f == "converge":
+            self._late(op)
+
+    def _late(self, op: Op) -> None:
+        for late in op.value["late"]:
+            replica, seen = late["replica"], self._pods.get(late["replica"], {})
+            if excuse := _not_storage(seen):
+                self._unknowns.append(Unknown(replica, f"not ready within {op.value['seconds']:.0f} s: {excuse}"))
+            else:
+                evidence = {
+                    "deadline_seconds": op.value["seconds"],
+                    "state": late["state"],
+                    "events": late.get("events", []),
+                }
+                self._violations.append(
+                    Violation(Class.NOT_RECOVERED, replica, op.index, -1, Binding(), evidence=evidence)
+                )
+
+    def _pod(self, op: Op) -> None:
+        value = op.value
+        replica = f"{value['namespace']}/{value['name']}"
+        self._pods[replica] = value
+        life = self._lives.get(replica)
+        if life is None:
+            return
+        if value["change"] == "deleted":
+            if value["uid"] == life.old_uid:
+                self._reach(life, "deleted", op.time)
+            return
+        if value["uid"] == life.old_uid:
+            return
+        self._reach(life, "deleted", op.time)
+        if value.get("node"):
+            self._reach(life, "scheduled", op.time)
+        if value.get("ready"):
+            # An attachment that outlived the pod was there as soon as the new pod had its node.
+            self._reach(life, "attached", life.began + life.phases["scheduled"])
+            self._reach(life, "ready", op.time)
+            del self._lives[replica]
+
+    def _attachment(self, op: Op) -> None:
+        life = self._lives.get(f"{op.value['namespace']}/{op.value['pod']}")
+        if life and "scheduled" in life.phases and op.value.get("attached") and op.value["change"] != "deleted":
+            self._reach(life, "attached", op.time)
+
+    def _reach(self, life: _Life, phase: str, time: float) -> None:
+        if phase not in life.phases:
+            life.phases[phase] = time - life.began
+            self._durations[phase].add(time - life.began)
+            self.reached = (*self.reached, (phase, time - life.began))
+
+
+@dataclass(slots=True)
+class _Summary:
+    count: int = 0
+    total: float = 0.0
+    most: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.total += seconds
+        self.most = max(self.most, seconds)
+
+    def as_json(self) -> dict[str, float]:
+        mean = self.total / self.count if self.count else 0.0
+        return {"count": self.count, "mean": round(mean, 3), "max": round(self.most, 3)}
+
+
+def _not_storage(pod: Mapping[str, Any]) -> str:
+    if reason := pod.get("unschedulable", ""):
+        # The scheduler also says so of claims: that is storage's own.
+        return "" if "PersistentVolumeClaim" in reason or "volume" in reason else f"not schedulable: {reason}"
+    waiting = [c.get("waiting", "") for c in pod.get("containers", ()) if c.get("waiting", "") in _NOT_STORAGE]
+    return f"container waits: {waiting[0]}" if waiting else ""

@@ -1,0 +1,87 @@
+"""The lock on a target: one Lease, so that two chaosd never work one StatefulSet, and the place where a dead run's undo
+is found even if its ledger is gone.
+
+Source: Kubernetes docs, "Leases". A holder that could not renew in time stops acting before the Lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from chaosd.cluster.port import Cluster, Lease
+from chaosd.errors import AbortedError, ClusterError, ConflictError, NotFoundError, TargetError
+
+UNDO_ANNOTATION = "chaosd.io/undo"
+RENEWALS_PER_LEASE = 4
+
+
+class TargetLock:
+    """Held from `acquire` to `release`; `keep` renews it."""
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, statefulset: str, holder: str, seconds: int, clock: Callable[[], float]
+    ) -> None:
+        self._cluster = cluster
+        self._seconds = seconds
+        self._clock = clock
+        self._lease = Lease(namespace, f"chaosd-{statefulset}", holder, seconds)
+        self._turn = asyncio.Lock()
+
+    async def acquire(self) -> Mapping[str, Any] | None:
+        """Take the Lease, where nobody holds it; returns the undo that a dead holder left, if any.
+
+        Raises TargetError when another holds it.
+        """
+        try:
+            found = await self._cluster.get_lease(self._lease.namespace, self._lease.name)
+        except NotFoundError:
+            found = self._lease
+        ends = found.renewed_at + found.duration_seconds
+        if found.holder not in ("", self._lease.holder) and ends > self._clock():
+            raise TargetError(
+                f"{found.namespace}/{found.name.removeprefix('chaosd-')} is being tested by {found.holder}: wait until "
+                f"it ends, or, if it died, {ends - self._clock():.0f} s until its Lease {found.name} ends"
+            )
+        try:
+            await self._put(replace(found, holder=self._lease.holder, duration_seconds=self._seconds))
+        except ConflictError as error:
+            raise TargetError(f"another chaosd took the Lease {found.namespace}/{found.name} just now") from error
+        undo = self._lease.annotations.get(UNDO_ANNOTATION)
+        return json.loads(undo) if undo else None
+
+    async def keep(self) -> None:
+        """Renew for ever. Raises AbortedError when it was lost, or could not be renewed until three quarters of it."""
+        renewed = self._clock()
+        while True:
+            await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
+            try:
+                async with self._turn:
+                    await self._put(self._lease)
+                renewed = self._clock()
+            except (ConflictError, NotFoundError) as error:
+                raise AbortedError(f"the Lease {self._lease.name} was taken from us: {error}") from error
+            except ClusterError as error:
+                if self._clock() - renewed > self._seconds * (RENEWALS_PER_LEASE - 1) / RENEWALS_PER_LEASE:
+                    raise AbortedError(f"the Lease {self._lease.name} could not be renewed: {error}") from error
+
+    async def register_undo(self, undo: Mapping[str, Any] | None) -> None:
+        """Write what must be undone on the Lease, or that nothing must. Raises ClusterError: then do not act."""
+        others = {k: v for k, v in self._lease.annotations.items() if k != UNDO_ANNOTATION}
+        noted = {UNDO_ANNOTATION: json.dumps(undo)} if undo else {}
+        async with self._turn:
+            await self._put(replace(self._lease, annotations={**others, **noted}))
+
+    async def release(self) -> None:
+        """Give it up; a Lease that still names an undo is kept for whoever comes next."""
+        async with self._turn:
+            if UNDO_ANNOTATION in self._lease.annotations:
+                await self._put(replace(self._lease, holder=""))
+            else:
+                await self._cluster.delete_lease(self._lease)
+
+    async def _put(self, lease: Lease) -> None:
+        self._lease = await self._cluster.put_lease(replace(lease, renewed_at=self._clock()))

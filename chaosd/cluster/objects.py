@@ -1,0 +1,207 @@
+"""Kubernetes' JSON, as the API server sends it and as manifests write it, into the value types of the port.
+
+Pure. Missing fields take the defaults that the API server would give them (Kubernetes API reference, v1.37), so that a
+manifest and the stored object read alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from chaosd.cluster.port import (
+    Attachment,
+    Claim,
+    Container,
+    Lease,
+    Mount,
+    Node,
+    Object,
+    Pod,
+    StatefulSet,
+    Volume,
+)
+
+Json = Mapping[str, Any]
+
+
+def epoch(timestamp: str | None) -> float | None:
+    """Seconds since the epoch of an RFC 3339 timestamp, or None."""
+    return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
+
+
+def pod(document: Json) -> Pod:
+    """A Pod."""
+    meta, spec, status = document["metadata"], document["spec"], document.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    ready, scheduled = conditions.get("Ready", {}), conditions.get("PodScheduled", {})
+    return Pod(
+        namespace=meta.get("namespace", "default"),
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        phase=status.get("phase", "Pending"),
+        node=spec.get("nodeName", ""),
+        hostname=spec.get("hostname", meta["name"]),
+        controller_uid=_controller(meta),
+        revision=meta.get("labels", {}).get("controller-revision-hash", ""),
+        created_at=epoch(meta.get("creationTimestamp")) or 0.0,
+        scheduled_at=epoch(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
+        ready=ready.get("status") == "True",
+        ready_at=epoch(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
+        deleting="deletionTimestamp" in meta,
+        grace_seconds=meta.get("deletionGracePeriodSeconds"),
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        claims={
+            v["name"]: v["persistentVolumeClaim"]["claimName"]
+            for v in spec.get("volumes") or ()
+            if "persistentVolumeClaim" in v
+        },
+        containers=_containers(spec, status),
+    )
+
+
+def claim(document: Json) -> Claim:
+    """A PersistentVolumeClaim."""
+    meta, spec, status = document["metadata"], document["spec"], document.get("status", {})
+    return Claim(
+        namespace=meta.get("namespace", "default"),
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        phase=status.get("phase", "Pending"),
+        volume=spec.get("volumeName", ""),
+        capacity=status.get("capacity", {}).get("storage", ""),
+        requested=spec.get("resources", {}).get("requests", {}).get("storage", ""),
+        storage_class=spec.get("storageClassName") or "",
+        access_modes=tuple(spec.get("accessModes") or ()),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def volume(document: Json) -> Volume:
+    """A PersistentVolume."""
+    meta, spec, status = document["metadata"], document["spec"], document.get("status", {})
+    csi, ref = spec.get("csi", {}), spec.get("claimRef") or {}
+    return Volume(
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        phase=status.get("phase", "Pending"),
+        driver=csi.get("driver", ""),
+        handle=csi.get("volumeHandle", ""),
+        claim=f"{ref.get('namespace', '')}/{ref['name']}" if ref else "",
+        claim_uid=ref.get("uid", ""),
+        capacity=spec.get("capacity", {}).get("storage", ""),
+        reclaim_policy=spec.get("persistentVolumeReclaimPolicy", "Retain"),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def attachment(document: Json) -> Attachment:
+    """A VolumeAttachment."""
+    meta, spec, status = document["metadata"], document["spec"], document.get("status", {})
+    error = status.get("attachError") or status.get("detachError") or {}
+    return Attachment(
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        volume=spec.get("source", {}).get("persistentVolumeName") or "",
+        node=spec["nodeName"],
+        attached=bool(status.get("attached")),
+        error=error.get("message", ""),
+    )
+
+
+def statefulset(document: Json) -> StatefulSet:
+    """A StatefulSet."""
+    meta, spec, status = document["metadata"], document["spec"], document.get("status", {})
+    template = spec["template"]["spec"]
+    retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    return StatefulSet(
+        namespace=meta.get("namespace", "default"),
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        replicas=spec.get("replicas", 1),
+        ready_replicas=status.get("readyReplicas", 0),
+        generation=meta.get("generation", 0),
+        observed_generation=status.get("observedGeneration", 0),
+        current_revision=status.get("currentRevision", ""),
+        update_revision=status.get("updateRevision", ""),
+        updated_replicas=status.get("updatedReplicas", 0),
+        labels=dict(meta.get("labels") or {}),
+        annotations=dict(meta.get("annotations") or {}),
+        selector=dict(spec.get("selector", {}).get("matchLabels") or {}),
+        service=spec.get("serviceName", ""),
+        pod_management=spec.get("podManagementPolicy", "OrderedReady"),
+        retention_when_deleted=retention.get("whenDeleted", "Retain"),
+        retention_when_scaled=retention.get("whenScaled", "Retain"),
+        first_ordinal=(spec.get("ordinals") or {}).get("start", 0),
+        min_ready_seconds=spec.get("minReadySeconds", 0),
+        template_claims=tuple(t["metadata"]["name"] for t in spec.get("volumeClaimTemplates") or ()),
+        template_volumes={v["name"]: _volume_kind(v) for v in template.get("volumes") or ()},
+        containers=_containers(template, {}),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def node(document: Json) -> Node:
+    """A Node."""
+    meta, spec, status = document["metadata"], document.get("spec", {}), document.get("status", {})
+    conditions = {c["type"]: c["status"] for c in status.get("conditions") or ()}
+    return Node(
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        ready=conditions.get("Ready") == "True",
+        unschedulable=bool(spec.get("unschedulable")),
+        boot_id=status.get("nodeInfo", {}).get("bootID", ""),
+    )
+
+
+def lease(document: Json) -> Lease:
+    """A coordination.k8s.io/v1 Lease."""
+    meta, spec = document["metadata"], document.get("spec", {})
+    return Lease(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        holder=spec.get("holderIdentity") or "",
+        duration_seconds=spec.get("leaseDurationSeconds") or 0,
+        renewed_at=epoch(spec.get("renewTime")) or 0.0,
+        annotations=dict(meta.get("annotations") or {}),
+        version=meta.get("resourceVersion", ""),
+    )
+
+
+PARSERS: Mapping[type[Object], Callable[[Json], Object]] = {
+    Pod: pod,
+    Claim: claim,
+    Volume: volume,
+    Attachment: attachment,
+    StatefulSet: statefulset,
+    Node: node,
+}
+
+
+def _controller(meta: Json) -> str:
+    return next((str(o["uid"]) for o in meta.get("ownerReferences") or () if o.get("controller")), "")
+
+
+def _volume_kind(volume: Json) -> str:
+    return next((key for key in volume if key != "name"), "emptyDir")
+
+
+def _containers(spec: Json, status: Json) -> tuple[Container, ...]:
+    states = {s["name"]: s for s in status.get("containerStatuses") or ()}
+    return tuple(_container(c, states.get(c["name"], {})) for c in spec.get("containers") or ())
+
+
+def _container(spec: Json, status: Json) -> Container:
+    return Container(
+        name=spec["name"],
+        image=spec.get("image", ""),
+        id=status.get("containerID", ""),
+        ready=bool(status.get("ready")),
+        restarts=status.get("restartCount", 0),
+        waiting=status.get("state", {}).get("waiting", {}).get("reason", ""),
+        mounts=tuple(
+            Mount(m["name"], m["mountPath"], bool(m.get("readOnly")), m.get("subPath", ""))
+            for m in spec.get("volumeMounts") or ()
+        ),
+    )

@@ -1,0 +1,294 @@
+"""The port: what chaosd asks of a cluster, and the value types in which it is answered.
+
+Values are frozen and hold only what chaosd judges by, so that two equal values mean "nothing that matters changed".
+Times are seconds since the epoch as the cluster tells them; Kubernetes gives them with one second's resolution.
+Every method raises `chaosd.errors.ClusterError` (a subclass that says which) and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+TARGET_LABEL = "chaosd.io/target"
+PAUSED_ANNOTATION = "chaosd.io/paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One volumeMount of a container. `volume` is the pod's name for the volume."""
+
+    volume: str
+    path: str
+    read_only: bool = False
+    sub_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a pod: its spec's mounts and its present status. `id` is empty until it was started."""
+
+    name: str
+    image: str = ""
+    id: str = ""
+    ready: bool = False
+    restarts: int = 0
+    waiting: str = ""
+    mounts: tuple[Mount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod. `claims` maps the pod's volume names to claim names; volumes of other kinds are not in it."""
+
+    namespace: str
+    name: str
+    uid: str
+    phase: str
+    node: str = ""
+    hostname: str = ""
+    controller_uid: str = ""
+    revision: str = ""
+    created_at: float = 0.0
+    scheduled_at: float | None = None
+    ready: bool = False
+    ready_at: float | None = None
+    deleting: bool = False
+    grace_seconds: int | None = None
+    unschedulable: str = ""
+    claims: Mapping[str, str] = field(default_factory=dict)
+    containers: tuple[Container, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A PersistentVolumeClaim. `capacity` and `requested` are quantities as Kubernetes writes them, such as `20Gi`."""
+
+    namespace: str
+    name: str
+    uid: str
+    phase: str
+    volume: str = ""
+    capacity: str = ""
+    requested: str = ""
+    storage_class: str = ""
+    access_modes: tuple[str, ...] = ()
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A PersistentVolume. `driver` and `handle` are empty where no CSI driver serves it."""
+
+    name: str
+    uid: str
+    phase: str
+    driver: str = ""
+    handle: str = ""
+    claim: str = ""  # NAMESPACE/NAME of its claimRef
+    claim_uid: str = ""
+    capacity: str = ""
+    reclaim_policy: str = ""
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A VolumeAttachment: that `volume` is (to be) attached to `node`."""
+
+    name: str
+    uid: str
+    volume: str
+    node: str
+    attached: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatefulSet:
+    """A StatefulSet: the rules it set, and how far its controller has come.
+
+    `template_claims` are the names of its volumeClaimTemplates; `template_volumes` those of the template's own volumes
+    (an emptyDir is one) with their kind, such as `emptyDir`. `containers` are the template's.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    replicas: int
+    ready_replicas: int = 0
+    generation: int = 0
+    observed_generation: int = 0
+    current_revision: str = ""
+    update_revision: str = ""
+    updated_replicas: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    selector: Mapping[str, str] = field(default_factory=dict)
+    service: str = ""
+    pod_management: str = "OrderedReady"
+    retention_when_deleted: str = "Retain"
+    retention_when_scaled: str = "Retain"
+    first_ordinal: int = 0
+    min_ready_seconds: int = 0
+    template_claims: tuple[str, ...] = ()
+    template_volumes: Mapping[str, str] = field(default_factory=dict)
+    containers: tuple[Container, ...] = ()
+    deleting: bool = False
+
+    @property
+    def key(self) -> str:
+        """`NAMESPACE/NAME`."""
+        return f"{self.namespace}/{self.name}"
+
+    def pod_name(self, ordinal: int) -> str:
+        """The stable name of the replica at `ordinal`. Source: Kubernetes docs, "StatefulSets", Pod Identity."""
+        return f"{self.name}-{ordinal}"
+
+    def pod_names(self, replicas: int | None = None) -> tuple[str, ...]:
+        """The names of the first `replicas` replicas (all that are wanted now, unless told), lowest ordinal first."""
+        count = self.replicas if replicas is None else replicas
+        return tuple(self.pod_name(self.first_ordinal + i) for i in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node. `boot_id` changes when the machine was started anew."""
+
+    name: str
+    uid: str
+    ready: bool = True
+    unschedulable: bool = False
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A coordination Lease. `version` is the resourceVersion for compare-and-swap, empty to create it."""
+
+    namespace: str
+    name: str
+    holder: str = ""
+    duration_seconds: int = 0
+    renewed_at: float = 0.0
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+
+
+Object = Pod | Claim | Volume | Attachment | StatefulSet | Node
+T = TypeVar("T", Pod, Claim, Volume, Attachment, StatefulSet, Node)
+
+
+class ChangeKind(StrEnum):
+    """What a watch tells.
+
+    `PRESENT` objects were there when the watch began, then `SYNCED` once; `ADDED`, `MODIFIED`, `DELETED` follow as they
+    happen. `GAP` says that events may have been missed since: what differs is told as further changes, then `SYNCED`
+    again, and the order of events within the gap is unknown.
+    """
+
+    PRESENT = "present"
+    SYNCED = "synced"
+    ADDED = "added"
+    MODIFIED = "modified"
+    DELETED = "deleted"
+    GAP = "gap"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that a watch told. `object` is None for SYNCED and GAP; for DELETED it is the last state known."""
+
+    kind: ChangeKind
+    object: Object | None = None
+
+
+class ExecStream(Protocol):
+    """A process in a container, with its three streams. Leaving the context ends the connection, not always the
+    process (opencontainers/runc#3359)."""
+
+    async def write(self, data: bytes) -> None:
+        """Send `data` to its stdin. Raises SessionLostError when the connection is gone."""
+
+    async def close_stdin(self) -> None:
+        """Tell it that its input ended. On servers older than v5.channel.k8s.io this cannot be told: RefusedError."""
+
+    async def read(self) -> bytes:
+        """The next piece of its stdout, of any length; `b""` once it ended with a known exit status.
+
+        Raises SessionLostError when the connection broke, or closed without a status: the outcome is unknown.
+        """
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status once `read` gave `b""`, else None."""
+
+    @property
+    def stderr(self) -> bytes:
+        """The last 4,096 bytes of its stderr so far."""
+
+
+class Cluster(Protocol):
+    """A cluster. Adapters: `cluster.kubernetes.KubernetesCluster`, `cluster.sandbox.SandboxCluster`."""
+
+    @property
+    def kind(self) -> str:
+        """`kubernetes` or `sandbox`; reports say which."""
+
+    async def version(self) -> str:
+        """The server's version, such as `v1.37.2`. Raises UnreachableError, ForbiddenError."""
+
+    async def get(self, kind: type[T], namespace: str, name: str) -> T:
+        """One object; `namespace` is empty for volumes, attachments and nodes. Raises NotFoundError."""
+
+    async def list(self, kind: type[T], namespace: str, selector: Mapping[str, str] | None = None) -> Sequence[T]:
+        """All objects of a kind (an empty namespace means all namespaces), those whose labels match `selector`."""
+
+    def watch(self, kind: type[T], namespace: str) -> AsyncIterator[Change]:
+        """What happens to objects of a kind, for ever; reconnects by itself and says so with GAP."""
+
+    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+        """Delete the pod that has this UID. `grace_seconds` None takes the pod's own, 0 forces.
+
+        Raises NotFoundError, ConflictError when the pod of that name has another UID.
+        """
+
+    async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+        """Evict the pod (policy/v1 Eviction), so that a PodDisruptionBudget is respected.
+
+        Raises ThrottledError when a budget allows none now, NotFoundError, ConflictError.
+        """
+
+    async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
+        """Set the replicas of a StatefulSet through `statefulsets/scale`, if they are `expected` now.
+
+        Raises ConflictError when they are not, NotFoundError, ForbiddenError.
+        """
+
+    def exec(
+        self, namespace: str, pod: str, container: str, argv: Sequence[str]
+    ) -> AbstractAsyncContextManager[ExecStream]:
+        """Start a process in a running container. It is bound to the name, not to a UID: ask for the pod before and
+        after. Raises NotFoundError, RefusedError (such as no such program), UnreachableError."""
+
+    async def get_lease(self, namespace: str, name: str) -> Lease:
+        """Raises NotFoundError."""
+
+    async def put_lease(self, lease: Lease) -> Lease:
+        """Create it (`version` empty) or replace it, if it still has this version. Raises ConflictError."""
+
+    async def delete_lease(self, lease: Lease) -> None:
+        """Delete it, if it still has this version. Raises ConflictError, NotFoundError."""
+
+    async def allowed(self, verb: str, resource: str, namespace: str) -> bool:
+        """Whether the credentials may do `verb` on `resource` (`pods/exec`, `statefulsets.apps/scale`,
+        `leases.coordination.k8s.io`) in `namespace` (empty: cluster-wide)."""
+
+    async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
+        """Tell it in a Kubernetes Event on the StatefulSet."""
+
+    async def close(self) -> None:
+        """Free connections and tasks; a sandbox stores its state."""

@@ -1,0 +1,232 @@
+"""Experiments: the model of `experiments/*.yaml`, and how a file becomes one.
+
+Parsed once, here; every error names the place in the file and the mend.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from chaosd.checkers.steps import EXPECTATIONS
+from chaosd.errors import ExperimentError
+from chaosd.generator import Decision, Plan, random_rounds, stream
+from chaosd.nemesis import AnyDisruption
+from chaosd.quantities import Seconds
+from chaosd.workload.files import Files
+
+_CONFIG = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+# Names and folders go into shell words and file names of the probe.
+_FOLDER = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"
+
+
+class TargetSpec(BaseModel):
+    """Which StatefulSet, and which of its paths."""
+
+    model_config = _CONFIG
+
+    namespace: Annotated[str, Field(description="Its namespace.")] = "default"
+    statefulset: Annotated[str, Field(description="Its name.")]
+    path: Annotated[
+        str, Field(pattern=r"^(/.*)?$", description="Where the data lie; left out: where the first claim is mounted.")
+    ] = ""
+    container: Annotated[str, Field(description="The container; left out: the first that mounts the path.")] = ""
+    folder: Annotated[str, Field(pattern=_FOLDER, description="chaosd's own folder, below the path.")] = ".chaosd"
+    require_claim: Annotated[
+        bool, Field(alias="requireClaim", description="Refuse a path that no claim is behind, such as an emptyDir.")
+    ] = True
+    manifest: Annotated[
+        str, Field(description="What the sandbox applies when it is empty; relative to the experiment's file.")
+    ] = "targets/web.yaml"
+
+
+class Timeouts(BaseModel):
+    """How long is waited for what, at most."""
+
+    model_config = _CONFIG
+
+    converge: Annotated[Seconds, Field(gt=0, description="For the target to converge after a disruption.")] = 300.0
+    disrupt: Annotated[Seconds, Field(gt=0, description="For a disruption to have happened.")] = 300.0
+    probe: Annotated[Seconds, Field(gt=0, description="For a pod to be Ready, and for each reply of its probe.")] = 30.0
+    write: Annotated[Seconds, Field(gt=0, description="For a round's files, once nothing else is awaited.")] = 120.0
+    read: Annotated[Seconds, Field(gt=0, description="For everything that is owed to be read back.")] = 300.0
+
+
+class Step(BaseModel):
+    """One step of a script: write, disrupt, wait until converged, read back, and evaluate what is expected."""
+
+    model_config = _CONFIG
+
+    name: Annotated[str, Field(description="What the step shows.")]
+    write: Annotated[int, Field(ge=0, le=10_000, description="Files to each replica.")] = 0
+    disrupt: AnyDisruption | None = None
+    verify: Annotated[bool, Field(description="Read back everything that is owed.")] = False
+    expect: Annotated[
+        tuple[str | dict[str, dict[str, str]], ...],
+        Field(description="Expectations by name, or as NAME: {PARAMETER: VALUE}."),
+    ] = ()
+
+    @field_validator("expect")
+    @classmethod
+    def _known(cls, expect: tuple[str | dict[str, dict[str, str]], ...]) -> tuple[str | dict[str, dict[str, str]], ...]:
+        for name, parameters in _named(expect):
+            known = EXPECTATIONS.get(name)
+            if known is None:
+                raise ValueError(f"no expectation is called {name!r}{_nearest(name, EXPECTATIONS)}")
+            if wrong := set(parameters) - known.parameters:
+                raise ValueError(f"{name} takes no parameter {min(wrong)!r}; it takes {sorted(known.parameters)}")
+            if missing := known.required - set(parameters):
+                raise ValueError(f"{name} needs the parameter {min(missing)!r}")
+        return expect
+
+    @property
+    def expectations(self) -> tuple[tuple[str, Mapping[str, str]], ...]:
+        """Names and parameters."""
+        return tuple(_named(self.expect))
+
+
+class Experiment(BaseModel):
+    """What is done to which target, and when it ends: random rounds drawn from `disruptions`, or scripted `steps`."""
+
+    model_config = _CONFIG
+
+    schema_: Annotated[str, Field(alias="$schema", description="For editors.")] = ""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="Its name.")]
+    description: Annotated[str, Field(description="What it is for.")] = ""
+    target: TargetSpec
+    workload: Files = Files()
+    seed: Annotated[int | None, Field(ge=0, lt=1 << 63, description="Left out: drawn anew, and told.")] = None
+    rounds: Annotated[
+        int | None, Field(ge=1, description="Random rounds; left out: until the duration, or stopped.")
+    ] = None
+    duration: Annotated[Seconds | None, Field(gt=0, description="No round begins after it.")] = None
+    disruptions: Annotated[tuple[AnyDisruption, ...], Field(description="What random rounds are drawn from.")] = ()
+    steps: Annotated[tuple[Step, ...], Field(description="The script.")] = ()
+    timeouts: Timeouts = Timeouts()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Experiment:
+        if bool(self.disruptions) == bool(self.steps):
+            raise ValueError("give either disruptions, for random rounds, or steps, for a script")
+        if self.steps and (self.rounds is not None or self.duration is not None):
+            raise ValueError("rounds and duration are for random rounds: a script ends with its last step")
+        return self
+
+    def plans(self, seed: int, replicas: int, first_ordinal: int) -> Iterator[Plan]:
+        """The rounds or steps, one after the other, for a target of so many replicas."""
+        ordinals = range(first_ordinal, first_ordinal + replicas)
+        if self.disruptions:
+            yield from random_rounds(seed, self.disruptions, ordinals, self.workload.files, self.rounds)
+        else:
+            yield from scripted_steps(seed, self.steps, ordinals)
+
+
+def scripted_steps(seed: int, steps: Sequence[Step], ordinals: range) -> Iterator[Plan]:
+    """Each step as it is written; the count that a step scales to holds until another does."""
+    replicas = len(ordinals)
+    for number, step in enumerate(steps, 1):
+        decision = None
+        if step.disrupt:
+            present = range(ordinals.start, ordinals.start + replicas)
+            decision = Decision(step.disrupt.kind, step.disrupt.draw(stream(seed, "nemesis", number), present))
+            replicas = decision.parameters.get("to", replicas)
+        yield Plan(
+            number, step.name, replicas, step.write, decision, heal=False, verify=step.verify, expect=step.expectations
+        )
+
+
+def load(path: Path) -> Experiment:
+    """The experiment in a file. Raises ExperimentError with the place and the mend."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ExperimentError(
+            f"{path}: {error.strerror}: name an experiment file, such as experiments/soak.yaml"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ExperimentError(f"{path} is no text: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Experiment:
+    """The experiment in a YAML text. Raises ExperimentError, which names `source`, line and column."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        raise ExperimentError(f"{where}: no YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ExperimentError(f"{source}: no YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ExperimentError(
+            f"{source}: an experiment is a mapping with `name` and `target`, not {type(document).__name__}"
+        )
+    try:
+        return Experiment.model_validate(document)
+    except ValidationError as error:
+        raise ExperimentError(f"{source}: " + "; ".join(_explain(document, error))) from error
+
+
+def schema() -> str:
+    """The JSON Schema of an experiment file."""
+    made = Experiment.model_json_schema(by_alias=True)
+    made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(made, indent=2) + "\n"
+
+
+def _named(expect: Sequence[str | Mapping[str, Mapping[str, str]]]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    for entry in expect:
+        if isinstance(entry, str):
+            yield entry, {}
+        else:
+            yield from entry.items()
+
+
+def _explain(document: Mapping[str, Any], error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            name = str(problem["loc"][-1])
+            yield f"{place}: unknown field{_nearest(name, _fields_at(problem['loc'][:-1]))}"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{place}: {message}" if place else message
+
+
+def _fields_at(place: Sequence[int | str]) -> Iterable[str]:
+    """The names that the schema allows at a place of the document."""
+    made = Experiment.model_json_schema(by_alias=True)
+    node = made
+    for part in place:
+        node = _resolved(made, node)
+        options = node.get("discriminator", {}).get("mapping", {})
+        if isinstance(part, int):
+            node = node["items"]
+        elif part in options:
+            node = {"$ref": options[part]}
+        else:
+            node = node["properties"][part]
+    return list(_resolved(made, node).get("properties", ()))
+
+
+def _resolved(made: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema node itself, behind references and behind `or null`."""
+    for option in node.get("anyOf", ()):
+        if option.get("type") != "null":
+            node = option
+            break
+    while "$ref" in node:
+        node = made["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return dict(node)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    match = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f": did you mean {match[0]}?" if match else f": there are {', '.join(sorted(known))}"

@@ -1,0 +1,61 @@
+"""The history: what was attempted, what came of it, and what was observed, in one order.
+
+Pure. The nouns are Jepsen's: a *process* does one thing at a time; an *op* is one event of it. An `invoke` is journaled
+before the act; `ok` means it happened, `fail` that it did not, `info` that nobody knows. Observations have no
+invocation: they are `ok` from the start.
+
+Processes
+    `NAMESPACE/POD`   the writer and reader of one replica; it outlives the pod, as the pod's name does
+    `nemesis`         what disturbs the target
+    `observer`        what was seen of the cluster
+    `run`             the run itself: rounds and steps, and what they were expected to show
+
+The values of each `f` are listed in ARCHITECTURE.md, "The history".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What an op says about its act. Source: Jepsen, "History" (jepsen.history)."""
+
+    INVOKE = "invoke"
+    OK = "ok"
+    FAIL = "fail"
+    INFO = "info"
+
+
+NEMESIS = "nemesis"
+OBSERVER = "observer"
+RUN = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An op that the ledger has not numbered yet."""
+
+    process: str
+    f: str
+    kind: Kind
+    value: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One event of the history.
+
+    `index` counts from 0 without holes within a run; `time` is in seconds since the epoch, by the daemon's clock,
+    and is evidence, never order: the order is the index.
+    """
+
+    index: int
+    time: float
+    process: str
+    f: str
+    kind: Kind
+    value: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,210 @@
+"""The interpreter: the one loop. It asks the generator, journals, dispatches, journals.
+
+Every task runs in a task of its own; each replica's worker and the nemesis do one thing at a time. Whatever ends the
+loop, what was registered to be undone is undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from chaosd.checkers import Panel
+from chaosd.checkers.integrity import expand
+from chaosd.cluster.lock import TargetLock
+from chaosd.cluster.port import PAUSED_ANNOTATION
+from chaosd.cluster.target import Target
+from chaosd.errors import (
+    AbortedError,
+    ClusterError,
+    ConflictError,
+    DeadlineError,
+    ForbiddenError,
+    NotReadyError,
+    RightsError,
+)
+from chaosd.experiment import Timeouts
+from chaosd.generator import Generator, Task
+from chaosd.history import NEMESIS, RUN, Event, Kind
+from chaosd.ledger import Journal
+from chaosd.nemesis import Disruption, Scene, heal
+from chaosd.workload.files import Worker
+
+# The undo is issued within a second of a signal; its answer may take as long as the API server does.
+HEAL_SECONDS = 60.0
+
+
+class Interpreter:
+    """Carries out what a generator says, on one target."""
+
+    def __init__(
+        self,
+        *,
+        scene: Scene,
+        journal: Journal,
+        lock: TargetLock,
+        panel: Panel,
+        generator: Generator,
+        workers: Mapping[str, Worker],
+        disruptions: Mapping[str, Disruption],
+        timeouts: Timeouts,
+    ) -> None:
+        self._scene = scene
+        self._journal = journal
+        self._lock = lock
+        self._panel = panel
+        self._generator = generator
+        self._workers = workers
+        self._disruptions = disruptions
+        self._timeouts = timeouts
+        self._undo: Mapping[str, Any] | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until the generator has nothing left, or `stop` is set. Raises AbortedError when the kill switch is thrown,
+        and what the workers cannot go on after (LedgerError, TargetError, RightsError)."""
+        running: dict[asyncio.Task[int], Task] = {}
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        paused = asyncio.create_task(self._kill_switch(), name="kill switch")
+        try:
+            while not stopped.done():
+                task = self._generator.next(time.monotonic(), self._journal.last_index)
+                if isinstance(task, Task):
+                    running[asyncio.create_task(self._do(task), name=f"{task.process} {task.f}")] = task
+                    continue
+                if task is None:
+                    break
+                done, _ = await asyncio.wait(
+                    [*running, stopped, paused], timeout=task.seconds, return_when=asyncio.FIRST_COMPLETED
+                )
+                if paused in done:
+                    paused.result()
+                for ended in [worker for worker in running if worker.done()]:
+                    self._generator.ended(running.pop(ended), done=ended.result(), now=time.monotonic())
+        finally:
+            await _cancel([*running, stopped, paused])
+            await self._heal()
+
+    async def _do(self, task: Task) -> int:
+        """Carry out one task; how many things it was sure of."""
+        if task.process == RUN:
+            return await self._account(task)
+        if task.process == NEMESIS:
+            return await self._disturb(task)
+        worker = self._workers[task.process]
+        if task.f == "write":
+            return await worker.write(task.value["first"], task.value["count"])
+        if task.f == "read":
+            return await worker.read(expand(task.value["sequences"]))
+        if task.f == "list":
+            return await worker.survey()
+        return await worker.delete(expand(task.value["sequences"]))
+
+    async def _account(self, task: Task) -> int:
+        if task.f == "round":
+            await self._journal.append([Event(RUN, "round", Kind.INVOKE, task.value)])
+        elif task.f == "round-end":
+            value = {**task.value, "violations": len(self._panel.judge().violations)}
+            await self._journal.append([Event(RUN, "round", Kind.OK, value)])
+        else:
+            await self._evaluate(task.value)
+        return 1
+
+    async def _evaluate(self, value: Mapping[str, Any]) -> None:
+        events = []
+        for shown in self._panel.steps.evaluate(value["expectation"], value["parameters"]):
+            line = {"step": value["step"], "expectation": value["expectation"], "replica": shown.replica}
+            line |= {"expected": shown.expected, "seen": shown.seen, "result": shown.result}
+            events.append(Event(RUN, "expect", Kind.OK, line))
+        await self._journal.append(events)
+
+    async def _disturb(self, task: Task) -> int:
+        if task.f == "heal":
+            await self._heal()
+            return 1
+        if task.f == "converge":
+            return await self._converge(task.value["replicas"])
+        return await self._disrupt(self._disruptions[task.f], task.value)
+
+    async def _disrupt(self, disruption: Disruption, parameters: Mapping[str, Any]) -> int:
+        kind = disruption.kind
+        try:
+            prepared = disruption.prepare(self._scene, parameters)
+        except NotReadyError as error:
+            blocked = {"error": str(error), "blocked": "not_ready"}
+            await self._journal.append(
+                [Event(NEMESIS, kind, Kind.INVOKE, parameters), Event(NEMESIS, kind, Kind.FAIL, blocked)]
+            )
+            return 0
+        if prepared.undo:
+            await self._register(prepared.undo)
+        value = {**parameters, **prepared.more, "deletes": list(prepared.deletes), "disrupts": True}
+        await self._journal.append([Event(NEMESIS, kind, Kind.INVOKE, value)])
+        outcome = await self._outcome(disruption.invoke(self._scene, prepared))
+        await self._journal.append([Event(NEMESIS, kind, *outcome)])
+        return outcome[0] is Kind.OK
+
+    async def _outcome(self, act: Any) -> tuple[Kind, Mapping[str, Any]]:
+        try:
+            return Kind.OK, {"evidence": dict(await act)}
+        except ForbiddenError as error:
+            raise RightsError(f"{error}: grant it, or leave this disruption out") from error
+        except ConflictError as error:
+            return Kind.FAIL, {"error": str(error), "blocked": "conflict"}
+        except (ClusterError, DeadlineError) as error:
+            return Kind.INFO, {"error": str(error)}
+
+    async def _register(self, undo: Mapping[str, Any]) -> None:
+        """In the ledger and on the Lease, before anything is done that it undoes."""
+        self._undo = undo
+        await self._journal.append([Event(NEMESIS, "undo", Kind.INVOKE, undo)])
+        await self._lock.register_undo(undo)
+
+    async def _heal(self) -> None:
+        undo, self._undo = self._undo, None
+        if undo is None:
+            return
+        try:
+            done = await heal(self._scene.cluster, undo, HEAL_SECONDS)
+        except ConflictError as error:
+            done = f"left as it is: {error}"
+        except BaseException:
+            self._undo = undo
+            raise
+        await self._journal.append([Event(NEMESIS, "undo", Kind.OK, {**undo, "done": done})])
+        await self._lock.register_undo(None)
+
+    async def _converge(self, replicas: int) -> int:
+        began = time.monotonic()
+        await self._journal.append([Event(NEMESIS, "converge", Kind.INVOKE, {"replicas": replicas})])
+        try:
+            await self._scene.observer.converged(replicas, self._timeouts.converge)
+        except DeadlineError:
+            late = self._scene.observer.view.late(self._scene.target, replicas)
+            value = {"seconds": self._timeouts.converge, "late": _late(self._scene.target, late)}
+            await self._journal.append([Event(NEMESIS, "converge", Kind.FAIL, value)])
+            return 0
+        seconds = round(time.monotonic() - began, 3)
+        await self._journal.append([Event(NEMESIS, "converge", Kind.OK, {"seconds": seconds})])
+        return 1
+
+    async def _kill_switch(self) -> None:
+        """Until the annotation says so."""
+        while True:
+            statefulset = self._scene.observer.view.statefulset
+            if statefulset and statefulset.annotations.get(PAUSED_ANNOTATION) == "true":
+                raise AbortedError(
+                    f"{statefulset.key} is annotated {PAUSED_ANNOTATION}=true: the kill switch was thrown"
+                )
+            await asyncio.sleep(0.5)
+
+
+def _late(target: Target, late: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"replica": target.replica(pod), "state": state} for pod, state in late.items()]
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

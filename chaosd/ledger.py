@@ -1,0 +1,276 @@
+"""The ledger: an append-only journal of runs and their ops, in any database that SQLAlchemy speaks.
+
+SQLite by default, PostgreSQL by URL. Ops are durable when `append` returns: those of many callers share one commit
+(group commit). The keys of a written file have columns of their own; whatever else an op tells is JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from chaosd.errors import LedgerError, UsageError
+from chaosd.history import Event, Kind, Op
+
+SCHEMA_VERSION = 1
+_BUSY_SECONDS = 5
+
+_metadata = sa.MetaData()
+_meta = sa.Table("meta", _metadata, sa.Column("schema_version", sa.Integer, nullable=False))
+_runs = sa.Table(
+    "runs",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run", sa.String(26), nullable=False, unique=True),
+    sa.Column("experiment", sa.Text, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("cluster", sa.Text, nullable=False),
+    sa.Column("started_at", sa.Double, nullable=False),
+    sa.Column("ended_at", sa.Double),
+    sa.Column("verdict", sa.Text),
+)
+_ops = sa.Table(
+    "ops",
+    _metadata,
+    sa.Column("run_id", sa.Integer, primary_key=True),
+    sa.Column("index", sa.BigInteger, primary_key=True),
+    sa.Column("time", sa.Double, nullable=False),
+    sa.Column("process", sa.Text, nullable=False),
+    sa.Column("f", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(6), nullable=False),
+    sa.Column("sequence", sa.BigInteger),
+    sa.Column("length", sa.BigInteger),
+    sa.Column("digest", sa.String(64)),
+    sa.Column("value", sa.Text),
+    sqlite_with_rowid=False,
+)
+# Undo entries are looked for across all runs at every start.
+sa.Index("ops_undo", _ops.c.run_id, sqlite_where=_ops.c.f == "undo", postgresql_where=_ops.c.f == "undo")
+_COLUMNS = ("sequence", "length", "digest")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the ledger knows it. `experiment` and `verdict` are JSON documents; times in seconds since the epoch."""
+
+    id: int
+    run: str
+    experiment: str
+    seed: int
+    target: str
+    cluster: str
+    started_at: float
+    ended_at: float | None = None
+    verdict: str | None = None
+
+
+class Ledger:
+    """An open ledger. Synchronous but for its journals; every method raises LedgerError."""
+
+    def __init__(self, engine: sa.Engine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+
+    @classmethod
+    def open(cls, url: str) -> Ledger:
+        """Open or create. Raises UsageError for a URL that is none, LedgerError for a ledger that cannot be used."""
+        try:
+            engine = sa.create_engine(url)
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise UsageError(f"--ledger {url}: {error}: give a URL such as sqlite:///chaosd.db") from error
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _sqlite_pragmas)
+        ledger = cls(engine, engine.url.render_as_string(hide_password=True))
+        ledger._check_version()
+        return ledger
+
+    def close(self) -> None:
+        """Give up its connections."""
+        self._engine.dispose()
+
+    def begin(self, run: str, *, experiment: str, seed: int, target: str, cluster: str, started_at: float) -> Run:
+        """A new run."""
+        values = {"run": run, "experiment": experiment, "seed": seed, "target": target, "cluster": cluster}
+        with self._transaction() as connection:
+            result = connection.execute(_runs.insert().values(**values, started_at=started_at))
+            key = result.inserted_primary_key
+        assert key is not None, "the table has a primary key"
+        return Run(id=key[0], started_at=started_at, **values)  # type: ignore[arg-type]
+
+    def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
+        """Store what came of a run."""
+        with self._transaction() as connection:
+            connection.execute(_runs.update().where(_runs.c.id == run.id).values(verdict=verdict, ended_at=ended_at))
+
+    def run(self, name: str | None = None, target: str | None = None) -> Run | None:
+        """The run of that name; the latest (of that target) where none is named; None where there is none."""
+        query = sa.select(_runs).order_by(_runs.c.id.desc()).limit(1)
+        if name:
+            query = query.where(_runs.c.run == name)
+        if target:
+            query = query.where(_runs.c.target == target)
+        with self._transaction() as connection:
+            row = connection.execute(query).one_or_none()
+        return Run(**row._mapping) if row else None
+
+    def history(self, run: Run) -> Iterator[Op]:
+        """Every op of a run, in order."""
+        query = sa.select(_ops).where(_ops.c.run_id == run.id).order_by(_ops.c.index)
+        with self._transaction() as connection:
+            for row in connection.execution_options(yield_per=10_000).execute(query):
+                yield _op(row._mapping)
+
+    def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
+        """What runs registered and never undid: the last entry of each run, if it is open."""
+        query = sa.select(_ops).where(_ops.c.f == "undo").order_by(_ops.c.run_id, _ops.c.index)
+        with self._transaction() as connection:
+            last = {row.run_id: _op(row._mapping) for row in connection.execute(query)}
+            owing = [run_id for run_id, op in last.items() if op.kind is Kind.INVOKE]
+            runs = connection.execute(sa.select(_runs).where(_runs.c.id.in_(owing)).order_by(_runs.c.id)).all()
+        return [(Run(**row._mapping), last[row.id].value) for row in runs]
+
+    def journal(self, run: Run, clock: Callable[[], float] = time.time) -> Journal:
+        """The journal of a run, which continues where its history ends."""
+        with self._transaction() as connection:
+            query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id)
+            last = connection.execute(query).scalar()
+        return Journal(self, run, 0 if last is None else last + 1, clock)
+
+    def write(self, run: Run, ops: Sequence[Op]) -> None:
+        """Store ops durably, in one transaction."""
+        with self._transaction() as connection:
+            connection.execute(_ops.insert(), [_row(run.id, op) for op in ops])
+
+    def _check_version(self) -> None:
+        with self._transaction() as connection:
+            _metadata.create_all(connection)
+            found = connection.execute(sa.select(_meta.c.schema_version)).scalar()
+            if found is None:
+                connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION))
+            elif found != SCHEMA_VERSION:
+                raise LedgerError(
+                    f"ledger {self._name} has schema {found}, this chaosd knows {SCHEMA_VERSION}: use the chaosd that "
+                    "wrote it, or name another ledger with --ledger"
+                )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            cause = str(getattr(error, "orig", None) or error)
+            raise LedgerError(f"ledger {self._name}: {cause}: {_mend(cause)}") from error
+
+
+class Journal:
+    """Numbers events and makes them durable. Ops are told to listeners in order, once they are durable."""
+
+    def __init__(self, ledger: Ledger, run: Run, next_index: int, clock: Callable[[], float]) -> None:
+        self.run = run
+        self.last_index = next_index - 1
+        self._ledger = ledger
+        self._clock = clock
+        self._listeners: list[Callable[[Op], None]] = []
+        self._waiting: list[tuple[list[Op], asyncio.Future[list[Op]]]] = []
+        self._wake = asyncio.Event()
+        self._failed: LedgerError | None = None
+
+    def listen(self, listener: Callable[[Op], None]) -> None:
+        """Tell `listener` of every op from now on."""
+        self._listeners.append(listener)
+
+    async def append(self, events: Sequence[Event]) -> list[Op]:
+        """Number the events, before anything else can run, and return when they are durable. Raises LedgerError."""
+        if self._failed:
+            raise self._failed
+        now = self._clock()
+        ops = [Op(self.last_index + 1 + i, now, e.process, e.f, e.kind, e.value) for i, e in enumerate(events)]
+        if not ops:
+            return ops
+        self.last_index = ops[-1].index
+        durable: asyncio.Future[list[Op]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((ops, durable))
+        self._wake.set()
+        return await durable
+
+    async def write(self) -> None:
+        """Commit for ever what was appended meanwhile, all of it at once. Raises LedgerError when it cannot."""
+        with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                batch, self._waiting = self._waiting, []
+                await self._commit(thread, batch)
+
+    async def _commit(self, thread: ThreadPoolExecutor, batch: list[tuple[list[Op], asyncio.Future[list[Op]]]]) -> None:
+        rows = [op for ops, _ in batch for op in ops]
+        loop = asyncio.get_running_loop()
+        try:
+            # Shielded: what was handed to the database is told to the listeners, whoever is cancelled meanwhile.
+            await asyncio.shield(loop.run_in_executor(thread, self._ledger.write, self.run, rows))
+        except LedgerError as error:
+            self._failed = error
+            for _, durable in batch + self._waiting:
+                if not durable.done():
+                    durable.set_exception(error)
+            raise
+        for op in rows:
+            for listener in self._listeners:
+                listener(op)
+        for ops, durable in batch:
+            if not durable.done():
+                durable.set_result(ops)
+
+
+def _row(run_id: int, op: Op) -> dict[str, Any]:
+    rest = {key: value for key, value in op.value.items() if key not in _COLUMNS}
+    return {
+        "run_id": run_id,
+        "index": op.index,
+        "time": op.time,
+        "process": op.process,
+        "f": op.f,
+        "kind": str(op.kind),
+        "sequence": op.value.get("sequence"),
+        "length": op.value.get("length"),
+        "digest": op.value.get("digest"),
+        "value": json.dumps(rest, separators=(",", ":")) if rest else None,
+    }
+
+
+def _op(row: Mapping[Any, Any]) -> Op:
+    value = json.loads(row["value"]) if row["value"] else {}
+    value |= {key: row[key] for key in _COLUMNS if row[key] is not None}
+    return Op(row["index"], row["time"], row["process"], row["f"], Kind(row["kind"]), value)
+
+
+def _sqlite_pragmas(connection: Any, _: object) -> None:
+    """WAL alone may lose the last commits at a power loss, synchronous=FULL does not (SQLite docs, "PRAGMA")."""
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _mend(cause: str) -> str:
+    if "locked" in cause:
+        return "another process writes to it; end that, or name another ledger with --ledger"
+    if "malformed" in cause or "not a database" in cause:
+        return "it is damaged or no ledger; restore it from a copy, or name another with --ledger"
+    if "full" in cause:
+        return "its disk is full; make room, or name a ledger elsewhere with --ledger"
+    if "unable to open" in cause or "readonly" in cause:
+        return "its folder must exist and be writable; or name another with --ledger"
+    return "name another with --ledger"

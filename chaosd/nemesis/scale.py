@@ -1,0 +1,86 @@
+"""`scale`: fewer replicas, or more, and back again.
+
+Its undo is the count that chaosd found. It goes through `statefulsets/scale` and only if the count still is what chaosd
+believes, so that somebody else's scaling is never overwritten.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from chaosd.cluster.port import Cluster, StatefulSet
+from chaosd.errors import ConflictError, NotReadyError
+from chaosd.nemesis.base import Disruption, Prepared, Scene, patiently
+
+
+class Scale(Disruption):
+    """Scale down and up again; finds claims and data that a scale-down takes away."""
+
+    kind: Literal["scale"]
+    to: Annotated[
+        int | None,
+        Field(ge=0, description="Replicas to scale to; where it is left out, a number below the present one is drawn."),
+    ] = None
+
+    def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:
+        """The count to scale to."""
+        return {"to": rng.randrange(len(ordinals)) if self.to is None else self.to}
+
+    def prepare(self, scene: Scene, parameters: Mapping[str, Any]) -> Prepared:
+        """From the count that is wanted now; the undo leads to the one that chaosd found."""
+        statefulset = scene.observer.view.statefulset
+        if statefulset is None:
+            raise NotReadyError(f"{scene.target.key} cannot be scaled: it is gone")
+        undo = {
+            "kind": "scale",
+            "namespace": scene.target.namespace,
+            "statefulset": scene.target.statefulset,
+            "restore": scene.target.replicas,
+            "wrote": parameters["to"],
+        }
+        return Prepared((), undo, {"from": statefulset.replicas, "to": parameters["to"]})
+
+    async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
+        """Scale, then wait until the target has converged at the new count."""
+        before, to = prepared.more["from"], prepared.more["to"]
+        await _set_replicas(
+            scene.cluster, scene.target.namespace, scene.target.statefulset, before, to, scene.timeout_seconds
+        )
+        await scene.observer.converged(to, scene.timeout_seconds)
+        return {"from": before, "to": to}
+
+
+async def heal_scale(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> str:
+    """Restore the count, if it still is what chaosd wrote. Says what was done. Raises ConflictError when it is another,
+    ClusterError."""
+    namespace, name, wrote, restore = undo["namespace"], undo["statefulset"], undo["wrote"], undo["restore"]
+    async for attempt in patiently(timeout_seconds):
+        with attempt:
+            now = (await cluster.get(StatefulSet, namespace, name)).replicas
+    if now == restore:
+        return f"{namespace}/{name} has its {restore} replicas"
+    if now != wrote:
+        raise ConflictError(
+            f"{namespace}/{name} has {now} replicas, neither the {wrote} that chaosd wrote nor the {restore} that it "
+            f"found: somebody else scaled it, so it is left; kubectl -n {namespace} scale statefulset {name} "
+            f"--replicas={restore} if that was not wanted"
+        )
+    await _set_replicas(cluster, namespace, name, wrote, restore, timeout_seconds)
+    return f"{namespace}/{name} scaled from {wrote} back to {restore} replicas"
+
+
+async def _set_replicas(
+    cluster: Cluster, namespace: str, name: str, expected: int, to: int, timeout_seconds: float
+) -> None:
+    """Idempotent: an attempt whose answer was lost is recognised by its result."""
+    async for attempt in patiently(timeout_seconds):
+        with attempt:
+            try:
+                await cluster.scale(namespace, name, replicas=to, expected=expected)
+            except ConflictError:
+                if (await cluster.get(StatefulSet, namespace, name)).replicas != to:
+                    raise

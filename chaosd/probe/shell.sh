@@ -1,0 +1,150 @@
+# chaosd's probe for targets that have a POSIX shell (busybox or coreutils). Protocol: chaosd/probe/protocol.py.
+# Usage: sh -c PROGRAM chaosd-probe MOUNT FOLDER RUN LIFETIME_SECONDS
+set -u
+export LC_ALL=C
+mount=$1 base=$1/$2 run=$1/$2/$3 stage=$1/$2/$3/stage lifetime=$4
+proc=${CHAOSD_PROC:-/proc}
+direct='' cache=''
+
+# A process started by exec can outlive its connection (opencontainers/runc#3359): this one ends with its input, or by
+# itself. The watchdog and its sleep are both waited for, since PID 1 of the container may not reap orphans.
+(
+  trap 'kill $sleeper 2>/dev/null; exit 0' TERM
+  sleep "$lifetime" &
+  sleeper=$!
+  wait $sleeper && kill -9 $$
+) </dev/null >/dev/null 2>&1 &
+watchdog=$!
+trap 'kill $watchdog 2>/dev/null; wait $watchdog 2>/dev/null' EXIT
+
+say() {
+  printf '%s\n' "$*"
+  lines=$((lines + 1))
+}
+
+# Can this file system read past the page cache? Tried once, on a file that is there.
+choose_cache() {
+  [ -n "$cache" ] && return
+  if dd if="$1" iflag=direct bs=4096 count=1 >/dev/null 2>&1; then
+    direct=iflag=direct cache=cold
+  else
+    cache=cached
+  fi
+}
+
+hello() {
+  for tool in dd sha256sum od mv rm ls sync mkdir sleep; do
+    command -v "$tool" >/dev/null 2>&1 || say "lacks $tool"
+  done
+  printf ab | dd bs=2 count=1 iflag=fullblock conv=fsync 2>/dev/null >/dev/null ||
+    printf ab | dd bs=2 count=1 iflag=fullblock 2>/dev/null >/dev/null || say 'lacks dd iflag=fullblock'
+  say "mount $mount"
+  [ -d "$mount" ] || say "absent $mount"
+  [ -r "$proc/sys/kernel/hostname" ] && read -r word <"$proc/sys/kernel/hostname" && say "hostname $word"
+  [ -r "$proc/sys/kernel/random/boot_id" ] && read -r word <"$proc/sys/kernel/random/boot_id" && say "boot $word"
+  [ -r "$base/identity" ] && read -r word <"$base/identity" && say "identity $word"
+  space=$(stat -f -c '%a %S %c %d' "$mount" 2>/dev/null) && say "space $space"
+  for entry in "$mount"/* "$mount"/.[!.]* "$mount"/..?*; do
+    [ -e "$entry" ] || [ -L "$entry" ] && say "entry ${entry##*/}"
+  done
+  while read -r word; do say "mountinfo $word"; done <"$proc/self/mountinfo"
+}
+
+# Make the folders, and write the identity file where there is none. Each folder that was made is fsynced in its parent.
+begin() {
+  read -r length
+  [ -d "$stage" ] || {
+    message=$(mkdir -p "$stage" 2>&1 && sync "$mount" "$base" "$run" 2>&1) || {
+      say "failed $message"
+      drain "$length"
+      return
+    }
+  }
+  rm -f "$stage"/*
+  if [ -e "$base/identity" ]; then
+    drain "$length"
+  elif receive identity "$length"; then
+    message=$(mv -f "$stage/identity" "$base/identity" 2>&1 && sync "$base" 2>&1) || say "failed $message"
+  else
+    say "failed $message"
+  fi
+}
+
+drain() { dd bs="$1" count=1 iflag=fullblock >/dev/null 2>&1; }
+
+# Store the next $2 bytes of the input as $stage/$1, durably. dd's own count tells a block cut short by a lost session.
+receive() {
+  if { true >"$stage/$1"; } 2>/dev/null; then
+    message=$(dd bs="$2" count=1 iflag=fullblock conv=fsync 2>&1 >"$stage/$1") &&
+      case $message in '1+0 records in'*) return 0 ;; esac
+    rm -f "$stage/$1"
+  else
+    message=$({ true >"$stage/$1"; } 2>&1)
+    drain "$2"
+  fi
+  message=${message%%[!-~ ]*}
+  return 1
+}
+
+# All files of a request are renamed together and share one fsync of the folder.
+put() {
+  stored=''
+  while [ "$1" -gt 0 ]; do
+    read -r name length || exit 1
+    if receive "$name" "$length"; then stored="$stored $name"; else say "failed $name $message"; fi
+    set -- $(($1 - 1))
+  done
+  [ -n "$stored" ] || return
+  message=$(cd "$stage" && mv -f $stored "$run/" 2>&1 && sync "$run" "$stage" 2>&1) || {
+    say "unknown $message"
+    return
+  }
+  say "stored$stored"
+}
+
+sums() {
+  for name in "$@"; do
+    if [ -e "$run/$name" ]; then
+      choose_cache "$run/$name"
+      printf '%s %s ' "$name" "$cache"
+      dd if="$run/$name" $direct bs=1048576 2>/dev/null | sha256sum
+      lines=$((lines + 1))
+    else
+      say "$name absent $(ls -d "$run/$name" 2>&1)"
+    fi
+  done
+}
+
+fetch() {
+  choose_cache "$run/$1"
+  message=$(dd if="$run/$1" $direct bs=1048576 of=/dev/null 2>&1) || {
+    say "failed $message"
+    return
+  }
+  say "cache $cache"
+  dd if="$run/$1" $direct bs=1048576 2>/dev/null | od -An -v -tx1
+}
+
+list() {
+  [ -d "$run" ] || return
+  message=$(ls -A "$run" 2>&1) || {
+    say "failed $message"
+    return
+  }
+  say 'names'
+  printf '%s\n' "$message"
+}
+
+drop() {
+  message=$(cd "$run" && rm -f "$@" 2>&1 && sync "$run" 2>&1) || say "failed $message"
+}
+
+while read -r nonce verb arguments; do
+  lines=0
+  case $verb in
+  hello | begin | put | sums | fetch | list | drop) $verb $arguments ;;
+  *) say "failed no such verb: $verb" ;;
+  esac
+  printf '%s end %s\n' "$nonce" "$lines"
+done
+exit 0

@@ -1,0 +1,46 @@
+"""Quantities as people write them in Kubernetes and in experiments: bytes (`64Ki`, `20Gi`) and durations (`90s`, `5m`).
+
+Source: Kubernetes docs, "Quantity" (API reference), and Go's time.ParseDuration.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_BYTES = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "k": 10**3, "M": 10**6, "G": 10**9}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_bytes(value: object) -> int:
+    """Bytes of a quantity such as `64Ki`, or of a plain number. Raises ValueError."""
+    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|)", str(value))
+    if isinstance(value, bool) or not match:
+        raise ValueError(
+            f"{value!r} is no quantity of bytes: write a whole number with Ki, Mi, Gi or nothing behind it"
+        )
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def parse_seconds(value: object) -> float:
+    """Seconds of a duration such as `1h30m`, or of a plain number of seconds. Raises ValueError."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    text = str(value)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{value!r} is no duration: write such as 90s, 5m or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+_BYTES_SCHEMA = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G)?$"}]
+}
+_SECONDS_SCHEMA = {
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}]
+}
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema(_BYTES_SCHEMA)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds), WithJsonSchema(_SECONDS_SCHEMA)]

@@ -1,0 +1,76 @@
+"""Coverage: what a run did, so that a pass can be weighed. A fold over the history, like a checker without an opinion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from chaosd.checkers.integrity import expand
+from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
+from chaosd.nemesis import DISRUPTIONS
+
+
+class Coverage:
+    """Counts of what really happened."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.disruptions: Counter[str] = Counter()
+        self.not_done: Counter[str] = Counter()
+        self.replicas_hit: set[str] = set()
+        self.writes: Counter[str] = Counter()
+        self.bytes_written = 0
+        self.reads: Counter[str] = Counter()
+        self.bytes_verified = 0
+        self.retired = 0
+        self.watch_gaps = 0
+
+    def step(self, op: Op) -> None:
+        """Take in the next op."""
+        if op.process == RUN:
+            self.rounds += op.f == "round" and op.kind is Kind.OK
+        elif op.process == OBSERVER:
+            self.watch_gaps += op.f == "watch" and op.value["change"] == "gap"
+        elif op.process == NEMESIS:
+            self._nemesis(op)
+        elif op.kind is not Kind.INVOKE:
+            self._data(op)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON, as it stands in `verdict.json`. Crashes are counted once something can cause one."""
+        return {
+            "rounds": self.rounds,
+            "disruptions": dict(sorted(self.disruptions.items())),
+            "disruptions_not_done": dict(sorted(self.not_done.items())),
+            "crashes": 0,
+            "replicas_hit": sorted(self.replicas_hit),
+            "files_acknowledged": self.writes["ok"],
+            "files_failed": self.writes["fail"],
+            "files_unanswered": self.writes["info"],
+            "bytes_acknowledged": self.bytes_written,
+            "files_verified_cold": self.reads["cold"],
+            "files_verified_cached": self.reads["cached"],
+            "bytes_verified": self.bytes_verified,
+            "readings_failed": self.reads["failed"],
+            "files_retired": self.retired,
+            "watch_gaps": self.watch_gaps,
+        }
+
+    def _nemesis(self, op: Op) -> None:
+        if op.f not in DISRUPTIONS or op.kind is Kind.INVOKE:
+            if op.value.get("disrupts"):
+                self.replicas_hit |= {pod["replica"] for pod in op.value["deletes"]}
+            return
+        counted = self.disruptions if op.kind is Kind.OK else self.not_done
+        counted[op.f] += 1
+
+    def _data(self, op: Op) -> None:
+        if op.f == "write":
+            self.writes[op.kind] += 1
+            self.bytes_written += op.value["length"] if op.kind is Kind.OK else 0
+        elif op.f == "read":
+            count = sum(1 for _ in expand(op.value["sequences"]))
+            self.reads[op.value["cache"] or "cached" if op.kind is Kind.OK else "failed"] += count
+            self.bytes_verified += op.value.get("bytes", 0)
+        elif op.f == "delete" and op.kind is Kind.OK:
+            self.retired += sum(1 for _ in expand(op.value["sequences"]))

@@ -1,0 +1,36 @@
+"""Process settings: where things are, not what is tested. From options, else from `CHAOSD_` environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One process' settings."""
+
+    model_config = SettingsConfigDict(env_prefix="CHAOSD_", frozen=True, extra="forbid")
+
+    cluster: Annotated[Literal["kubernetes", "sandbox"], Field(description="Which cluster is tested.")] = "kubernetes"
+    kubeconfig: Annotated[Path | None, Field(description="Left out: KUBECONFIG, ~/.kube/config, in-cluster.")] = None
+    context: Annotated[str | None, Field(description="The kubeconfig's context; left out: the current one.")] = None
+    out: Annotated[Path, Field(description="Folder for verdict.json, report.txt and, by default, the ledger.")] = Path(
+        "chaosd-out"
+    )
+    ledger: Annotated[str, Field(description="SQLAlchemy URL; left out: SQLite in the out folder.")] = ""
+    sandbox_dir: Annotated[Path | None, Field(description="The sandbox's folder; left out: in the out folder.")] = None
+    listen: Annotated[str, Field(description="HOST:PORT of the daemon's metrics.")] = "127.0.0.1:9187"
+    lease_seconds: Annotated[int, Field(ge=4, description="How long a dead chaosd keeps others off its target.")] = 45
+
+    @property
+    def ledger_url(self) -> str:
+        """Where the ledger is."""
+        return self.ledger or f"sqlite:///{self.out / 'chaosd.db'}"
+
+    @property
+    def sandbox_folder(self) -> Path:
+        """Where the sandbox keeps its state and disks."""
+        return self.sandbox_dir or self.out / "sandbox"
