@@ -102,9 +102,9 @@ class Experiment(BaseModel):
     target: TargetSpec
     workload: Files = Files()
     seed: Annotated[int | None, Field(ge=0, lt=1 << 63, description="Left out: drawn anew, and told.")] = None
-    rounds: Annotated[
-        int | None, Field(ge=1, description="Random rounds; left out: until the duration, or stopped.")
-    ] = None
+    rounds: Annotated[int | None, Field(ge=1, description="Random rounds; left out: until the duration, or stopped.")] = (
+        None
+    )
     duration: Annotated[Seconds | None, Field(gt=0, description="No round begins after it.")] = None
     disruptions: Annotated[tuple[AnyDisruption, ...], Field(description="What random rounds are drawn from.")] = ()
     steps: Annotated[tuple[Step, ...], Field(description="The script.")] = ()
@@ -230,3 +230,24 @@ def _resolved(made: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any
 def _nearest(name: str, known: Iterable[str]) -> str:
     match = difflib.get_close_matches(name, list(known), 1, 0.5)
     return f": did you mean {match[0]}?" if match else f": there are {', '.join(sorted(known))}"
+
+
+def default_for(statefulset: str, namespace: str) -> Experiment:
+    """What `run statefulset/NAME` does: five random rounds of deleted pods and scaling down and up."""
+    return Experiment.model_validate(
+        {
+            "name": "default",
+            "target": {"namespace": namespace, "statefulset": statefulset},
+            "rounds": 5,
+            "disruptions": [{"kind": "pod-delete", "weight": 3}, {"kind": "scale", "weight": 1}],
+        }
+    )
+
+
+def overlay(experiment: Experiment, given: Mapping[str, Any]) -> Experiment:
+    """The experiment with some of its fields replaced, and checked again. Raises ExperimentError."""
+    document = {**experiment.model_dump(by_alias=True, exclude_unset=True), **given}
+    try:
+        return Experiment.model_validate(document)
+    except ValidationError as error:
+        raise ExperimentError("; ".join(_explain(document, error))) from error

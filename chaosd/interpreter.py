@@ -14,7 +14,7 @@ from typing import Any
 from chaosd.checkers import Panel
 from chaosd.checkers.integrity import expand
 from chaosd.cluster.lock import TargetLock
-from chaosd.cluster.port import PAUSED_ANNOTATION
+from chaosd.cluster.port import PAUSED_ANNOTATION, Cluster
 from chaosd.cluster.target import Target
 from chaosd.errors import (
     AbortedError,
@@ -166,9 +166,7 @@ class Interpreter:
         if undo is None:
             return
         try:
-            done = await heal(self._scene.cluster, undo, HEAL_SECONDS)
-        except ConflictError as error:
-            done = f"left as it is: {error}"
+            done = await heal_or_leave(self._scene.cluster, undo)
         except BaseException:
             self._undo = undo
             raise
@@ -194,10 +192,16 @@ class Interpreter:
         while True:
             statefulset = self._scene.observer.view.statefulset
             if statefulset and statefulset.annotations.get(PAUSED_ANNOTATION) == "true":
-                raise AbortedError(
-                    f"{statefulset.key} is annotated {PAUSED_ANNOTATION}=true: the kill switch was thrown"
-                )
+                raise AbortedError(f"{statefulset.key} is annotated {PAUSED_ANNOTATION}=true: the kill switch was thrown")
             await asyncio.sleep(0.5)
+
+
+async def heal_or_leave(cluster: Cluster, undo: Mapping[str, Any]) -> str:
+    """Carry out an undo, unless somebody else changed the target since; tells which. Raises ClusterError."""
+    try:
+        return await heal(cluster, undo, HEAL_SECONDS)
+    except ConflictError as error:
+        return f"left as it is: {error}"
 
 
 def _late(target: Target, late: Mapping[str, str]) -> list[dict[str, str]]:

@@ -94,8 +94,10 @@ class Ledger:
         ledger._check_version()
         return ledger
 
-    def close(self) -> None:
-        """Give up its connections."""
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._engine.dispose()
 
     def begin(self, run: str, *, experiment: str, seed: int, target: str, cluster: str, started_at: float) -> Run:
@@ -145,6 +147,11 @@ class Ledger:
             query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id)
             last = connection.execute(query).scalar()
         return Journal(self, run, 0 if last is None else last + 1, clock)
+
+    def append(self, run: Run, event: Event, now: float) -> None:
+        """One more op of a run that nobody journals any more."""
+        index = self.journal(run).last_index + 1
+        self.write(run, [Op(index, now, event.process, event.f, event.kind, event.value)])
 
     def write(self, run: Run, ops: Sequence[Op]) -> None:
         """Store ops durably, in one transaction."""

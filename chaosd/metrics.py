@@ -117,7 +117,7 @@ class TargetMetrics:
 
     def judged(self, judgement: Judgement) -> None:
         """Take in what the checkers say now."""
-        counts = {failure: 0 for failure in Class}
+        counts = dict.fromkeys(Class, 0)
         for violation in judgement.violations:
             counts[violation.failure] += 1
         for failure, count in counts.items():
@@ -225,4 +225,3 @@ class TargetMetrics:
         binding = next(v for v in judgement.verdicts if v.checker == "binding")
         metrics.binding_checks.labels(*labels, binding.value).inc()
         self.judged(judgement)
-

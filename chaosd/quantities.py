@@ -18,9 +18,7 @@ def parse_bytes(value: object) -> int:
     """Bytes of a quantity such as `64Ki`, or of a plain number. Raises ValueError."""
     match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|)", str(value))
     if isinstance(value, bool) or not match:
-        raise ValueError(
-            f"{value!r} is no quantity of bytes: write a whole number with Ki, Mi, Gi or nothing behind it"
-        )
+        raise ValueError(f"{value!r} is no quantity of bytes: write a whole number with Ki, Mi, Gi or nothing behind it")
     return int(match[1]) * _BYTES[match[2]]
 
 
@@ -35,9 +33,7 @@ def parse_seconds(value: object) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
-_BYTES_SCHEMA = {
-    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G)?$"}]
-}
+_BYTES_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G)?$"}]}
 _SECONDS_SCHEMA = {
     "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}]
 }

@@ -135,9 +135,7 @@ class Ordering:
         for before in self._predecessors(ordinal):
             state = self._pods.get(before)
             if state is None or state.ready_at is None or state.ready_at > created.value["created_at"]:
-                self._hidden(
-                    created, f"whether {_name(created, before)} was Ready before {_name(created, ordinal)} came"
-                )
+                self._hidden(created, f"whether {_name(created, before)} was Ready before {_name(created, ordinal)} came")
                 return
 
     def _leaving(self, op: Op, ordinal: int, state: _PodState) -> None:

@@ -16,9 +16,7 @@ from chaosd.history import NEMESIS, OBSERVER, Kind, Op
 PHASES = ("deleted", "scheduled", "attached", "ready")
 
 # Reasons of a waiting container that are the image's or the spec's fault (kubelet, images/types.go).
-_NOT_STORAGE = frozenset(
-    {"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "CrashLoopBackOff"}
-)
+_NOT_STORAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "CrashLoopBackOff"})
 
 
 @dataclass(slots=True)
@@ -87,9 +85,7 @@ class Recovery:
                     "state": late["state"],
                     "events": late.get("events", []),
                 }
-                self._violations.append(
-                    Violation(Class.NOT_RECOVERED, replica, op.index, -1, Binding(), evidence=evidence)
-                )
+                self._violations.append(Violation(Class.NOT_RECOVERED, replica, op.index, -1, Binding(), evidence=evidence))
 
     def _pod(self, op: Op) -> None:
         value = op.value

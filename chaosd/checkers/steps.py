@@ -175,9 +175,7 @@ class Steps:
         self, seen: list[str], wanted: list[str], phases: tuple[str, str], verb: str, done: str
     ) -> Iterator[Shown]:
         if self._target.get("pod_management") == "Parallel":
-            yield Shown(
-                self._target["name"], "an order", "podManagementPolicy is Parallel: none is promised", NOT_SHOWN
-            )
+            yield Shown(self._target["name"], "an order", "podManagementPolicy is Parallel: none is promised", NOT_SHOWN)
             return
         if not seen:
             yield Shown(self._target["name"], f"pods {verb[:-1]} in order", f"no pod {verb} in this step", NOT_SHOWN)
@@ -217,9 +215,7 @@ class Steps:
         for pod in self._step.deleted:
             before, now = self._step.pods_before.get(pod, {}), self._pods.get(pod, {})
             opened = self._opened.get(self._key(pod), {})
-            claims_before = [
-                _claim_text(self._step.claims_before.get(c, {})) for c in before.get("claims", {}).values()
-            ]
+            claims_before = [_claim_text(self._step.claims_before.get(c, {})) for c in before.get("claims", {}).values()]
             claims_now = [_claim_text(self._claims.get(c, {})) for c in now.get("claims", {}).values()]
             met = (
                 bool(now)

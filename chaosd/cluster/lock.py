@@ -32,26 +32,30 @@ class TargetLock:
         self._turn = asyncio.Lock()
 
     async def acquire(self) -> Mapping[str, Any] | None:
-        """Take the Lease, where nobody holds it; returns the undo that a dead holder left, if any.
+        """Take the Lease, once nobody holds it; returns the undo that a dead holder left, if any.
 
-        Raises TargetError when another holds it.
+        Waits for a Lease to end that is not renewed any more. Raises TargetError as soon as it is seen that its holder
+        is alive, ClusterError.
         """
-        try:
-            found = await self._cluster.get_lease(self._lease.namespace, self._lease.name)
-        except NotFoundError:
-            found = self._lease
-        ends = found.renewed_at + found.duration_seconds
-        if found.holder not in ("", self._lease.holder) and ends > self._clock():
-            raise TargetError(
-                f"{found.namespace}/{found.name.removeprefix('chaosd-')} is being tested by {found.holder}: wait until "
-                f"it ends, or, if it died, {ends - self._clock():.0f} s until its Lease {found.name} ends"
-            )
+        first = found = await self._find()
+        while found.holder and (left := found.renewed_at + found.duration_seconds - self._clock()) > 0:
+            if found.version != first.version:
+                name = found.name.removeprefix("chaosd-")
+                raise TargetError(f"{found.namespace}/{name} is being tested by {found.holder}: wait until it ends")
+            await asyncio.sleep(min(left, 1.0))
+            found = await self._find()
         try:
             await self._put(replace(found, holder=self._lease.holder, duration_seconds=self._seconds))
         except ConflictError as error:
             raise TargetError(f"another chaosd took the Lease {found.namespace}/{found.name} just now") from error
         undo = self._lease.annotations.get(UNDO_ANNOTATION)
         return json.loads(undo) if undo else None
+
+    async def _find(self) -> Lease:
+        try:
+            return await self._cluster.get_lease(self._lease.namespace, self._lease.name)
+        except NotFoundError:
+            return replace(self._lease, holder="")
 
     async def keep(self) -> None:
         """Renew for ever. Raises AbortedError when it was lost, or could not be renewed until three quarters of it."""

@@ -124,14 +124,10 @@ class Observer:
     async def converged(self, replicas: int, timeout_seconds: float) -> None:
         """Wait until `replicas` pods are Ready with their claims Bound and no other is left. Raises DeadlineError."""
         try:
-            await self.wait(
-                lambda view: None if view.late(self._target, replicas) else True, timeout_seconds, "the target"
-            )
+            await self.wait(lambda view: None if view.late(self._target, replicas) else True, timeout_seconds, "the target")
         except DeadlineError as error:
             late = "; ".join(f"{pod}: {why}" for pod, why in self.view.late(self._target, replicas).items())
-            raise DeadlineError(
-                f"not converged at {replicas} replicas after {timeout_seconds:.0f} s: {late}"
-            ) from error
+            raise DeadlineError(f"not converged at {replicas} replicas after {timeout_seconds:.0f} s: {late}") from error
 
     async def _watch_if_allowed(self, kind: type[Object]) -> None:
         try:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from chaosd.cluster.port import TARGET_LABEL, Container, Mount, StatefulSet
 from chaosd.errors import TargetError
 
+SELECTOR = {TARGET_LABEL: "true"}
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -32,6 +34,10 @@ class Target:
     def pods(self) -> tuple[str, ...]:
         """Names of the replicas that were wanted when chaosd came, lowest ordinal first."""
         return tuple(f"{self.statefulset}-{self.first_ordinal + i}" for i in range(self.replicas))
+
+    def replicas_up_to(self, count: int) -> tuple[str, ...]:
+        """The first `count` replicas, as processes."""
+        return tuple(self.replica(f"{self.statefulset}-{self.first_ordinal + i}") for i in range(count))
 
     def replica(self, pod: str) -> str:
         """`NAMESPACE/POD`, the process that writes and reads there."""
@@ -100,8 +106,6 @@ def _find_mount(statefulset: StatefulSet, path: str, container: str) -> tuple[Co
             if mount.path.rstrip("/") == path.rstrip("/") if path else mount.volume in statefulset.template_claims:
                 return candidate, mount
     if not path:
-        raise TargetError(
-            f"{statefulset.key}: no container mounts a volumeClaimTemplate: name a path in the experiment"
-        )
+        raise TargetError(f"{statefulset.key}: no container mounts a volumeClaimTemplate: name a path in the experiment")
     mounts = ", ".join(sorted({m.path for c in named for m in c.mounts})) or "nothing"
     raise TargetError(f"{statefulset.key}: nothing is mounted at {path}: mounted are {mounts}")

@@ -27,9 +27,9 @@ class PodDelete(Disruption):
         Field(description="Grace period in seconds; 0 deletes by force; `default` takes the pod's own."),
     ] = "default"
     count: Annotated[int | Literal["all"], Field(description="How many pods at once.")] = 1
-    pick: Annotated[
-        Literal["random", "lowest", "highest"], Field(description="Which pods, where not all are deleted.")
-    ] = "random"
+    pick: Annotated[Literal["random", "lowest", "highest"], Field(description="Which pods, where not all are deleted.")] = (
+        "random"
+    )
     ordinals: Annotated[
         tuple[int, ...], Field(description="These ordinals and no others, such as in a scripted step.")
     ] = ()

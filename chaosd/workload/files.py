@@ -43,9 +43,7 @@ class Share(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bytes: Annotated[Bytes, Field(ge=payload.BLOCK_BYTES, description="Bytes on each volume, such as 256Mi.")] = (
-        256 << 20
-    )
+    bytes: Annotated[Bytes, Field(ge=payload.BLOCK_BYTES, description="Bytes on each volume, such as 256Mi.")] = 256 << 20
     files: Annotated[int, Field(ge=1, le=100_000, description="Files on each volume.")] = 2_000
 
 

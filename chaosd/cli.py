@@ -1,0 +1,273 @@
+"""The command line: options into settings, results into exit codes, and nothing else.
+
+Exit codes: 0 pass; 1 a violation; 2 usage or an invalid experiment; 3 inconclusive; 4 aborted. Where several fit: 2, 1,
+4, 3, 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from chaosd import __version__, daemon, experiment
+from chaosd.checkers import Value
+from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
+from chaosd.experiment import Experiment
+from chaosd.progress import Progress
+from chaosd.report import text
+from chaosd.report.verdict import Verdict
+from chaosd.run import Ending, Finished
+from chaosd.settings import Settings
+
+PASS, VIOLATED, USAGE, INCONCLUSIVE, ABORTED = range(5)
+
+app = typer.Typer(
+    help="Chaos and durability testing for Kubernetes StatefulSets.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Result = TypeVar("Result")
+
+Subject = Annotated[str, typer.Argument(metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of statefulset/NAME.")]
+ClusterKind = Annotated[Literal["kubernetes", "sandbox"] | None, typer.Option("--cluster", help="Default: kubernetes.")]
+Kubeconfig = Annotated[Path | None, typer.Option(help="Default: KUBECONFIG, ~/.kube/config, in-cluster.")]
+Context = Annotated[str | None, typer.Option(help="The kubeconfig's context.")]
+Rounds = Annotated[int | None, typer.Option(min=1, help="Random rounds, instead of the experiment's.")]
+Duration = Annotated[str | None, typer.Option(help="Such as 10m: no round begins after it.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Repeats the decisions of a run.")]
+LedgerUrl = Annotated[str | None, typer.Option("--ledger", help="SQLAlchemy URL. Default: SQLite in the out folder.")]
+Out = Annotated[Path | None, typer.Option(help="For verdict.json and report.txt. Default: chaosd-out.")]
+SandboxDir = Annotated[Path | None, typer.Option(help="The sandbox's folder. Default: in the out folder.")]
+
+
+@app.command()
+def run(
+    subject: Subject,
+    namespace: Namespace = "default",
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    rounds: Rounds = None,
+    duration: Duration = None,
+    seed: Seed = None,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+) -> int:
+    """Write, disrupt, verify: run an experiment and judge."""
+    settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
+    chosen, manifest = _experiment(subject, namespace, rounds, duration, seed)
+    progress = Progress(Console(stderr=True))
+    with progress.shown():
+        finished = _run(lambda ending: daemon.run_experiment(settings, chosen, manifest, ending, watch=progress.watch))
+    return _finish(settings, finished)
+
+
+@app.command()
+def plan(
+    subject: Subject,
+    namespace: Namespace = "default",
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    seed: Seed = None,
+    rounds: Rounds = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+) -> int:
+    """Show what a run would touch and decide; touches nothing."""
+    settings = _settings(cluster, kubeconfig, context, None, out, sandbox_dir)
+    chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
+    outlook = _run(lambda _: daemon.plan_experiment(settings, chosen, manifest))
+    typer.echo(json.dumps(dataclasses.asdict(outlook), indent=2))
+    return PASS
+
+
+@app.command()
+def verify(
+    run_name: Annotated[str | None, typer.Option("--run", help="Default: the latest.")] = None,
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+) -> int:
+    """Read back everything that a run is owed, and judge; disrupts nothing."""
+    settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
+    progress = Progress(Console(stderr=True))
+    with progress.shown():
+        finished = _run(lambda ending: daemon.verify_run(settings, run_name, ending, watch=progress.watch))
+    return _finish(settings, finished)
+
+
+@app.command()
+def undo(
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+) -> int:
+    """Put right what a dead run left, such as the count of replicas."""
+    settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
+    for done in _run(lambda _: daemon.undo_runs(settings)) or ["nothing to undo"]:
+        typer.echo(done)
+    return PASS
+
+
+@app.command("daemon")
+def run_daemon(
+    subject: Subject,
+    namespace: Namespace = "default",
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    seed: Seed = None,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT. Default: 127.0.0.1:9187.")] = None,
+) -> int:
+    """Run an experiment's rounds for ever, and serve /metrics, /healthz and /readyz."""
+    settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir, listen)
+    chosen, manifest = _experiment(subject, namespace, None, None, seed)
+    if chosen.steps:
+        raise UsageError(f"{subject} is a script: the daemon runs random rounds, so give it one with `disruptions`")
+    progress = Progress(Console(stderr=True))
+    finished = _run(lambda ending: daemon.serve(settings, chosen, manifest, ending, watch=progress.watch))
+    return _finish(settings, finished)
+
+
+@app.command()
+def schema(
+    of: Annotated[Literal["experiment", "verdict"], typer.Argument(help="Which document's.")] = "experiment",
+) -> int:
+    """Print the JSON Schema of an experiment, or of verdict.json."""
+    if of == "experiment":
+        typer.echo(experiment.schema(), nl=False)
+    else:
+        typer.echo(json.dumps(Verdict.model_json_schema(by_alias=True, mode="serialization"), indent=2))
+    return PASS
+
+
+@app.callback(invoke_without_command=True)
+def version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Chaos and durability testing for Kubernetes StatefulSets."""
+    if version:
+        typer.echo(f"chaosd {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command and exit: the only place that does."""
+    try:
+        code = app(standalone_mode=False)
+    except ChaosdError as error:
+        sys.stderr.write(f"chaosd: {error}\n")
+        code = error.exit_code
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except typer.Abort:
+        code = ABORTED
+    except Exception as error:  # click's usage errors; their type is typer's own and changes with it
+        if not hasattr(error, "format_message"):
+            raise
+        sys.stderr.write(f"chaosd: {error.format_message()}\n")
+        code = USAGE
+    sys.exit(code)
+
+
+def _settings(
+    cluster: str | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    ledger: str | None,
+    out: Path | None,
+    sandbox_dir: Path | None,
+    listen: str | None = None,
+) -> Settings:
+    given: dict[str, Any] = {
+        "cluster": cluster,
+        "kubeconfig": kubeconfig,
+        "context": context,
+        "ledger": ledger,
+        "out": out,
+        "sandbox_dir": sandbox_dir,
+        "listen": listen,
+    }
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise UsageError(f"settings: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+
+
+def _experiment(
+    subject: str, namespace: str, rounds: int | None, duration: str | None, seed: int | None
+) -> tuple[Experiment, Path | None]:
+    """The experiment with the options laid over it, and the manifest for an empty sandbox."""
+    if subject.startswith(("statefulset/", "sts/")):
+        chosen, manifest = experiment.default_for(subject.split("/", 1)[1], namespace), None
+    else:
+        path = Path(subject)
+        chosen = experiment.load(path)
+        manifest = path.parent / chosen.target.manifest
+    over: dict[str, Any] = {"rounds": rounds, "duration": duration, "seed": seed}
+    given = {name: value for name, value in over.items() if value is not None}
+    if chosen.steps and (rounds is not None or duration is not None):
+        raise ExperimentError(f"{subject} is a script: it takes no --rounds and no --duration")
+    return experiment.overlay(chosen, given), manifest
+
+
+def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
+    """Run it, and let SIGINT and SIGTERM end it: the first heals and judges, a second one ends the process."""
+
+    async def with_signals() -> Result:
+        ending, loop = Ending(), asyncio.get_running_loop()
+
+        def end(number: signal.Signals) -> None:
+            ending.because(f"ended by {number.name}")
+            for one in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(one)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end, number)
+        return await work(ending)
+
+    return asyncio.run(with_signals())
+
+
+def _finish(settings: Settings, finished: Finished) -> int:
+    if finished.error:
+        sys.stderr.write(f"chaosd: {finished.error}\n")
+    typer.echo(f"report: {settings.out / 'report.txt'}")
+    typer.echo(text.summary(finished.verdict))
+    return exit_code(finished)
+
+
+def exit_code(finished: Finished) -> int:
+    """What a finished run ends with."""
+    if isinstance(finished.error, UsageError):
+        return USAGE
+    if finished.verdict.verdict is Value.FAIL:
+        return VIOLATED
+    if isinstance(finished.error, AbortedError):
+        return ABORTED
+    return PASS if finished.verdict.verdict is Value.PASS else INCONCLUSIVE

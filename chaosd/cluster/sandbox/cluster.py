@@ -1,0 +1,306 @@
+"""The sandbox behind the port."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import math
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from chaosd.cluster import objects
+from chaosd.cluster.port import Change, Claim, Lease, Node, Pod, StatefulSet, T
+from chaosd.cluster.sandbox import statefulset as controller
+from chaosd.cluster.sandbox import volumes
+from chaosd.cluster.sandbox.disks import Disks
+from chaosd.cluster.sandbox.kubelet import Kubelets
+from chaosd.cluster.sandbox.process import LocalProcess
+from chaosd.cluster.sandbox.store import Budget, Store, Timings
+from chaosd.errors import ConflictError, NotFoundError, RefusedError, ThrottledError, UsageError
+
+VERSION = "v1.37 (simulated)"
+# Time passes for minReadySeconds even when nothing changes.
+_TICK_SECONDS = 0.5
+
+
+class SandboxCluster:
+    """The embedded cluster. Open it with `open`; everything it keeps is in one folder."""
+
+    kind = "sandbox"
+
+    def __init__(self, store: Store, disks: Disks, timings: Timings, lock: IO[str]) -> None:
+        self._store = store
+        self._disks = disks
+        self._kubelets = Kubelets(store, disks, timings)
+        self._lock = lock
+        self._controllers: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        timings: Timings | None = None,
+        nodes: int = 2,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> SandboxCluster:
+        """The cluster in `directory`, as the last process left it, or a new one.
+
+        Raises UsageError when another process has it, InconclusiveError when its state is damaged.
+        """
+        lock = _lock(directory)
+        store = Store(directory / "state.json", rng or random.SystemRandom(), clock)
+        try:
+            known = store.load()
+        except BaseException:
+            lock.close()
+            raise
+        cluster = cls(store, Disks(directory.resolve()), timings or Timings(), lock)
+        if not known:
+            for number in range(1, nodes + 1):
+                store.put(Node(f"sandbox-{number}", store.uid(), boot_id=store.uid()))
+        cluster._kubelets.resume()
+        store.changed.set()
+        cluster._controllers = asyncio.create_task(cluster._control(), name="sandbox controllers")
+        return cluster
+
+    async def close(self) -> None:
+        """End every process, store the state, and let the folder go."""
+        if self._controllers:
+            self._controllers.cancel()
+            await asyncio.gather(self._controllers, return_exceptions=True)
+        await self._kubelets.close()
+        self._store.flush()
+        self._lock.close()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was applied yet."""
+        return not self._store.all(StatefulSet)
+
+    async def apply(self, documents: Iterable[Mapping[str, Any]]) -> None:
+        """Create or change what manifests describe: StatefulSets and PodDisruptionBudgets; Services are accepted, since
+        nothing here connects to one. Raises RefusedError for other kinds, and for changes of what is immutable."""
+        for document in documents:
+            kind = document.get("kind")
+            if kind == "StatefulSet":
+                self._apply_statefulset(document)
+            elif kind == "PodDisruptionBudget":
+                budget = _budget(document)
+                self._store.budgets[f"{budget.namespace}/{budget.name}"] = budget
+                self._store.touch()
+            elif kind != "Service":
+                raise RefusedError(f"the sandbox has no {kind}: it takes StatefulSet, PodDisruptionBudget and Service")
+        self._store.flush()
+
+    async def delete_statefulset(self, namespace: str, name: str) -> None:
+        """Delete it and its pods (background deletion). Raises NotFoundError."""
+        found = self._store.get(StatefulSet, namespace, name)
+        self._store.put(replace(found, deleting=True))
+        for pod in self._store.all(Pod, namespace):
+            if pod.controller_uid == found.uid:
+                controller.terminate(self._store, pod, None)
+        self._store.flush()
+
+    async def delete_claim(self, namespace: str, name: str) -> None:
+        """Delete a claim; while a pod uses it, it stays Terminating. Raises NotFoundError."""
+        self._store.put(replace(self._store.get(Claim, namespace, name), deleting=True))
+        self._store.flush()
+
+    # The port.
+
+    async def version(self) -> str:
+        """What it models."""
+        return VERSION
+
+    async def get(self, kind: type[T], namespace: str, name: str) -> T:
+        """See the port."""
+        return self._store.get(kind, namespace, name)
+
+    async def list(self, kind: type[T], namespace: str, selector: Mapping[str, str] | None = None) -> Sequence[T]:
+        """See the port."""
+        found = self._store.all(kind, namespace)
+        return [one for one in found if not selector or selector.items() <= self._labels(one).items()]
+
+    def watch(self, kind: type[T], namespace: str) -> AsyncIterator[Change]:
+        """See the port."""
+        return self._store.watch(kind, namespace)
+
+    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+        """See the port."""
+        controller.terminate(self._store, self._pod(namespace, name, uid), grace_seconds)
+        self._store.flush()
+
+    async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+        """See the port."""
+        pod = self._pod(namespace, name, uid)
+        for budget in self._store.budgets.values():
+            if budget.namespace == namespace and budget.selector.items() <= self._labels(pod).items():
+                self._refuse_beyond(budget)
+        controller.terminate(self._store, pod, grace_seconds)
+        self._store.flush()
+
+    async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
+        """See the port."""
+        found = self._store.get(StatefulSet, namespace, name)
+        if found.replicas != expected:
+            raise ConflictError(f"{namespace}/{name} has {found.replicas} replicas, not {expected}")
+        if replicas != found.replicas:
+            self._store.put(replace(found, replicas=replicas, generation=found.generation + 1))
+        self._store.flush()
+
+    @asynccontextmanager
+    async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> AsyncIterator[LocalProcess]:
+        """See the port."""
+        found = self._store.get(Pod, namespace, pod)
+        inside = next((c for c in found.containers if container in ("", c.name)), None)
+        if inside is None or found.phase != "Running" or found.deleting:
+            raise RefusedError(f"container {container or 'of'} {pod} is not running")
+        if "noshell" in inside.image:
+            raise RefusedError(f'exec: "{argv[0]}": executable file not found in $PATH')
+        process = await self._kubelets.run(found, inside, list(argv))
+        try:
+            yield process
+        finally:
+            await self._kubelets.end(found.uid, process)
+
+    async def get_lease(self, namespace: str, name: str) -> Lease:
+        """See the port."""
+        with suppress(KeyError):
+            return self._store.leases[f"{namespace}/{name}"]
+        raise NotFoundError(f'leases "{name}" not found')
+
+    async def put_lease(self, lease: Lease) -> Lease:
+        """See the port."""
+        self._check_version(lease)
+        stored = replace(lease, version=self._store.next_version())
+        self._store.leases[f"{lease.namespace}/{lease.name}"] = stored
+        self._store.flush()
+        return stored
+
+    async def delete_lease(self, lease: Lease) -> None:
+        """See the port."""
+        await self.get_lease(lease.namespace, lease.name)
+        self._check_version(lease)
+        del self._store.leases[f"{lease.namespace}/{lease.name}"]
+        self._store.touch()
+        self._store.flush()
+
+    async def allowed(self, verb: str, resource: str, namespace: str) -> bool:
+        """Whoever has the folder may do everything."""
+        return True
+
+    async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
+        """See the port."""
+        kind = "Warning" if warning else "Normal"
+        event = {"target": target.key, "type": kind, "reason": reason, "message": message, "time": self._store.now()}
+        self._store.record_event(event)
+        self._store.flush()
+
+    async def _control(self) -> None:
+        """Every controller, whenever something changed."""
+        while True:
+            self._store.changed.clear()
+            for found in self._store.all(StatefulSet):
+                controller.reconcile(self._store, found)
+            self._kubelets.reconcile()
+            volumes.reclaim(self._store, self._disks)
+            self._store.flush()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._store.changed.wait()
+
+    def _apply_statefulset(self, document: Mapping[str, Any]) -> None:
+        wanted = objects.statefulset(document)
+        known = self._store.find(StatefulSet, wanted.namespace, wanted.name)
+        spec = dict(document["spec"])
+        if known is None:
+            revision = f"{wanted.name}-{self._store.hexadecimal(10)}"
+            self._store.manifests[wanted.key] = spec
+            self._store.put(replace(wanted, uid=self._store.uid(), generation=1, update_revision=revision))
+            return
+        if {**self._store.manifests[wanted.key], "replicas": 0} != {**spec, "replicas": 0}:
+            raise RefusedError(f"{wanted.key}: the sandbox changes replicas, labels and annotations, nothing else")
+        generation = known.generation + (known.replicas != wanted.replicas)
+        changed = {"labels": wanted.labels, "annotations": wanted.annotations, "replicas": wanted.replicas}
+        self._store.put(replace(known, **changed, generation=generation))  # type: ignore[arg-type]
+
+    def _pod(self, namespace: str, name: str, uid: str) -> Pod:
+        pod = self._store.get(Pod, namespace, name)
+        if pod.uid != uid:
+            raise ConflictError(f"the UID in the precondition ({uid}) does not match the UID in record ({pod.uid})")
+        return pod
+
+    def _labels(self, found: Any) -> Mapping[str, str]:
+        """Of a pod: those of its StatefulSet's template."""
+        if isinstance(found, Pod):
+            for statefulset in self._store.all(StatefulSet, found.namespace):
+                if statefulset.uid == found.controller_uid:
+                    template = self._store.manifests[statefulset.key]["template"]
+                    return dict(template["metadata"]["labels"])
+        return getattr(found, "labels", {})
+
+    def _refuse_beyond(self, budget: Budget) -> None:
+        """Source: Kubernetes docs, "Disruptions" and "Specifying a Disruption Budget"; percentages are rounded up."""
+        covered = [
+            pod for pod in self._store.all(Pod, budget.namespace) if budget.selector.items() <= self._labels(pod).items()
+        ]
+        healthy = sum(1 for pod in covered if pod.ready and not pod.deleting)
+        if budget.min_available:
+            needed = _share(budget.min_available, len(covered))
+        else:
+            needed = len(covered) - _share(budget.max_unavailable, len(covered))
+        if healthy - 1 < needed:
+            raise ThrottledError(
+                "Cannot evict pod as it would violate the pod's disruption budget: "
+                f"{budget.name} needs {needed} healthy pods and has {healthy} currently"
+            )
+
+    def _check_version(self, lease: Lease) -> None:
+        known = self._store.leases.get(f"{lease.namespace}/{lease.name}")
+        if (known.version if known else "") != lease.version:
+            raise ConflictError(f'leases "{lease.name}": the object has been modified')
+
+
+def _lock(directory: Path) -> IO[str]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / "lock", "a+")  # noqa: SIM115 - held until close
+    except OSError as error:
+        raise UsageError(f"the sandbox's folder {directory}: {error.strerror}: name another with --sandbox-dir") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise UsageError(
+            f"the sandbox in {directory} is in use by process {holder}: wait until it ends, or name another with "
+            "--sandbox-dir"
+        ) from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _budget(document: Mapping[str, Any]) -> Budget:
+    meta, spec = document["metadata"], document["spec"]
+    return Budget(
+        namespace=meta.get("namespace", "default"),
+        name=meta["name"],
+        selector=dict(spec["selector"]["matchLabels"]),
+        min_available=str(spec.get("minAvailable", "")),
+        max_unavailable=str(spec.get("maxUnavailable", "")),
+    )
+
+
+def _share(limit: str, of: int) -> int:
+    return math.ceil(int(limit[:-1]) * of / 100) if limit.endswith("%") else int(limit)

@@ -1,0 +1,315 @@
+"""The composition root: opens the cluster and the ledger that the settings name, and does what a command asks.
+
+Each function here is a command's work; each raises the errors that stop it before it begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client import CollectorRegistry
+from ulid import ULID
+
+from chaosd import server
+from chaosd.cluster import target as targets
+from chaosd.cluster.lock import TargetLock
+from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Pod, StatefulSet, Volume
+from chaosd.cluster.sandbox import SandboxCluster
+from chaosd.cluster.target import Target
+from chaosd.errors import (
+    AbortedError,
+    ClusterError,
+    ExperimentError,
+    ForbiddenError,
+    NotFoundError,
+    RightsError,
+    TargetError,
+    UsageError,
+)
+from chaosd.experiment import Experiment
+from chaosd.generator import Plan
+from chaosd.history import NEMESIS, Event, Kind
+from chaosd.interpreter import heal_or_leave
+from chaosd.ledger import Ledger, Run
+from chaosd.metrics import Metrics, TargetMetrics
+from chaosd.run import Ending, Finished, Runner
+from chaosd.settings import Settings
+
+# What a run needs in the target's namespace.
+RIGHTS = tuple(
+    (verb, resource)
+    for resource, verbs in (
+        ("statefulsets.apps", ("get", "list", "watch")),
+        ("statefulsets.apps/scale", ("get", "update")),
+        ("pods", ("get", "list", "watch", "delete")),
+        ("pods/exec", ("get", "create")),
+        ("persistentvolumeclaims", ("get", "list", "watch")),
+        ("leases.coordination.k8s.io", ("get", "create", "update", "delete")),
+    )
+    for verb in verbs
+)
+# What it would like to see of the whole cluster; without it, bindings are unknown.
+WISHES = tuple(
+    (verb, resource)
+    for resource in ("persistentvolumes", "volumeattachments.storage.k8s.io", "nodes")
+    for verb in ("get", "list", "watch")
+)
+# A sandbox's folder has one process at a time, so a dead holder of a Lease in it need not be waited for long.
+_SANDBOX_LEASE_SECONDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What `plan` tells: plain JSON values only."""
+
+    target: str
+    cluster: str
+    seed: int
+    replicas: tuple[Mapping[str, str], ...]
+    decisions: tuple[Mapping[str, Any], ...]
+    missing_rights: tuple[str, ...]
+    missing_wishes: tuple[str, ...]
+
+
+@asynccontextmanager
+async def open_cluster(settings: Settings, manifest: Path | None = None) -> AsyncIterator[Cluster]:
+    """The cluster that the settings name; a sandbox that is empty gets the objects in `manifest`."""
+    if settings.cluster == "sandbox":
+        sandbox = await SandboxCluster.open(settings.sandbox_folder)
+        try:
+            if sandbox.is_empty and manifest:
+                await sandbox.apply(_documents(manifest))
+            yield sandbox
+        finally:
+            await sandbox.close()
+    else:
+        # Imported only where it is used: the client alone takes tens of megabytes.
+        from chaosd.cluster.kubernetes import KubernetesCluster
+
+        kubernetes = await KubernetesCluster.open(kubeconfig=settings.kubeconfig, context=settings.context)
+        try:
+            yield kubernetes
+        finally:
+            await kubernetes.close()
+
+
+async def find_target(cluster: Cluster, experiment: Experiment) -> Target:
+    """The experiment's target as it is now. Raises TargetError, RightsError, AbortedError, ClusterError."""
+    spec = experiment.target
+    try:
+        statefulset = await cluster.get(StatefulSet, spec.namespace, spec.statefulset)
+    except NotFoundError as error:
+        raise TargetError(
+            f"no StatefulSet {spec.namespace}/{spec.statefulset}: name one that is there (kubectl get statefulsets -A)"
+        ) from error
+    except ForbiddenError as error:
+        raise RightsError(f"get on statefulsets.apps in {spec.namespace} is not allowed: grant it ({error})") from error
+    found = targets.resolve(statefulset, path=spec.path, container=spec.container, require_claim=spec.require_claim)
+    if statefulset.annotations.get(PAUSED_ANNOTATION) == "true":
+        raise AbortedError(f"{found.key} is annotated {PAUSED_ANNOTATION}=true: remove the annotation to test it")
+    return found
+
+
+async def run_experiment(
+    settings: Settings,
+    experiment: Experiment,
+    manifest: Path | None,
+    ending: Ending,
+    *,
+    watch: Callable[[Target, Runner, Run], None] = lambda *_: None,
+) -> Finished:
+    """Run an experiment to its end. `watch` is told of the run before it begins, and may listen to its journal."""
+    async with AsyncExitStack() as held:
+        cluster = await held.enter_async_context(open_cluster(settings, manifest))
+        ledger = held.enter_context(open_ledger(settings))
+        target = await find_target(cluster, experiment)
+        if lacking := await _missing(cluster, RIGHTS, target.namespace):
+            raise RightsError(f"the credentials lack {', '.join(lacking)} in {target.namespace}: grant them")
+        lock, undo = await held.enter_async_context(hold_lock(cluster, settings, target.key))
+        await heal_target(cluster, ledger, lock, target.key, undo)
+        target = await find_target(cluster, experiment)
+        seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
+        run = ledger.begin(
+            str(ULID()),
+            experiment=experiment.model_dump_json(by_alias=True),
+            seed=seed,
+            target=target.key,
+            cluster=f"{cluster.kind} {await cluster.version()}",
+            started_at=time.time(),
+        )
+        runner = Runner(cluster, ledger, lock, target, experiment, run)
+        watch(target, runner, run)
+        plans = experiment.plans(seed, target.replicas, target.first_ordinal)
+        return await runner.run(_until(plans, experiment.duration), ending, settings.out)
+
+
+async def verify_run(
+    settings: Settings,
+    name: str | None,
+    ending: Ending,
+    *,
+    watch: Callable[[Target, Runner, Run], None] = lambda *_: None,
+) -> Finished:
+    """Read back everything that a run (the latest unless one is named) is owed, and judge; disrupts nothing."""
+    async with AsyncExitStack() as held:
+        ledger = held.enter_context(open_ledger(settings))
+        run = ledger.run(name)
+        if run is None:
+            raise UsageError(f"{settings.ledger_url} has no run{f' {name}' if name else ''}: name another with --ledger")
+        experiment = Experiment.model_validate_json(run.experiment)
+        cluster = await held.enter_async_context(open_cluster(settings))
+        target = await find_target(cluster, experiment)
+        lock, undo = await held.enter_async_context(hold_lock(cluster, settings, target.key))
+        await heal_target(cluster, ledger, lock, target.key, undo)
+        target = await find_target(cluster, experiment)
+        runner = Runner(cluster, ledger, lock, target, experiment, run)
+        await runner.replay()
+        watch(target, runner, run)
+        plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
+        return await runner.run(iter([plan]), ending, settings.out)
+
+
+async def undo_runs(settings: Settings) -> list[str]:
+    """Heal what dead runs left, as the ledger and the targets' Leases say; tells what was done."""
+    async with AsyncExitStack() as held:
+        ledger = held.enter_context(open_ledger(settings))
+        cluster = await held.enter_async_context(open_cluster(settings))
+        keys = {run.target: None for run, _ in ledger.open_undo()}
+        keys |= {s.key: None for s in await cluster.list(StatefulSet, "", targets.SELECTOR)}
+        done: list[str] = []
+        for key in keys:
+            async with hold_lock(cluster, settings, key) as (lock, undo):
+                done += await heal_target(cluster, ledger, lock, key, undo)
+        return done
+
+
+async def plan_experiment(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:
+    """What a run would touch, and its first decisions; touches nothing."""
+    async with open_cluster(settings, manifest) as cluster:
+        target = await find_target(cluster, experiment)
+        seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
+        plans = experiment.plans(seed, target.replicas, target.first_ordinal)
+        return Outlook(
+            target=target.key,
+            cluster=f"{cluster.kind} {await cluster.version()}",
+            seed=seed,
+            replicas=tuple([await _replica(cluster, target, pod) for pod in target.pods]),
+            decisions=tuple(_decision(plan) for plan in itertools.islice(plans, 10)),
+            missing_rights=tuple(await _missing(cluster, RIGHTS, target.namespace)),
+            missing_wishes=tuple(await _missing(cluster, WISHES, "")),
+        )
+
+
+async def serve(
+    settings: Settings,
+    experiment: Experiment,
+    manifest: Path | None,
+    ending: Ending,
+    *,
+    watch: Callable[[Target, Runner, Run], None] = lambda *_: None,
+) -> Finished:
+    """Run an experiment's rounds for ever, and serve its metrics meanwhile."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    running: list[Runner] = []
+
+    def begin(target: Target, runner: Runner, run: Run) -> None:
+        runner.journal.listen(TargetMetrics(metrics, target, experiment.name, runner.panel).record)
+        running.append(runner)
+        watch(target, runner, run)
+
+    def not_ready() -> str:
+        return "" if running and running[0].began else "no round has begun"
+
+    endless = experiment.model_copy(update={"rounds": None, "duration": None})
+    async with server.serving(settings.listen, registry, not_ready):
+        return await run_experiment(settings, endless, manifest, ending, watch=begin)
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger that the settings name; the out folder is made. Raises UsageError, LedgerError."""
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {settings.out}: {error.strerror}: name a folder that can be written") from error
+    return Ledger.open(settings.ledger_url)
+
+
+@asynccontextmanager
+async def hold_lock(
+    cluster: Cluster, settings: Settings, key: str
+) -> AsyncIterator[tuple[TargetLock, Mapping[str, Any] | None]]:
+    """The lock on a target until the context ends, and the undo that a dead holder left on it."""
+    seconds = _SANDBOX_LEASE_SECONDS if cluster.kind == "sandbox" else settings.lease_seconds
+    namespace, name = key.split("/")
+    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    lock = TargetLock(cluster, namespace, name, holder, seconds, time.time)
+    undo = await lock.acquire()
+    try:
+        yield lock, undo
+    finally:
+        with suppress(ClusterError):
+            await lock.release()
+
+
+async def heal_target(
+    cluster: Cluster, ledger: Ledger, lock: TargetLock, key: str, noted: Mapping[str, Any] | None
+) -> list[str]:
+    """Undo what dead runs left on a target: what the ledger knows, else what its Lease notes. Tells what was done."""
+    owed = [(run, undo) for run, undo in ledger.open_undo() if run.target == key]
+    done = []
+    for run, undo in owed:
+        told = await heal_or_leave(cluster, undo)
+        ledger.append(run, Event(NEMESIS, "undo", Kind.OK, {**undo, "done": told}), time.time())
+        done.append(told)
+    if noted and not owed:
+        done.append(await heal_or_leave(cluster, noted))
+    if noted:
+        await lock.register_undo(None)
+    return done
+
+
+async def _missing(cluster: Cluster, rights: Sequence[tuple[str, str]], namespace: str) -> list[str]:
+    asked = await asyncio.gather(*(cluster.allowed(verb, resource, namespace) for verb, resource in rights))
+    return [f"{verb} on {resource}" for (verb, resource), may in zip(rights, asked, strict=True) if not may]
+
+
+async def _replica(cluster: Cluster, target: Target, name: str) -> Mapping[str, str]:
+    told = {"pod": name, "claim": target.claim(name), "volume": "", "handle": "", "node": ""}
+    with suppress(NotFoundError, ForbiddenError):
+        told["node"] = (await cluster.get(Pod, target.namespace, name)).node
+        claim = await cluster.get(Claim, target.namespace, told["claim"])
+        told["volume"] = claim.volume
+        told["handle"] = (await cluster.get(Volume, "", claim.volume)).handle
+    return told
+
+
+def _decision(plan: Plan) -> Mapping[str, Any]:
+    decision = plan.decision
+    return {"round": plan.number, "name": plan.name, **({"kind": decision.kind, **decision.parameters} if decision else {})}
+
+
+def _until(plans: Iterator[Plan], seconds: float | None) -> Iterator[Plan]:
+    """No plan is begun once `seconds` have passed."""
+    ends = time.monotonic() + seconds if seconds is not None else None
+    return itertools.takewhile(lambda _: ends is None or time.monotonic() < ends, plans)
+
+
+def _documents(manifest: Path) -> list[Mapping[str, Any]]:
+    try:
+        return [document for document in yaml.safe_load_all(manifest.read_text()) if document]
+    except OSError as error:
+        raise ExperimentError(f"target.manifest {manifest}: {error.strerror}: name what the sandbox shall apply") from error
+    except yaml.YAMLError as error:
+        raise ExperimentError(f"target.manifest {manifest}: no YAML: {error}") from error

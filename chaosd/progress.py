@@ -1,0 +1,107 @@
+"""Progress: what a run is doing, on a terminal as it changes, elsewhere as plain lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from chaosd.cluster.target import Target
+from chaosd.history import NEMESIS, RUN, Kind, Op
+from chaosd.ledger import Run
+from chaosd.nemesis import DISRUPTIONS
+from chaosd.run import Runner
+
+_SECONDS_BETWEEN_FRAMES = 0.25
+_WAITING = "waiting for the target"
+
+
+class Progress:
+    """Follows one run. `watch` is handed to the daemon; what there is to tell comes through the run's journal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._runner: Runner | None = None
+        self._head: list[tuple[str, str]] = []
+        self._round = _WAITING
+        self._disruption = "none yet"
+        self._violations = 0
+        self._began = time.monotonic()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """On a terminal: a live display until the context ends."""
+        if not self._console.is_terminal:
+            yield
+            return
+        frames = 1 / _SECONDS_BETWEEN_FRAMES
+        with Live(get_renderable=self._frame, console=self._console, refresh_per_second=frames) as self._live:
+            yield
+
+    def watch(self, target: Target, runner: Runner, run: Run) -> None:
+        """Begin to follow a run."""
+        self._runner = runner
+        kind, version = run.cluster.split(" ", 1)
+        simulated = " - SIMULATED, says nothing of real storage" if kind == "sandbox" else ""
+        self._head = [
+            ("target", target.key),
+            ("cluster", f"{kind} {version}{simulated}"),
+            ("run", f"{run.run}, seed {run.seed}"),
+        ]
+        for name, value in self._head:
+            self._say(f"{name} {value}")
+        runner.journal.listen(self._follow)
+
+    def _follow(self, op: Op) -> None:
+        if op.process == RUN and op.f == "round":
+            self._followed_round(op)
+        elif op.process == NEMESIS and op.f in DISRUPTIONS and op.kind is Kind.INVOKE:
+            pods = ", ".join(pod["replica"] for pod in op.value.get("deletes", ()))
+            scaled = f"{op.value.get('from')} to {op.value['to']} replicas" if "to" in op.value else ""
+            self._disruption = f"{op.f} {pods or scaled}"
+            self._say(self._disruption)
+        elif op.process == NEMESIS and op.kind is not Kind.INVOKE and (error := op.value.get("error")):
+            self._say(f"{op.f} {op.kind}: {error}")
+        elif op.process == NEMESIS and op.f == "converge" and op.kind is Kind.OK:
+            self._say(f"converged after {op.value['seconds']:.1f} s")
+
+    def _followed_round(self, op: Op) -> None:
+        if op.kind is Kind.INVOKE:
+            self._round = f"{op.value['round']}: {op.value['name']}"
+            self._say(f"round {self._round}")
+        else:
+            self._violations = op.value["violations"]
+            self._say(f"round {op.value['round']} done: {self._counts()}, {self._violations} violations")
+
+    def _counts(self) -> str:
+        assert self._runner is not None, "followed only once a run is watched"
+        coverage = self._runner.coverage.as_json()
+        cold, cached = coverage["files_verified_cold"], coverage["files_verified_cached"]
+        return f"{coverage['files_acknowledged']} files written, {cold + cached} readings verified ({cold} cold)"
+
+    def _say(self, line: str) -> None:
+        if self._live is None:
+            self._console.print(f"{datetime.now(UTC):%H:%M:%S} {line}", highlight=False, soft_wrap=True)
+
+    def _frame(self) -> Group:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold", justify="right", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in self._head:
+            table.add_row(name, value)
+        table.add_row("round", self._round)
+        if self._runner and self._runner.generator:
+            table.add_row("phase", str(self._runner.generator.phase))
+            table.add_row("disruption", self._disruption)
+            table.add_row("data", self._counts())
+            colour = "red" if self._violations else "green"
+            table.add_row("violations", Text(str(self._violations), style=f"bold {colour}"))
+        table.add_row("elapsed", f"{time.monotonic() - self._began:.0f} s")
+        return Group(table)

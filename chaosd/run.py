@@ -1,0 +1,245 @@
+"""The life of one run on one target: preflight, the interpreter's loop beside the observer and the lock, the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaosd.checkers import Judgement, Panel
+from chaosd.checkers import Verdict as CheckerVerdict
+from chaosd.checkers.verdict import Unknown
+from chaosd.cluster.lock import TargetLock
+from chaosd.cluster.observer import Observer
+from chaosd.cluster.port import Cluster
+from chaosd.cluster.target import Target
+from chaosd.errors import AbortedError, ChaosdError, DeadlineError, NotReadyError
+from chaosd.experiment import Experiment
+from chaosd.generator import Generator, Limits, Plan
+from chaosd.history import Event, Kind, Op
+from chaosd.interpreter import Interpreter
+from chaosd.ledger import Ledger, Run
+from chaosd.nemesis import Disruption, Scene
+from chaosd.probe.session import Place
+from chaosd.report import text
+from chaosd.report.coverage import Coverage
+from chaosd.report.verdict import Verdict, make_verdict
+from chaosd.workload.files import Worker
+
+WRITE_BATCH = 16
+READ_BATCH = 64
+
+
+@dataclass(slots=True)
+class Ending:
+    """A run ends before its end when a signal says so."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = ""
+
+    def because(self, reason: str) -> None:
+        """End it; the first reason stands."""
+        self.reason = self.reason or reason
+        self.stop.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run ended: its verdict, and the error that ended it early, if one did."""
+
+    verdict: Verdict
+    error: ChaosdError | None = None
+
+
+class Runner:
+    """One run. `run` may be called once."""
+
+    def __init__(
+        self, cluster: Cluster, ledger: Ledger, lock: TargetLock, target: Target, experiment: Experiment, run: Run
+    ) -> None:
+        self.panel = Panel()
+        self.coverage = Coverage()
+        self.journal = ledger.journal(run)
+        self.journal.listen(self.panel.step)
+        self.journal.listen(self.coverage.step)
+        self.observer = Observer(cluster, target, self.journal.append)
+        self.generator: Generator | None = None
+        self._cluster = cluster
+        self._ledger = ledger
+        self._lock = lock
+        self._target = target
+        self._experiment = experiment
+        self._run = run
+        self._workers: dict[str, Worker] = {}
+        self.began = False
+
+    async def run(self, plans: Iterator[Plan], ending: Ending, out: Path) -> Finished:
+        """Carry out the plans, and leave `verdict.json` and `report.txt` in `out`.
+
+        Raises what stands in the way before anything is disturbed (UsageError, NotReadyError); what ends the run later
+        is in the result.
+        """
+        # The writer outlives everything else, so that what was healed is journaled too.
+        writer = asyncio.create_task(self.journal.write(), name="ledger")
+        error: ChaosdError | None = None
+        try:
+            await self._carry_out(plans, ending)
+        except* ChaosdError as caught:
+            error = _first(caught)
+            if not self.began:
+                raise error from caught
+        finally:
+            for worker in self._workers.values():
+                await worker.close()
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+        if error is None and ending.reason:
+            error = AbortedError(ending.reason)
+        return Finished(self._report(error, out), error)
+
+    async def _carry_out(self, plans: Iterator[Plan], ending: Ending) -> None:
+        """The loop beside what it needs all the time; when one of them dies, all stop, and the loop heals."""
+        interpreter = self._interpreter(plans)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self.observer.run(), name="observer"),
+                tasks.create_task(self._lock.keep(), name="lock"),
+            ]
+            await self._prepared(ending)
+            self.began = True
+            await interpreter.run(ending.stop)
+            for task in background:
+                task.cancel()
+
+    async def replay(self) -> None:
+        """Take in the run's history so far. What was invoked and never answered is `info` from now on."""
+        for op in self._ledger.history(self._run):
+            self.panel.step(op)
+            self.coverage.step(op)
+        for process, replica in self.panel.integrity.replicas.items():
+            for sequence in list(replica.attempted):
+                value = {"sequence": sequence, "error": "the run ended before it was answered"}
+                self._tell(Event(process, "write", Kind.INFO, value))
+
+    def _tell(self, event: Event) -> None:
+        """One op of a time when nobody journals yet."""
+        self.journal.last_index += 1
+        op = Op(self.journal.last_index, time.time(), event.process, event.f, event.kind, event.value)
+        self._ledger.write(self._run, [op])
+        self.panel.step(op)
+
+    async def _prepared(self, ending: Ending) -> None:
+        """Everything that must hold before the first disruption."""
+        timeouts = self._experiment.timeouts
+        await self.observer.synced(timeouts.probe)
+        try:
+            await self.observer.converged(self._target.replicas, timeouts.probe)
+        except DeadlineError as error:
+            raise NotReadyError(f"{self._target.key} is not ready to be tested: {error}") from error
+        for pod in self._target.pods:
+            if ending.stop.is_set():
+                raise AbortedError(f"{ending.reason}: nothing was disturbed")
+            await self._workers[self._target.replica(pod)].prepare()
+
+    def _interpreter(self, plans: Iterator[Plan]) -> Interpreter:
+        experiment, target = self._experiment, self._target
+        scene = Scene(self._cluster, self.observer, target, experiment.timeouts.disrupt)
+        place = Place(
+            target, experiment.target.folder, self._run.run, f"{self._run.run[-6:]}.{self.journal.last_index + 1}"
+        )
+        self._workers = _Workers(
+            lambda pod: Worker(
+                self._cluster,
+                self.observer,
+                place,
+                pod,
+                self.journal.append,
+                self.panel.integrity,
+                seed=self._run.seed,
+                spec=experiment.workload,
+                timeout_seconds=experiment.timeouts.probe,
+            )
+        )
+        self.generator = Generator(self._run.seed, plans, self.panel.integrity, target.replicas_up_to, _limits(experiment))
+        return Interpreter(
+            scene=scene,
+            journal=self.journal,
+            lock=self._lock,
+            panel=self.panel,
+            generator=self.generator,
+            workers=self._workers,
+            disruptions=_disruptions(experiment),
+            timeouts=experiment.timeouts,
+        )
+
+    def _report(self, error: ChaosdError | None, out: Path) -> Verdict:
+        """Judge, and leave what came of it in the ledger and in the out folder."""
+        ended_at = time.time()
+        kind, version = self._run.cluster.split(" ", 1)
+        verdict = make_verdict(
+            _judged(self.panel, error),
+            aborted=str(error) if error else "",
+            run=self._run.run,
+            experiment=self._experiment.name,
+            seed=self._run.seed,
+            started_at=self._run.started_at,
+            ended_at=ended_at,
+            cluster={"kind": kind, "version": version},
+            target=self._target.key,
+            coverage=self.coverage.as_json(),
+        )
+        (out / "verdict.json").write_text(verdict.as_json())
+        (out / "report.txt").write_text(text.render(verdict))
+        with suppress(ChaosdError):  # the report stands even if the ledger is what broke
+            self._ledger.end(self._run, verdict=verdict.as_json(), ended_at=ended_at)
+        return verdict
+
+
+class _Workers(dict[str, Worker]):
+    """A worker for each replica, made when it is first asked for: scripts scale past the replicas that were found."""
+
+    def __init__(self, make: Callable[[str], Worker]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, replica: str) -> Worker:
+        worker = self[replica] = self._make(replica.rpartition("/")[2])
+        return worker
+
+
+def _first(group: BaseExceptionGroup[ChaosdError]) -> ChaosdError:
+    """What broke first: the others broke because of it."""
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _judged(panel: Panel, error: ChaosdError | None) -> Judgement:
+    """An error that ended the run is something that was not seen; that it was ended on purpose is not."""
+    judgement = panel.judge()
+    if error is None or isinstance(error, AbortedError):
+        return judgement
+    ended = CheckerVerdict("run", unknowns=(Unknown("run", f"ended early: {error}"),))
+    return Judgement(judgement.violations, (*judgement.verdicts, ended))
+
+
+def _disruptions(experiment: Experiment) -> Mapping[str, Disruption]:
+    drawn = [*experiment.disruptions, *(step.disrupt for step in experiment.steps if step.disrupt)]
+    return {disruption.kind: disruption for disruption in drawn}
+
+
+def _limits(experiment: Experiment) -> Limits:
+    workload, timeouts = experiment.workload, experiment.timeouts
+    return Limits(
+        write_batch=WRITE_BATCH,
+        read_batch=READ_BATCH,
+        share_bytes=workload.share.bytes,
+        share_files=workload.share.files,
+        file_bytes=workload.size,
+        retire_after=workload.retire_after,
+        keep=workload.keep,
+        write_seconds=timeouts.write,
+        read_seconds=timeouts.read,
+    )

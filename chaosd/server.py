@@ -1,0 +1,49 @@
+"""The daemon's HTTP server: `/metrics`, `/healthz`, `/readyz`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from chaosd.errors import UsageError
+
+Ready = Callable[[], str]
+
+
+@asynccontextmanager
+async def serving(listen: str, registry: CollectorRegistry, not_ready: Ready) -> AsyncIterator[str]:
+    """Serve at HOST:PORT while the context is open; yields the address. `not_ready` says what is missing, or nothing.
+
+    Raises UsageError when the address cannot be had.
+    """
+    host, _, port = listen.rpartition(":")
+    application = web.Application()
+    application.router.add_get("/metrics", make_aiohttp_handler(registry))
+    application.router.add_get("/healthz", _healthy)
+    application.router.add_get("/readyz", _readiness(not_ready))
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host.strip("[]") or "127.0.0.1", int(port)).start()
+        bound = runner.addresses[0]
+        yield f"http://{bound[0]}:{bound[1]}"
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot listen on {listen}: {error}: give --listen HOST:PORT") from error
+    finally:
+        await runner.cleanup()
+
+
+async def _healthy(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+def _readiness(not_ready: Ready) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def ready(_: web.Request) -> web.Response:
+        missing = not_ready()
+        return web.Response(text=f"{missing or 'ok'}\n", status=503 if missing else 200)
+
+    return ready
