@@ -169,7 +169,7 @@ def lease(document: Json) -> Lease:
     )
 
 
-PARSERS: Mapping[type[Object], Callable[[Json], Object]] = {
+PARSERS: Mapping[type, Callable[[Json], Object]] = {
     Pod: pod,
     Claim: claim,
     Volume: volume,

@@ -1,0 +1,203 @@
+"""Requests to the API server, as plain JSON, with a deadline and typed errors.
+
+Configuration, credentials, TLS and the connection pool are the official client's; its generated API classes and models
+are not used, since importing and filling them takes 80 MB and ten times as long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import yaml
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
+
+from chaosd.errors import (
+    ClusterError,
+    ConflictError,
+    ExpiredError,
+    ForbiddenError,
+    NotFoundError,
+    RefusedError,
+    ThrottledError,
+    UnreachableError,
+    UsageError,
+)
+
+REQUEST_SECONDS = 15.0
+_CONNECT_SECONDS = 5.0
+# Each watch and each exec session holds a connection, so the pool has no bound of its own (0 in aiohttp).
+_CONNECTIONS = 0
+
+_ERRORS: Mapping[int, type[ClusterError]] = {
+    HTTPStatus.BAD_REQUEST: RefusedError,
+    HTTPStatus.UNPROCESSABLE_ENTITY: RefusedError,
+    HTTPStatus.UNAUTHORIZED: ForbiddenError,
+    HTTPStatus.FORBIDDEN: ForbiddenError,
+    HTTPStatus.NOT_FOUND: NotFoundError,
+    HTTPStatus.CONFLICT: ConflictError,
+    HTTPStatus.GONE: ExpiredError,
+    HTTPStatus.TOO_MANY_REQUESTS: ThrottledError,
+}
+
+Query = Sequence[tuple[str, str]]
+
+
+async def load_configuration(kubeconfig: Path | None, context: str | None) -> Configuration:
+    """From `kubeconfig`, else KUBECONFIG or ~/.kube/config, else the pod's service account.
+
+    Raises UsageError, which says what was looked for.
+    """
+    configuration = Configuration()
+    configuration.connection_pool_maxsize = _CONNECTIONS
+    default = Path(KUBE_CONFIG_DEFAULT_LOCATION.split(":")[0]).expanduser()
+    chosen = kubeconfig or default
+    if kubeconfig and not kubeconfig.exists():
+        raise UsageError(f"kubeconfig {kubeconfig}: no such file: name another with --kubeconfig")
+    given = bool(kubeconfig) or default.exists()
+    try:
+        if given:
+            await load_kube_config(str(chosen), context=context, client_configuration=configuration, persist_config=False)
+        else:
+            load_incluster_config(client_configuration=configuration)
+    except ConfigException as error:
+        if given:
+            raise UsageError(f"kubeconfig {chosen}: {error}: name another with --kubeconfig or --context") from error
+        raise UsageError(
+            f"no kubeconfig: neither --kubeconfig nor KUBECONFIG names one, {default} is not there, and this is no pod "
+            f"({error}); or try --cluster sandbox"
+        ) from error
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise UsageError(f"kubeconfig {chosen} cannot be read: {error}: name another with --kubeconfig") from error
+    return configuration
+
+
+class Client:
+    """One connection pool to one API server."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._rest = RESTClientObject(configuration)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._rest.close()
+
+    async def request(
+        self,
+        method: str,
+        path: Sequence[str],
+        *,
+        query: Query = (),
+        body: Any = None,
+        timeout_seconds: float = REQUEST_SECONDS,
+    ) -> dict[str, Any]:
+        """One request, and the object that answers it. Raises ClusterError."""
+        async with self.response(method, path, query=query, body=body, timeout_seconds=timeout_seconds) as response:
+            answer = _parsed(await response.read())
+        if not isinstance(answer, dict):
+            raise UnreachableError(f"{_what(method, path)}: the answer is no JSON object: is that an API server?")
+        return answer
+
+    @asynccontextmanager
+    async def response(
+        self, method: str, path: Sequence[str], *, query: Query = (), body: Any = None, timeout_seconds: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer whose body the caller reads. Raises ClusterError, also for what breaks while it is read."""
+        what = _what(method, path)
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS)
+        with translated(what):
+            headers = await self._headers()
+            sent = await self._rest.request(
+                method, self._url(path, query), headers=headers, body=body, _request_timeout=timeout
+            )
+            response: aiohttp.ClientResponse = sent.response
+            try:
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise error_of(response.status, _message(await response.read()), what)
+                yield response
+            finally:
+                response.close()
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: Sequence[str], *, query: Query, protocols: Sequence[str], heartbeat_seconds: float
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A websocket. Raises ClusterError when it cannot be opened."""
+        what = _what("GET", path)
+        url = "ws" + self._url(path, query).removeprefix("http")
+        timeouts = aiohttp.ClientWSTimeout(ws_close=1.0)
+        if self._rest.pool_manager is None:
+            self._rest.pool_manager = self._rest._create_pool_manager()
+        with translated(what):
+            socket = await self._rest.pool_manager.ws_connect(
+                url,
+                protocols=protocols,
+                headers=await self._headers(),
+                heartbeat=heartbeat_seconds,
+                max_msg_size=0,
+                timeout=timeouts,
+            )
+        try:
+            yield socket
+        finally:
+            await socket.close()
+
+    async def _headers(self) -> dict[str, str]:
+        """The token is asked for each time: the client reads an in-cluster one again every minute."""
+        token = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return {"Accept": "application/json", **({"authorization": token} if token else {})}
+
+    def _url(self, path: Sequence[str], query: Query) -> str:
+        joined = "/".join(quote(part, safe="") for part in path)
+        asked = f"?{urlencode(query)}" if query else ""
+        return f"{self._configuration.host.rstrip('/')}/{joined}{asked}"
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """The one place where errors of the client, aiohttp and the system become chaosd's, with their cause."""
+    try:
+        yield
+    except aiohttp.WSServerHandshakeError as error:
+        raise error_of(error.status, error.message, what) from error
+    except ApiException as error:
+        raise error_of(error.status or 0, str(error.reason), what) from error
+    except TimeoutError as error:
+        raise UnreachableError(f"{what}: no answer in time") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise UnreachableError(f"{what}: {error}: is the API server there?") from error
+
+
+def error_of(status: int, message: str, what: str) -> ClusterError:
+    """The error for an HTTP status; what is not known of it came from something in between, or from a server in need."""
+    return _ERRORS.get(status, UnreachableError)(f"{what}: {message or HTTPStatus(status).phrase} ({status})")
+
+
+def _what(method: str, path: Sequence[str]) -> str:
+    return f"{method} /{'/'.join(path)}"
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _message(text: bytes) -> str:
+    """The message of a Status object; the beginning of anything else."""
+    answer = _parsed(text)
+    if isinstance(answer, dict):
+        return str(answer.get("message", ""))
+    return text[:200].decode(errors="replace").strip()

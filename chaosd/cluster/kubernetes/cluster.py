@@ -1,0 +1,183 @@
+"""The real Kubernetes behind the port."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from chaosd.cluster import objects
+from chaosd.cluster.kubernetes.client import Client, load_configuration
+from chaosd.cluster.kubernetes.exec import ExecSession, open_exec
+from chaosd.cluster.kubernetes.informer import Informer, list_all
+from chaosd.cluster.port import Attachment, Change, Claim, Lease, Node, Pod, StatefulSet, T, Volume
+from chaosd.errors import ConflictError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    """Where the API server has a kind of object."""
+
+    prefix: tuple[str, ...]
+    plural: str
+
+
+_RESOURCES: Mapping[type, _Resource] = {
+    Pod: _Resource(("api", "v1"), "pods"),
+    Claim: _Resource(("api", "v1"), "persistentvolumeclaims"),
+    Volume: _Resource(("api", "v1"), "persistentvolumes"),
+    Node: _Resource(("api", "v1"), "nodes"),
+    StatefulSet: _Resource(("apis", "apps", "v1"), "statefulsets"),
+    Attachment: _Resource(("apis", "storage.k8s.io", "v1"), "volumeattachments"),
+}
+_LEASES = _Resource(("apis", "coordination.k8s.io", "v1"), "leases")
+
+
+class KubernetesCluster:
+    """A cluster behind an API server. Open it with `open`."""
+
+    kind = "kubernetes"
+
+    def __init__(self, client: Client, rng: random.Random) -> None:
+        self._client = client
+        self._rng = rng
+
+    @classmethod
+    async def open(cls, *, kubeconfig: Path | None = None, context: str | None = None) -> KubernetesCluster:
+        """Read the configuration; connects with the first request. Raises UsageError."""
+        return cls(Client(await load_configuration(kubeconfig, context)), random.SystemRandom())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def version(self) -> str:
+        """Such as `v1.37.2`."""
+        return str((await self._client.request("GET", ("version",)))["gitVersion"])
+
+    async def get(self, kind: type[T], namespace: str, name: str) -> T:
+        """See the port."""
+        document = await self._client.request("GET", (*_path(_RESOURCES[kind], namespace), name))
+        return cast(T, objects.PARSERS[kind](document))
+
+    async def list(self, kind: type[T], namespace: str, selector: Mapping[str, str] | None = None) -> Sequence[T]:
+        """See the port."""
+        query = [("labelSelector", ",".join(f"{k}={v}" for k, v in selector.items()))] if selector else []
+        documents, _ = await list_all(self._client, _path(_RESOURCES[kind], namespace), query)
+        return [cast(T, objects.PARSERS[kind](document)) for document in documents]
+
+    def watch(self, kind: type[T], namespace: str) -> AsyncIterator[Change]:
+        """See the port."""
+        path = _path(_RESOURCES[kind], namespace)
+        return Informer(self._client, path, objects.PARSERS[kind], self._rng).changes()
+
+    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+        """See the port."""
+        path = (*_path(_RESOURCES[Pod], namespace), name)
+        await self._client.request("DELETE", path, body=_delete_options(uid, grace_seconds))
+
+    async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+        """See the port."""
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": _delete_options(uid, grace_seconds),
+        }
+        await self._client.request("POST", (*_path(_RESOURCES[Pod], namespace), name, "eviction"), body=eviction)
+
+    async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
+        """See the port. The resourceVersion that was read makes the write conditional."""
+        path = (*_path(_RESOURCES[StatefulSet], namespace), name, "scale")
+        scale = await self._client.request("GET", path)
+        now = scale["spec"].get("replicas", 0)
+        if now != expected:
+            raise ConflictError(f"{namespace}/{name} has {now} replicas, not {expected}")
+        await self._client.request("PUT", path, body={**scale, "spec": {**scale["spec"], "replicas": replicas}})
+
+    def exec(
+        self, namespace: str, pod: str, container: str, argv: Sequence[str]
+    ) -> AbstractAsyncContextManager[ExecSession]:
+        """See the port."""
+        return open_exec(self._client, namespace, pod, container, argv)
+
+    async def get_lease(self, namespace: str, name: str) -> Lease:
+        """See the port."""
+        return objects.lease(await self._client.request("GET", (*_path(_LEASES, namespace), name)))
+
+    async def put_lease(self, lease: Lease) -> Lease:
+        """See the port."""
+        path = _path(_LEASES, lease.namespace)
+        if lease.version:
+            stored = await self._client.request("PUT", (*path, lease.name), body=_lease(lease))
+        else:
+            stored = await self._client.request("POST", path, body=_lease(lease))
+        return objects.lease(stored)
+
+    async def delete_lease(self, lease: Lease) -> None:
+        """See the port."""
+        options = {"preconditions": {"resourceVersion": lease.version}}
+        await self._client.request("DELETE", (*_path(_LEASES, lease.namespace), lease.name), body=options)
+
+    async def allowed(self, verb: str, resource: str, namespace: str) -> bool:
+        """See the port. Source: Kubernetes docs, "Authorization", Checking API access."""
+        kind, _, subresource = resource.partition("/")
+        plural, _, group = kind.partition(".")
+        asked = {"verb": verb, "resource": plural, "group": group, "subresource": subresource, "namespace": namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in asked.items() if value}},
+        }
+        path = ("apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+        return bool((await self._client.request("POST", path, body=review))["status"].get("allowed"))
+
+    async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
+        """See the port."""
+        now = _micro_time(datetime.now(UTC))
+        involved = {"apiVersion": "apps/v1", "kind": "StatefulSet", "uid": target.uid}
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{target.name}.{secrets.token_hex(8)}", "namespace": target.namespace},
+            "involvedObject": {**involved, "namespace": target.namespace, "name": target.name},
+            "reason": reason,
+            "message": message[:1024],
+            "type": "Warning" if warning else "Normal",
+            "action": reason,
+            "eventTime": now,
+            "reportingComponent": "chaosd.io/chaosd",
+            "reportingInstance": "chaosd",
+            "source": {"component": "chaosd"},
+        }
+        await self._client.request("POST", ("api", "v1", "namespaces", target.namespace, "events"), body=event)
+
+
+def _path(resource: _Resource, namespace: str) -> tuple[str, ...]:
+    scope = ("namespaces", namespace) if namespace else ()
+    return (*resource.prefix, *scope, resource.plural)
+
+
+def _delete_options(uid: str, grace_seconds: int | None) -> Json:
+    grace = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
+    return {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, **grace}
+
+
+def _lease(lease: Lease) -> Json:
+    meta: Json = {"name": lease.name, "namespace": lease.namespace, "annotations": dict(lease.annotations)}
+    if lease.version:
+        meta["resourceVersion"] = lease.version
+    renewed = _micro_time(datetime.fromtimestamp(lease.renewed_at, UTC))
+    spec = {"holderIdentity": lease.holder, "leaseDurationSeconds": lease.duration_seconds, "renewTime": renewed}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+
+
+def _micro_time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
