@@ -353,6 +353,7 @@ def _round_value(plan: Plan) -> dict[str, Any]:
     return {
         "round": plan.number,
         "name": plan.name,
+        "replicas": plan.replicas,
         "verify": plan.verify,
         "disruption": {"kind": decision.kind, **decision.parameters} if decision else None,
     }

@@ -118,8 +118,10 @@ class Integrity:
     def _put_at_risk(self, op: Op) -> None:
         """A disruption may harm everything; a round that verifies owes a reading of everything."""
         if op.kind is Kind.INVOKE and (op.value.get("disrupts") or op.value.get("verify")):
-            for replica in self.replicas.values():
+            for name, replica in self.replicas.items():
                 replica.at_risk_since = op.index
+                if op.f == "round" and int(name.rpartition("-")[2]) >= op.value["first_ordinal"] + op.value["replicas"]:
+                    replica.last_error = "the replica is scaled away, and only its pod can read its volume"
 
     def _opened(self, replica: Replica, op: Op) -> None:
         value = op.value

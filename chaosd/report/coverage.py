@@ -70,7 +70,8 @@ class Coverage:
             self.bytes_written += op.value["length"] if op.kind is Kind.OK else 0
         elif op.f == "read":
             count = sum(1 for _ in expand(op.value["sequences"]))
-            self.reads[op.value["cache"] or "cached" if op.kind is Kind.OK else "failed"] += count
+            finding = op.value["finding"] if op.kind is Kind.OK else "failed"
+            self.reads[op.value["cache"] if finding == "intact" else finding] += count
             self.bytes_verified += op.value.get("bytes", 0)
         elif op.f == "delete" and op.kind is Kind.OK:
             self.retired += sum(1 for _ in expand(op.value["sequences"]))

@@ -18,7 +18,8 @@ _MEANING = {
 def summary(verdict: Verdict) -> str:
     """The last line that a command prints."""
     found = ", ".join(f"{count} {name}" for name, count in sorted(verdict.violations_by_class.items()))
-    missing = f"{len(verdict.unknown)} things not seen" if verdict.verdict == "unknown" else ""
+    unseen = len(verdict.unknown)
+    missing = f"{unseen} thing{'s' if unseen > 1 else ''} not seen" if verdict.verdict == "unknown" else ""
     detail = found or missing or f"{verdict.coverage['files_acknowledged']} files acknowledged and kept"
     simulated = ", on a simulated cluster" if verdict.cluster.kind == "sandbox" else ""
     aborted = ", aborted" if verdict.aborted else ""

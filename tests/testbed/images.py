@@ -62,7 +62,7 @@ def write_archive() -> Path:
 def _pause_layer() -> bytes:
     layer = _Tar()
     layer.file("pause", _CATATONIT.read_bytes(), 0o755)
-    return layer.bytes()
+    return layer.content()
 
 
 def _busybox_layer() -> bytes:
@@ -78,7 +78,7 @@ def _busybox_layer() -> bytes:
     layer.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n", 0o644)
     layer.file("etc/group", b"root:x:0:\n", 0o644)
     layer.file("srv/index.html", b"chaosd testbed\n", 0o644)
-    return layer.bytes()
+    return layer.content()
 
 
 def _archive(images: list[Image]) -> bytes:
@@ -91,7 +91,7 @@ def _archive(images: list[Image]) -> bytes:
         archive.file(name, config, 0o644)
         manifest.append({"Config": name, "RepoTags": [image.name], "Layers": [f"{image.layer_digest}.tar"]})
     archive.file("manifest.json", json.dumps(manifest).encode(), 0o644)
-    return archive.bytes()
+    return archive.content()
 
 
 class _Tar:
@@ -116,6 +116,6 @@ class _Tar:
         entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, target, 0o777
         self._tar.addfile(entry)
 
-    def bytes(self) -> bytes:
+    def content(self) -> bytes:
         self._tar.close()
         return self._buffer.getvalue()

@@ -16,6 +16,9 @@ from testbed.layout import (
 from testbed.shell import run, succeeds, wait_until
 
 
+POD_NETWORK = "chaosd-pods"
+
+
 def start_containerds() -> None:
     """Start every node's containerd and import the images."""
     for node in NODES:
@@ -47,7 +50,7 @@ def _start_containerd(node: Node) -> None:
 def _pod_network(node: Node) -> dict[str, object]:
     return {
         "cniVersion": "0.4.0",
-        "name": "pods",
+        "name": POD_NETWORK,
         "type": "bridge",
         "bridge": "pods",
         "isGateway": True,

@@ -63,6 +63,7 @@ def _start(name: str, argv: Sequence[str], env: dict[str, str]) -> Process:
     done = subprocess.run(
         ["/bin/sh", "-c", _DETACH, "sh", str(LOGS / f"{name}.log"), *argv],
         env={**os.environ, **env},
+        cwd="/",
         stdout=subprocess.PIPE,
         start_new_session=True,
         text=True,

@@ -117,7 +117,7 @@ class Client:
         what = _what(method, path)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS)
         with translated(what):
-            headers = await self._headers()
+            headers = {"Accept": "application/json", **await self._authorization()}
             sent = await self._rest.request(
                 method, self._url(path, query), headers=headers, body=body, _request_timeout=timeout
             )
@@ -143,7 +143,7 @@ class Client:
             socket = await self._rest.pool_manager.ws_connect(
                 url,
                 protocols=protocols,
-                headers=await self._headers(),
+                headers=await self._authorization(),
                 heartbeat=heartbeat_seconds,
                 max_msg_size=0,
                 timeout=timeouts,
@@ -153,10 +153,10 @@ class Client:
         finally:
             await socket.close()
 
-    async def _headers(self) -> dict[str, str]:
+    async def _authorization(self) -> dict[str, str]:
         """The token is asked for each time: the client reads an in-cluster one again every minute."""
         token = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        return {"Accept": "application/json", **({"authorization": token} if token else {})}
+        return {"authorization": token} if token else {}
 
     def _url(self, path: Sequence[str], query: Query) -> str:
         joined = "/".join(quote(part, safe="") for part in path)

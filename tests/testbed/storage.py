@@ -1,0 +1,60 @@
+"""The CSI driver, its two sidecars and the storage class."""
+
+from __future__ import annotations
+
+from testbed import processes
+from testbed.control_plane import kubectl
+from testbed.layout import (
+    BIN,
+    CONTROL_PLANE,
+    CSI_CONTROLLER_SOCKET,
+    CSI_DRIVER,
+    DISKS,
+    HERE,
+    NODE_KUBECONFIG,
+    NODES,
+    STUBS,
+    VENV,
+)
+from testbed.shell import wait_until
+
+STORAGE_CLASS = "alicloud-disk-ssd"
+
+# fsGroupPolicy File: kubelet gives a volume to the pod's fsGroup whatever its type, so that a non-root container may write.
+_OBJECTS = f"""
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {{name: {CSI_DRIVER}}}
+spec: {{attachRequired: true, podInfoOnMount: false, fsGroupPolicy: File, volumeLifecycleModes: [Persistent]}}
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {{name: {STORAGE_CLASS}, annotations: {{storageclass.kubernetes.io/is-default-class: "true"}}}}
+provisioner: {CSI_DRIVER}
+volumeBindingMode: WaitForFirstConsumer
+reclaimPolicy: Delete
+"""
+
+
+def start() -> None:
+    kubectl("apply", "--filename=-", stdin=_OBJECTS)
+    _start_driver()
+    sidecar = (f"--csi-address={CSI_CONTROLLER_SOCKET}", f"--kubeconfig={NODE_KUBECONFIG}")
+    network = CONTROL_PLANE.network
+    processes.start("csi-attacher", [BIN / "csi-attacher", *sidecar], network=network)
+    provisioner = [BIN / "csi-provisioner", *sidecar, "--volume-name-prefix=d", "--feature-gates=Topology=false"]
+    processes.start("csi-provisioner", provisioner, network=network)
+
+
+def _start_driver() -> None:
+    nodes = [f"{node.name}={node.kubelet_folder}" for node in NODES]
+    argv = [VENV / "bin" / "python", "-m", "testbed.csi_driver", DISKS, CSI_CONTROLLER_SOCKET, *nodes]
+    processes.start("csi-driver", argv, {"PYTHONPATH": f"{HERE.parent}:{STUBS}"})
+    # The sidecars would wait too, but a second at a time.
+    wait_until("the CSI driver serves", CSI_CONTROLLER_SOCKET.exists, 30, every_seconds=0.02)
+
+
+def registered() -> bool:
+    """Whether every node's kubelet knows the driver."""
+    drivers = kubectl("get", "csinode", "--output=jsonpath={.items[*].spec.drivers[*].name}").split()
+    return drivers.count(CSI_DRIVER) == len(NODES)
