@@ -162,7 +162,7 @@ class Generator:
                 if plan is None:
                     return None
                 self._round = _Round(plan, [*self._replicas_of(plan.replicas)], _nemesis_tasks(plan))
-                return self._give(Task(RUN, "round", _round_value(plan)))
+                return self._give(Task(RUN, "round", _round_value(plan, self._round.replicas)))
             task = self._within(self._round, now, last_index)
             if task is not None:
                 return self._give(task) if isinstance(task, Task) else task
@@ -348,12 +348,12 @@ def _nemesis_tasks(plan: Plan) -> list[Task]:
     return [*tasks, Task(NEMESIS, "converge", {"replicas": plan.replicas})]
 
 
-def _round_value(plan: Plan) -> dict[str, Any]:
+def _round_value(plan: Plan, replicas: Sequence[str]) -> dict[str, Any]:
     decision = plan.decision
     return {
         "round": plan.number,
         "name": plan.name,
-        "replicas": plan.replicas,
+        "replicas": list(replicas),
         "verify": plan.verify,
         "disruption": {"kind": decision.kind, **decision.parameters} if decision else None,
     }

@@ -120,7 +120,7 @@ class Integrity:
         if op.kind is Kind.INVOKE and (op.value.get("disrupts") or op.value.get("verify")):
             for name, replica in self.replicas.items():
                 replica.at_risk_since = op.index
-                if op.f == "round" and int(name.rpartition("-")[2]) >= op.value["first_ordinal"] + op.value["replicas"]:
+                if op.f == "round" and name not in op.value["replicas"]:
                     replica.last_error = "the replica is scaled away, and only its pod can read its volume"
 
     def _opened(self, replica: Replica, op: Op) -> None:
