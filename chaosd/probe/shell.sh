@@ -9,7 +9,8 @@ direct='' cache=''
 # A process started by exec can outlive its connection (opencontainers/runc#3359): this one ends with its input, or by
 # itself. The watchdog and its sleep are both waited for, since PID 1 of the container may not reap orphans.
 (
-  trap 'kill $sleeper 2>/dev/null; exit 0' TERM
+  sleeper=''
+  trap 'kill $sleeper 2>/dev/null; wait $sleeper; exit 0' TERM
   sleep "$lifetime" &
   sleeper=$!
   wait $sleeper && kill -9 $$

@@ -1,4 +1,4 @@
-"""Builds what the testbed runs, into the cache: programs, protocol stubs, the CSI driver's venv. Built once, then instant."""
+"""Builds what the testbed runs, into the cache: programs, protocol stubs, the CSI driver's venv. Once, then instant."""
 
 from __future__ import annotations
 

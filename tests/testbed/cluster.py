@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the folder of the package `testbed`, not the package itself
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # where the package `testbed` is, not what is in it
 
-from testbed import control_plane, credentials, network, nodes, packages, processes, storage, teardown
 from testbed import build as building
+from testbed import control_plane, credentials, network, nodes, packages, processes, storage, teardown
 from testbed.layout import ADMIN_KUBECONFIG, CACHE, STATE
 from testbed.shell import TestbedError, wait_until
 

@@ -9,17 +9,16 @@ from testbed import credentials, processes
 from testbed.layout import (
     ADMIN_KUBECONFIG,
     API_PORT,
-    API_SERVICE_ADDRESS,
     BIN,
     CONTROL_PLANE,
     DNS_SERVICE_ADDRESS,
+    LOGS,
     NODE_KUBECONFIG,
     RUN,
     SERVICE_CIDR,
     STATE,
 )
-from testbed.processes import Process
-from testbed.shell import run, succeeds, wait_until
+from testbed.shell import TestbedError, run, succeeds, wait_until
 
 API_SERVER = "kube-apiserver"
 _ETCD = "http://127.0.0.1:2379"
@@ -102,7 +101,12 @@ def start_dns() -> None:
 
 
 def wait_for_api() -> None:
-    wait_until("the API server is ready", lambda: succeeds(*_kubectl("get", "--raw", "/readyz")), 60)
+    def ready() -> bool:
+        if not processes.recorded(API_SERVER).alive():
+            raise TestbedError(f"the API server ended: {LOGS / API_SERVER}.log says why")
+        return succeeds(*_kubectl("get", "--raw", "/readyz"))
+
+    wait_until("the API server is ready", ready, 60)
 
 
 def stop_api_server() -> None:
@@ -134,5 +138,5 @@ def _kubectl(*args: str) -> list[str]:
     return [str(BIN / "kubectl"), f"--kubeconfig={ADMIN_KUBECONFIG}", *args]
 
 
-def _start(name: str, *argv: object) -> Process:
-    return processes.start(name, [str(word) for word in argv], network=CONTROL_PLANE.network)
+def _start(name: str, *argv: object) -> None:
+    processes.start(name, argv, network=CONTROL_PLANE.network)

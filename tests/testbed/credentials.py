@@ -23,17 +23,16 @@ API_KEY = PKI / "api.key"
 SERVICE_ACCOUNT_KEY = PKI / "service-accounts.key"
 TOKENS = PKI / "tokens.csv"
 
-_EC = ("-pkeyopt", "ec_paramgen_curve:prime256v1")  # made in milliseconds, which RSA keys are not
+_CURVE = "prime256v1"  # made in milliseconds, which RSA keys are not
 
 
 def make() -> None:
     PKI.mkdir(parents=True, mode=0o700)
     names = f"IP:127.0.0.1,IP:{CONTROL_PLANE.address},IP:{API_SERVICE_ADDRESS},DNS:kubernetes.default.svc"
-    run(
-        "openssl", "req", "-x509", "-newkey", "ec", *_EC, "-nodes", "-days", "365", "-subj", "/CN=chaosd-testbed",
-        "-addext", f"subjectAltName={names}", "-keyout", API_KEY, "-out", API_CERTIFICATE,
-    )  # fmt: skip
-    run("openssl", "genpkey", "-algorithm", "EC", *_EC, "-out", SERVICE_ACCOUNT_KEY)
+    key = ("-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{_CURVE}", "-nodes", "-keyout", API_KEY)
+    subject = ("-subj", "/CN=chaosd-testbed", "-addext", f"subjectAltName={names}", "-days", "365")
+    run("openssl", "req", "-x509", *key, *subject, "-out", API_CERTIFICATE)
+    run("openssl", "ecparam", "-name", _CURVE, "-genkey", "-noout", "-out", SERVICE_ACCOUNT_KEY)
     admin, nobody = secrets.token_hex(16), secrets.token_hex(16)
     TOKENS.write_text(f'{admin},admin,admin,"system:masters"\n{nobody},nobody,nobody\n')
     write_kubeconfig(ADMIN_KUBECONFIG, admin)

@@ -175,9 +175,7 @@ class Node(rpc.NodeServicer):
             available=stats.f_bavail * stats.f_frsize,
             used=(stats.f_blocks - stats.f_bfree) * stats.f_frsize,
         )
-        inodes = usage(
-            unit=usage.INODES, total=stats.f_files, available=stats.f_favail, used=stats.f_files - stats.f_ffree
-        )
+        inodes = usage(unit=usage.INODES, total=stats.f_files, available=stats.f_favail, used=stats.f_files - stats.f_ffree)
         return csi.NodeGetVolumeStatsResponse(usage=[size, inodes])
 
 

@@ -1,4 +1,4 @@
-"""The test images, made without a registry: one docker-archive tar that `ctr image import` takes. The same bytes every time."""
+"""The test images, made without a registry: a docker-archive for `ctr image import`, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ARCHIVE = CACHE / "images.tar"
 _BUSYBOX, _CATATONIT = Path("/bin/busybox"), Path("/usr/bin/catatonit")
 _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
-# The kernel ignores a SIGTERM to a process 1 that does not handle it. catatonit as process 1 passes it on, so pods end at once.
+# The kernel drops a SIGTERM to a process 1 that does not handle it. catatonit passes it on, so that pods end at once.
 _INIT = ("/sbin/catatonit", "--")
 
 
@@ -82,7 +82,8 @@ def _busybox_layer() -> bytes:
 
 
 def _archive(images: list[Image]) -> bytes:
-    archive, manifest = _Tar(), []
+    archive = _Tar()
+    manifest: list[dict[str, object]] = []
     for digest, layer in {image.layer_digest: image.layer for image in images}.items():
         archive.file(f"{digest}.tar", layer, 0o644)
     for image in images:
@@ -99,7 +100,7 @@ class _Tar:
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w")
+        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w")
 
     def file(self, name: str, data: bytes, mode: int) -> None:
         entry = tarfile.TarInfo(name)

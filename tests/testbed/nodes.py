@@ -5,16 +5,8 @@ from __future__ import annotations
 import json
 
 from testbed import images, processes
-from testbed.layout import (
-    BIN,
-    DNS_SERVICE_ADDRESS,
-    NODE_KUBECONFIG,
-    NODES,
-    PODS_CIDR,
-    Node,
-)
+from testbed.layout import BIN, DNS_SERVICE_ADDRESS, NODE_KUBECONFIG, NODES, PODS_CIDR, Node
 from testbed.shell import run, succeeds, wait_until
-
 
 POD_NETWORK = "chaosd-pods"
 

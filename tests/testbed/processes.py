@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,10 +43,10 @@ def born(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
 
 
-def start(name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None, network: str | None = None) -> Process:
+def start(name: str, argv: Iterable[object], env: dict[str, str] | None = None, network: str | None = None) -> Process:
     """Start a program with `env` added to the environment, in a network namespace if one is named; output to its log."""
     enter = [] if network is None else ["nsenter", f"--net=/run/netns/{network}"]
-    return _start(name, [*enter, *(str(word) for word in argv)], dict(env or {}))
+    return _start(name, [*enter, *(str(word) for word in argv)], env or {})
 
 
 def restart(name: str) -> Process:

@@ -1,0 +1,105 @@
+"""Binding, by hand-written histories."""
+
+from __future__ import annotations
+
+from chaosd.checkers.binding import BindingChecker
+from chaosd.checkers.verdict import Binding, Class, Unknown, Value, Verdict
+from chaosd.history import OBSERVER, Event, Kind
+from tests.histories import WEB_0, claim, history, pod, statefulset, volume
+
+HEALTHY = (statefulset(2), claim(0), volume(0), claim(1), volume(1), pod(0, "present"), pod(1, "present"))
+
+
+def judged(*events: Event) -> Verdict:
+    checker = BindingChecker()
+    for op in history(*HEALTHY, *events):
+        checker.step(op)
+    return checker.verdict()
+
+
+def classes(verdict: Verdict) -> list[str]:
+    return [str(v.failure) for v in verdict.violations]
+
+
+def test_what_stays_bound_passes() -> None:
+    assert judged() == Verdict("binding", measured={"claims": 2})
+
+
+def test_a_claim_made_anew_is_claim_replaced_and_nothing_else() -> None:
+    verdict = judged(
+        claim(0, "deleted"), claim(0, "added", uid="new", phase="Pending", volume=""), claim(0, uid="new", volume="pv-new")
+    )
+    (violation,) = verdict.violations
+    assert (violation.failure, violation.replica) == (Class.CLAIM_REPLACED, WEB_0)
+    assert violation.binding == Binding("disk-ssd-web-0", "claim-web-0", "pv-web-0", "d-web-0")
+    assert violation.evidence["claim_uid"] == {"was": "claim-web-0", "is": "new"}
+
+
+def test_a_claim_that_is_gone_is_claim_missing() -> None:
+    assert classes(judged(claim(0, "deleted"))) == ["claim_missing"]
+
+
+def test_a_claim_in_phase_lost_is_claim_lost() -> None:
+    assert classes(judged(claim(0, phase="Lost"))) == ["claim_lost"]
+
+
+def test_the_same_claim_on_another_volume_is_volume_rebound() -> None:
+    assert classes(judged(claim(0, volume="pv-other"))) == ["volume_rebound"]
+
+
+def test_the_same_volume_on_another_disk_is_handle_changed() -> None:
+    verdict = judged(volume(0, handle="d-other"))
+    assert classes(verdict) == ["handle_changed"]
+    assert verdict.violations[0].evidence["volume_handle"] == {"was": "d-web-0", "is": "d-other"}
+
+
+def test_a_pod_that_mounts_another_claim_is_claim_mismatch() -> None:
+    assert classes(judged(pod(0, "modified", claims={"disk-ssd": "disk-ssd-web-1"}))) == ["claim_mismatch"]
+
+
+def test_a_claim_deleted_on_scale_down_by_policy_is_no_fault() -> None:
+    verdict = judged(
+        statefulset(1, retention_when_scaled="Delete"),
+        claim(1, "deleted"),
+        statefulset(2, retention_when_scaled="Delete"),
+        claim(1, "added", uid="new", volume="pv-new"),
+        volume(1, name="pv-new", handle="d-new"),
+    )
+    assert verdict.value is Value.PASS
+    assert verdict.by_policy == ("disk-ssd-web-1: deleted on scale-down, as whenScaled: Delete asks",)
+
+
+def test_a_claim_deleted_by_policy_of_a_replica_that_is_still_wanted_is_a_fault() -> None:
+    assert classes(judged(statefulset(2, retention_when_scaled="Delete"), claim(1, "deleted"))) == ["claim_missing"]
+
+
+def test_a_scale_down_that_keeps_its_claims_passes() -> None:
+    assert judged(statefulset(1), pod(1, "deleted"), statefulset(2), pod(1, "added", "new")).value is Value.PASS
+
+
+def test_volumes_that_may_not_be_seen_are_unknown() -> None:
+    checker = BindingChecker()
+    hidden = Event(OBSERVER, "unobservable", Kind.OK, {"kind": "volume", "error": "forbidden"})
+    for op in history(statefulset(2), claim(0), claim(1), hidden):
+        checker.step(op)
+    assert checker.verdict().unknowns == (Unknown("volume", "forbidden"),)
+
+
+def test_a_volume_without_csi_has_no_handle_and_that_is_not_unknown() -> None:
+    checker = BindingChecker()
+    for op in history(statefulset(1), claim(0), volume(0, driver="", handle="")):
+        checker.step(op)
+    verdict = checker.verdict()
+    assert verdict.value is Value.PASS
+    assert verdict.not_applicable == ("pv-web-0: no CSI driver, so no volume handle",)
+
+
+def test_a_statefulset_without_claims_is_not_applicable() -> None:
+    checker = BindingChecker()
+    for op in history(statefulset(1, template_claims=[])):
+        checker.step(op)
+    assert checker.verdict().not_applicable == ("the StatefulSet has no volumeClaimTemplates",)
+
+
+def test_a_statefulset_never_seen_is_unknown() -> None:
+    assert BindingChecker().verdict().value is Value.UNKNOWN

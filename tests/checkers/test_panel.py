@@ -1,0 +1,93 @@
+"""All checkers together: root causes, and what a crash of one means."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaosd.checkers import Panel
+from chaosd.checkers.verdict import Binding, Class, Value, Violation, root_causes
+from chaosd.history import Event, Kind, Op
+from tests.histories import (
+    WEB_0,
+    claim,
+    disrupted,
+    history,
+    opened,
+    pod,
+    read,
+    statefulset,
+    volume,
+    watch,
+    written,
+)
+
+SOUND = (
+    statefulset(1),
+    claim(0),
+    volume(0),
+    pod(0, "present", ready=True),
+    watch("synced"),
+    opened(WEB_0),
+    *written(WEB_0, 0),
+)
+
+
+def panel(*events: Event) -> Panel:
+    made = Panel()
+    for op in history(*events):
+        made.step(op)
+    return made
+
+
+def test_a_sound_history_passes() -> None:
+    assert panel(*SOUND, read(WEB_0, 0)).judge().value is Value.PASS
+
+
+def test_a_claim_made_anew_explains_the_files_that_are_lost_with_it() -> None:
+    judgement = panel(
+        *SOUND,
+        disrupted(),
+        claim(0, "deleted"),
+        claim(0, "added", uid="new", volume="pv-new"),
+        read(WEB_0, 0, finding="missing"),
+    ).judge()
+    (violation,) = judgement.violations
+    assert violation.failure is Class.CLAIM_REPLACED
+    assert [c["class"] for c in violation.evidence["consequences"]] == ["lost"]
+
+
+def test_a_file_lost_before_the_claim_was_even_written_to_is_its_own_fault() -> None:
+    cause = Violation(Class.CLAIM_REPLACED, WEB_0, index=5, since=1)
+    later = Violation(Class.LOST, WEB_0, index=20, since=10, file="f")
+    assert [v.failure for v in root_causes([cause, later])] == [Class.CLAIM_REPLACED, Class.LOST]
+
+
+def test_a_fault_of_one_replica_explains_nothing_of_another() -> None:
+    cause = Violation(Class.CLAIM_REPLACED, WEB_0, index=5, since=1)
+    other = Violation(Class.LOST, "default/web-1", index=9, since=2)
+    assert len(root_causes([cause, other])) == 2
+
+
+def test_another_disk_explains_what_is_missing_on_it() -> None:
+    foreign = Violation(Class.FOREIGN, WEB_0, index=9, since=2)
+    lost = Violation(Class.LOST, WEB_0, index=10, since=3)
+    (violation,) = root_causes([lost, foreign])
+    assert violation.failure is Class.FOREIGN
+
+
+def test_order_is_nobodys_consequence() -> None:
+    order = Violation(Class.ORDER_VIOLATED, WEB_0, index=9, since=-1, binding=Binding())
+    cause = Violation(Class.CLAIM_REPLACED, WEB_0, index=9, since=1)
+    assert len(root_causes([cause, order])) == 2
+
+
+def test_a_checker_that_crashes_says_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: object, op: Op) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    made = panel(*SOUND, read(WEB_0, 0))
+    monkeypatch.setattr(type(made.checkers["identity"]), "step", crash)
+    made.step(Op(99, 0.0, WEB_0, "list", Kind.INVOKE))
+    judgement = made.judge()
+    assert judgement.value is Value.UNKNOWN
+    assert "on purpose" in judgement.unknowns[0].missing

@@ -1,0 +1,153 @@
+"""The ledger: what is appended is durable, in order, and comes back as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaosd.errors import LedgerError, UsageError
+from chaosd.history import NEMESIS, Event, Kind, Op
+from chaosd.ledger import Journal, Ledger, Run
+from tests.histories import WEB_0, written
+
+
+def begin(ledger: Ledger, name: str = "RUN", target: str = "default/web") -> Run:
+    return ledger.begin(name, experiment="{}", seed=7, target=target, cluster="sandbox v1", started_at=1.0)
+
+
+@asynccontextmanager
+async def journaling(ledger: Ledger, run: Run) -> AsyncIterator[Journal]:
+    journal = ledger.journal(run, clock=lambda: 5.0)
+    writer = asyncio.create_task(journal.write())
+    try:
+        yield journal
+    finally:
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path / 'ledger.db'}"
+
+
+async def test_ops_come_back_as_they_were(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        async with journaling(ledger, run) as journal:
+            await journal.append([*written(WEB_0, 3), Event(NEMESIS, "scale", Kind.INVOKE, {"to": 1, "deletes": []})])
+    with Ledger.open(url(tmp_path)) as ledger:
+        found = ledger.run()
+        assert found == run
+        ops = list(ledger.history(run))
+    assert [op.index for op in ops] == [0, 1, 2]
+    assert ops[0] == Op(0, 5.0, WEB_0, "write", Kind.INVOKE, written(WEB_0, 3)[0].value)
+    assert ops[2].value == {"to": 1, "deletes": []}
+
+
+async def test_callers_at_the_same_time_share_a_commit_and_keep_their_order(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        told: list[Op] = []
+        async with journaling(ledger, run) as journal:
+            journal.listen(told.append)
+            results = await asyncio.gather(*(journal.append([Event(WEB_0, f"f{i}", Kind.OK)]) for i in range(200)))
+        assert [ops[0].f for ops in results] == [f"f{i}" for i in range(200)]
+        assert told == list(ledger.history(run))
+        assert [op.index for op in told] == list(range(200))
+
+
+async def test_listeners_hear_only_of_what_is_durable(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        seen: list[int] = []
+        async with journaling(ledger, run) as journal:
+            journal.listen(lambda op: seen.append(sum(1 for _ in ledger.history(run))))
+            await journal.append([Event(WEB_0, "a", Kind.OK), Event(WEB_0, "b", Kind.OK)])
+        assert seen == [2, 2]
+
+
+async def test_a_journal_goes_on_where_the_history_ends(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        for _ in range(2):
+            async with journaling(ledger, run) as journal:
+                await journal.append([Event(WEB_0, "a", Kind.OK)])
+        assert [op.index for op in ledger.history(run)] == [0, 1]
+
+
+def test_the_latest_run_is_found_and_any_by_name_or_target(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        assert ledger.run() is None
+        first, second = begin(ledger, "A"), begin(ledger, "B", "default/db")
+        assert ledger.run() == second
+        assert ledger.run("A") == first
+        assert ledger.run(target="default/web") == first
+        assert ledger.run("C") is None
+
+
+def test_an_undo_is_open_until_it_is_carried_out(tmp_path: Path) -> None:
+    undo = {"kind": "scale", "restore": 2, "wrote": 1}
+    with Ledger.open(url(tmp_path)) as ledger:
+        run, other = begin(ledger, "A"), begin(ledger, "B")
+        ledger.append(run, Event(NEMESIS, "undo", Kind.INVOKE, undo), 1.0)
+        ledger.append(other, Event(NEMESIS, "undo", Kind.INVOKE, undo), 1.0)
+        ledger.append(other, Event(NEMESIS, "undo", Kind.OK, undo), 2.0)
+        assert ledger.open_undo() == [(run, undo)]
+
+
+def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)):
+        pass
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("UPDATE meta SET schema_version = 99")
+    connection.close()
+    with pytest.raises(LedgerError, match=r"schema 99.*name another ledger"):
+        Ledger.open(url(tmp_path))
+
+
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("something else " * 500)
+    with pytest.raises(LedgerError, match="damaged or no ledger"):
+        Ledger.open(url(tmp_path))
+    assert (tmp_path / "ledger.db").read_text().startswith("something else")
+
+
+def test_a_ledger_that_is_locked_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaosd.ledger._BUSY_SECONDS", 0)
+    with Ledger.open(url(tmp_path)):
+        pass
+    holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with Ledger.open(url(tmp_path)) as ledger, pytest.raises(LedgerError, match="another process writes"):
+            begin(ledger)
+    finally:
+        holder.close()
+
+
+async def test_a_full_disk_fails_every_append_and_says_so(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+
+        def full(*_: Any) -> None:
+            raise LedgerError("disk is full")
+
+        ledger.write = full  # type: ignore[method-assign]
+        journal = ledger.journal(run)
+        writer = asyncio.create_task(journal.write())
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="full"):
+                await journal.append([Event(WEB_0, "a", Kind.OK)])
+        with pytest.raises(LedgerError, match="full"):
+            await writer
+
+
+def test_a_url_that_is_none_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="give a URL such as"):
+        Ledger.open("nonsense")
