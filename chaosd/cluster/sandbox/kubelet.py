@@ -124,7 +124,7 @@ class Kubelets:
         return min(nodes, key=lambda node: (pods.count(node.name), node.name))
 
     async def _attach(self, volume: Volume, node: Node) -> None:
-        while self._attached_elsewhere(volume, node):
+        while self._attached_elsewhere(volume, node):  # noqa: ASYNC110 - polls, as the real controller does
             await asyncio.sleep(self._timings.detach)
         wanted = volumes.attachment(volume, node.name, self._store)
         if wanted.attached:

@@ -1,0 +1,88 @@
+"""The real cluster of the tests that are marked e2e: the one that KUBECONFIG names, else the one of tests/testbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.manifests import Document
+
+
+class RealCluster:
+    """A cluster that kubectl reaches, and what its workloads are made of."""
+
+    def __init__(self, kubeconfig: str, kubectl: str, *, image: str, bare_image: str, storage_class: str) -> None:
+        self.kubeconfig = kubeconfig
+        self.image = image
+        self.bare_image = bare_image  # has no shell
+        self.storage_class = storage_class
+        self._kubectl = kubectl
+
+    @classmethod
+    def of_environment(cls) -> RealCluster:
+        """The cluster in KUBECONFIG. CHAOSD_E2E_IMAGE, CHAOSD_E2E_BARE_IMAGE and CHAOSD_E2E_STORAGE_CLASS replace what the
+        tests would take there."""
+        kubectl = shutil.which("kubectl")
+        if kubectl is None:
+            raise RuntimeError("kubectl is not in PATH: install it, or unset KUBECONFIG to use tests/testbed")
+        return cls(
+            os.environ["KUBECONFIG"],
+            kubectl,
+            image=os.environ.get("CHAOSD_E2E_IMAGE", "nginx"),
+            bare_image=os.environ.get("CHAOSD_E2E_BARE_IMAGE", "registry.k8s.io/pause:3.10"),
+            storage_class=os.environ.get("CHAOSD_E2E_STORAGE_CLASS", "standard"),
+        )
+
+    @classmethod
+    def of_testbed(cls) -> RealCluster:
+        """The cluster of tests/testbed, which `tests/e2e/run` has started."""
+        from testbed.fixture import Testbed
+        from testbed.layout import BIN
+
+        testbed = Testbed.up()
+        return cls(
+            str(testbed.kubeconfig),
+            str(BIN / "kubectl"),
+            image="docker.io/testbed/nginx:1",
+            bare_image="docker.io/testbed/noshell:1",
+            storage_class=testbed.storage_class,
+        )
+
+    def kubectl(self, *args: str, stdin: str | None = None) -> str:
+        """Run kubectl; raises RuntimeError with what it said."""
+        argv = [self._kubectl, f"--kubeconfig={self.kubeconfig}", *args]
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=180, check=False)
+        if done.returncode:
+            raise RuntimeError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def get(self, *args: str) -> Any:
+        """`kubectl get` as JSON."""
+        return json.loads(self.kubectl("get", *args, "--output=json"))
+
+    def apply(self, *documents: Document) -> None:
+        """`kubectl apply`."""
+        self.kubectl("apply", "--filename=-", stdin="\n---\n".join(map(json.dumps, documents)))
+
+    def make_namespace(self) -> str:
+        """A new namespace."""
+        name = f"chaosd-e2e-{secrets.token_hex(4)}"
+        self.kubectl("create", "namespace", name)
+        self.kubectl("wait", "serviceaccount/default", f"--namespace={name}", "--for=create", "--timeout=60s")
+        return name
+
+    def remove_namespaces(self, names: Iterable[str]) -> None:
+        """Delete them with all that is in them; their volumes go with their claims."""
+        for name in names:
+            self.kubectl("delete", "namespace", name, "--wait=false")
+
+    @property
+    def path(self) -> Path:
+        """The kubeconfig as a path."""
+        return Path(self.kubeconfig)
