@@ -42,7 +42,9 @@ app = typer.Typer(
 Result = TypeVar("Result")
 
 Subject = Annotated[str, typer.Argument(metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of statefulset/NAME.")]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Of the target. Default: the experiment's, or default.")
+]
 ClusterKind = Annotated[Literal["kubernetes", "sandbox"] | None, typer.Option("--cluster", help="Default: kubernetes.")]
 Kubeconfig = Annotated[Path | None, typer.Option(help="Default: KUBECONFIG, ~/.kube/config, in-cluster.")]
 Context = Annotated[str | None, typer.Option(help="The kubeconfig's context.")]
@@ -57,7 +59,7 @@ SandboxDir = Annotated[Path | None, typer.Option(help="The sandbox's folder. Def
 @app.command()
 def run(
     subject: Subject,
-    namespace: Namespace = "default",
+    namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -80,7 +82,7 @@ def run(
 @app.command()
 def plan(
     subject: Subject,
-    namespace: Namespace = "default",
+    namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -134,7 +136,7 @@ def undo(
 @app.command("daemon")
 def run_daemon(
     subject: Subject,
-    namespace: Namespace = "default",
+    namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -220,11 +222,11 @@ def _settings(
 
 
 def _experiment(
-    subject: str, namespace: str, rounds: int | None, duration: str | None, seed: int | None
+    subject: str, namespace: str | None, rounds: int | None, duration: str | None, seed: int | None
 ) -> tuple[Experiment, Path | None]:
     """The experiment with the options laid over it, and the manifest for an empty sandbox."""
     if subject.startswith(("statefulset/", "sts/")):
-        chosen, manifest = experiment.default_for(subject.split("/", 1)[1], namespace), None
+        chosen, manifest = experiment.default_for(subject.split("/", 1)[1]), None
     else:
         path = Path(subject)
         chosen = experiment.load(path)
@@ -233,6 +235,8 @@ def _experiment(
     given = {name: value for name, value in over.items() if value is not None}
     if chosen.steps and (rounds is not None or duration is not None):
         raise ExperimentError(f"{subject} is a script: it takes no --rounds and no --duration")
+    if namespace is not None:
+        given["target"] = chosen.target.model_copy(update={"namespace": namespace}).model_dump(by_alias=True)
     return experiment.overlay(chosen, given), manifest
 
 

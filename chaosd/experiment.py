@@ -24,6 +24,8 @@ from chaosd.workload.files import Files
 _CONFIG = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 # Names and folders go into shell words and file names of the probe.
 _FOLDER = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"
+# Source: Kubernetes docs, "Object Names and IDs", DNS subdomain names.
+_OBJECT_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 
 
 class TargetSpec(BaseModel):
@@ -31,8 +33,8 @@ class TargetSpec(BaseModel):
 
     model_config = _CONFIG
 
-    namespace: Annotated[str, Field(description="Its namespace.")] = "default"
-    statefulset: Annotated[str, Field(description="Its name.")]
+    namespace: Annotated[str, Field(pattern=_OBJECT_NAME, description="Its namespace.")] = "default"
+    statefulset: Annotated[str, Field(pattern=_OBJECT_NAME, description="Its name.")]
     path: Annotated[
         str, Field(pattern=r"^(/.*)?$", description="Where the data lie; left out: where the first claim is mounted.")
     ] = ""
@@ -168,10 +170,7 @@ def parse(text: str, source: str) -> Experiment:
         raise ExperimentError(
             f"{source}: an experiment is a mapping with `name` and `target`, not {type(document).__name__}"
         )
-    try:
-        return Experiment.model_validate(document)
-    except ValidationError as error:
-        raise ExperimentError(f"{source}: " + "; ".join(_explain(document, error))) from error
+    return _validated(document, f"{source}: ")
 
 
 def schema() -> str:
@@ -232,12 +231,13 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f": did you mean {match[0]}?" if match else f": there are {', '.join(sorted(known))}"
 
 
-def default_for(statefulset: str, namespace: str) -> Experiment:
-    """What `run statefulset/NAME` does: five random rounds of deleted pods and scaling down and up."""
-    return Experiment.model_validate(
+def default_for(statefulset: str) -> Experiment:
+    """What `run statefulset/NAME` does: five random rounds of deleted pods and scaling down and up. Raises ExperimentError
+    for what is no name."""
+    return _validated(
         {
             "name": "default",
-            "target": {"namespace": namespace, "statefulset": statefulset},
+            "target": {"statefulset": statefulset},
             "rounds": 5,
             "disruptions": [{"kind": "pod-delete", "weight": 3}, {"kind": "scale", "weight": 1}],
         }
@@ -246,8 +246,11 @@ def default_for(statefulset: str, namespace: str) -> Experiment:
 
 def overlay(experiment: Experiment, given: Mapping[str, Any]) -> Experiment:
     """The experiment with some of its fields replaced, and checked again. Raises ExperimentError."""
-    document = {**experiment.model_dump(by_alias=True, exclude_unset=True), **given}
+    return _validated({**experiment.model_dump(by_alias=True, exclude_unset=True), **given})
+
+
+def _validated(document: Mapping[str, Any], where: str = "") -> Experiment:
     try:
         return Experiment.model_validate(document)
     except ValidationError as error:
-        raise ExperimentError("; ".join(_explain(document, error))) from error
+        raise ExperimentError(where + "; ".join(_explain(document, error))) from error

@@ -17,8 +17,11 @@ from tests.manifests import Document
 class RealCluster:
     """A cluster that kubectl reaches, and what its workloads are made of."""
 
-    def __init__(self, kubeconfig: str, kubectl: str, *, image: str, bare_image: str, storage_class: str) -> None:
+    def __init__(
+        self, kubeconfig: str, kubectl: str, *, image: str, bare_image: str, storage_class: str, target: Path
+    ) -> None:
         self.kubeconfig = kubeconfig
+        self.target = target  # a kustomization of experiments/targets that runs here
         self.image = image
         self.bare_image = bare_image  # has no shell
         self.storage_class = storage_class
@@ -26,8 +29,8 @@ class RealCluster:
 
     @classmethod
     def of_environment(cls) -> RealCluster:
-        """The cluster in KUBECONFIG. CHAOSD_E2E_IMAGE, CHAOSD_E2E_BARE_IMAGE and CHAOSD_E2E_STORAGE_CLASS replace what the
-        tests would take there."""
+        """The cluster in KUBECONFIG. The variables CHAOSD_E2E_IMAGE, _BARE_IMAGE, _STORAGE_CLASS and _TARGET (a
+        kustomization) replace what the tests would take there."""
         kubectl = shutil.which("kubectl")
         if kubectl is None:
             raise RuntimeError("kubectl is not in PATH: install it, or unset KUBECONFIG to use tests/testbed")
@@ -37,6 +40,7 @@ class RealCluster:
             image=os.environ.get("CHAOSD_E2E_IMAGE", "nginx"),
             bare_image=os.environ.get("CHAOSD_E2E_BARE_IMAGE", "registry.k8s.io/pause:3.10"),
             storage_class=os.environ.get("CHAOSD_E2E_STORAGE_CLASS", "standard"),
+            target=Path(os.environ.get("CHAOSD_E2E_TARGET", "experiments/targets")),
         )
 
     @classmethod
@@ -52,6 +56,7 @@ class RealCluster:
             image="docker.io/testbed/nginx:1",
             bare_image="docker.io/testbed/noshell:1",
             storage_class=testbed.storage_class,
+            target=testbed.target,
         )
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
@@ -81,6 +86,20 @@ class RealCluster:
         """Delete them with all that is in them; their volumes go with their claims."""
         for name in names:
             self.kubectl("delete", "namespace", name, "--wait=false")
+
+    def start_web(self, namespace: str) -> None:
+        """Apply the project's own example target, and wait until its replicas are Ready."""
+        self.kubectl("apply", f"--namespace={namespace}", f"--kustomize={self.target}")
+        self.wait_ready(namespace, "web")
+
+    def wait_ready(self, namespace: str, statefulset: str) -> None:
+        """Wait until every replica is Ready."""
+        self.kubectl("rollout", "status", f"statefulset/{statefulset}", f"--namespace={namespace}", "--timeout=120s")
+
+    def handle(self, namespace: str, claim: str) -> str:
+        """The disk behind a bound claim."""
+        volume = self.get("pvc", claim, f"--namespace={namespace}")["spec"]["volumeName"]
+        return str(self.get("pv", volume)["spec"]["csi"]["volumeHandle"])
 
     @property
     def path(self) -> Path:

@@ -1,4 +1,4 @@
-"""Starts and ends the testbed: `python3 tests/testbed/cluster.py up|down|build|packages`. See README.md."""
+"""Starts and ends the testbed: `python3 tests/testbed/cluster.py up|down|status|build|packages`. See README.md."""
 
 from __future__ import annotations
 
@@ -55,6 +55,13 @@ def build() -> None:
     print(f"built in {CACHE}")
 
 
+def status() -> None:
+    """Raises TestbedError unless it is up."""
+    if not is_up():
+        raise TestbedError("down")
+    print(f"up: export KUBECONFIG={ADMIN_KUBECONFIG}")
+
+
 def is_up() -> bool:
     return _UP.exists() and all(process.alive() for process in processes.all_recorded())
 
@@ -101,7 +108,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def main() -> int:
-    commands = {"up": up, "down": down, "build": build, "packages": packages.install}
+    commands = {"up": up, "down": down, "status": status, "build": build, "packages": packages.install}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=commands)
     try:

@@ -1,4 +1,4 @@
-"""The Debian packages that the testbed needs."""
+"""The Debian packages that the testbed, and the tests on it, need."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ NEEDED = (
     "iptables",
     "mount",
     "openssl",
+    "prometheus",  # the tests have it scrape chaosd
     "python3-venv",  # the CSI driver's packages, where python3 is Debian's
     "runc",
     "socat",

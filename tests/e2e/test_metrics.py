@@ -1,0 +1,82 @@
+"""The daemon's metrics, checked by promtool and scraped by a real Prometheus."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.chaosd_process import Chaosd
+from tests.e2e.conftest import EXPERIMENTS
+
+
+def test_prometheus_scrapes_the_daemon(web: str, start: Callable[..., Chaosd], tmp_path: Path) -> None:
+    assert shutil.which("promtool"), "Debian's prometheus is needed: tests/testbed/cluster.py packages installs it"
+    listen = f"127.0.0.1:{_free_port()}"
+    with (
+        start("daemon", EXPERIMENTS / "soak.yaml", "-n", web, "--listen", listen) as daemon,
+        _prometheus(tmp_path, listen) as ask,
+    ):
+        daemon.until_line(lambda line: "round 2:" in line)
+        text = _get(f"http://{listen}/metrics")
+        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+        assert _get(f"http://{listen}/healthz")
+        assert _get(f"http://{listen}/readyz")
+
+        this = f'namespace="{web}",statefulset="web"'
+        assert ask(f'chaosd_writes_total{{{this},outcome="ok"}}') >= 40
+        assert ask(f'chaosd_verifications_total{{{this},result="intact",cache="cold"}}') >= 40
+        assert ask(f"sum(chaosd_violations_total{{{this}}})") == 0
+        assert ask(f"sum(chaosd_disruptions_total{{{this}}})") >= 1
+        assert ask(f"count(chaosd_binding_info{{{this}}} == 1)") == 2
+        assert ask("chaosd_targets") == 1
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait(90) == 4
+        assert daemon.verdict["violations"] == []
+
+
+@contextmanager
+def _prometheus(folder: Path, target: str) -> Iterator[Callable[[str], float]]:
+    """A Prometheus that scrapes one target; yields a function that waits for a query's answer."""
+    config = folder / "prometheus.yml"
+    scrape = {"job_name": "chaosd", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
+    config.write_text(json.dumps({"scrape_configs": [scrape]}))
+    listen = f"127.0.0.1:{_free_port()}"
+    argv = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={listen}"]
+
+    def ask(query: str) -> float:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            answer = json.loads(_get(f"http://{listen}/api/v1/query?{urllib.parse.urlencode({'query': query})}"))
+            if answer["data"]["result"]:
+                return float(answer["data"]["result"][0]["value"][1])
+            time.sleep(0.5)
+        raise AssertionError(f"Prometheus has nothing for {query}")
+
+    with (folder / "prometheus.log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as process:
+        try:
+            yield ask
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def _free_port() -> Any:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
