@@ -183,7 +183,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except ChaosdError as error:
-        sys.stderr.write(f"chaosd: {error}\n")
+        _tell(str(error))
         code = error.exit_code
     except typer.Exit as stop:
         code = stop.exit_code
@@ -192,9 +192,14 @@ def main() -> None:
     except Exception as error:  # click's usage errors; their type is typer's own and changes with it
         if not hasattr(error, "format_message"):
             raise
-        sys.stderr.write(f"chaosd: {error.format_message()}\n")
+        _tell(error.format_message())
         code = USAGE
     sys.exit(code)
+
+
+def _tell(error: str) -> None:
+    """One line, whatever a server or a library put into it."""
+    sys.stderr.write(f"chaosd: {' '.join(error.split())}\n")
 
 
 def _settings(
@@ -260,7 +265,7 @@ def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
 
 def _finish(settings: Settings, finished: Finished) -> int:
     if finished.error:
-        sys.stderr.write(f"chaosd: {finished.error}\n")
+        _tell(str(finished.error))
     typer.echo(f"report: {settings.out / 'report.txt'}")
     typer.echo(text.summary(finished.verdict))
     return exit_code(finished)

@@ -226,6 +226,7 @@ async def serve(
 
     def begin(target: Target, runner: Runner, run: Run) -> None:
         runner.journal.listen(TargetMetrics(metrics, target, experiment.name, runner.panel).record)
+        metrics.targets.set(1)
         running.append(runner)
         watch(target, runner, run)
 

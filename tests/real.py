@@ -23,7 +23,7 @@ class RealCluster:
         self.kubeconfig = kubeconfig
         self.target = target  # a kustomization of experiments/targets that runs here
         self.image = image
-        self.bare_image = bare_image  # has no shell
+        self._bare_image = bare_image
         self.storage_class = storage_class
         self._kubectl = kubectl
 
@@ -38,7 +38,7 @@ class RealCluster:
             os.environ["KUBECONFIG"],
             kubectl,
             image=os.environ.get("CHAOSD_E2E_IMAGE", "nginx"),
-            bare_image=os.environ.get("CHAOSD_E2E_BARE_IMAGE", "registry.k8s.io/pause:3.10"),
+            bare_image=os.environ.get("CHAOSD_E2E_BARE_IMAGE", ""),
             storage_class=os.environ.get("CHAOSD_E2E_STORAGE_CLASS", "standard"),
             target=Path(os.environ.get("CHAOSD_E2E_TARGET", "experiments/targets")),
         )
@@ -53,11 +53,18 @@ class RealCluster:
         return cls(
             str(testbed.kubeconfig),
             str(BIN / "kubectl"),
-            image="docker.io/testbed/nginx:1",
-            bare_image="docker.io/testbed/noshell:1",
+            image="testbed.local/nginx:1",
+            bare_image="testbed.local/noshell:1",
             storage_class=testbed.storage_class,
             target=testbed.target,
         )
+
+    @property
+    def bare_image(self) -> str:
+        """An image that has no shell, and runs for ever."""
+        if not self._bare_image:
+            raise RuntimeError("CHAOSD_E2E_BARE_IMAGE must name an image without a shell that runs for ever, such as a pause")
+        return self._bare_image
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Run kubectl; raises RuntimeError with what it said."""

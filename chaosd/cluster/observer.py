@@ -72,12 +72,14 @@ class View:
             return "no pod"
         if pod.deleting:
             return "the pod is being deleted"
+        claim = self.claims.get(target.claim(name))
+        if target.template and claim is None:
+            return f"claim {target.claim(name)} is absent"
+        if claim and claim.phase != "Bound":
+            return f"claim {claim.name} is {claim.phase} (storage class {claim.storage_class or 'none named'})"
         if not pod.ready:
             waiting = ", ".join(c.waiting for c in pod.containers if c.waiting)
             return f"phase {pod.phase}, not Ready {pod.unschedulable or waiting}".strip()
-        claim = self.claims.get(target.claim(name))
-        if target.template and (claim is None or claim.phase != "Bound"):
-            return f"claim {target.claim(name)} is {claim.phase if claim else 'absent'}"
         return ""
 
 

@@ -69,19 +69,19 @@ def resolve(statefulset: StatefulSet, *, path: str, container: str, require_clai
     """
     _require_label(statefulset)
     chosen, mount = _find_mount(statefulset, path, container)
-    template = mount.volume if mount and mount.volume in statefulset.template_claims else ""
+    template = mount.volume if mount.volume in statefulset.template_claims else ""
     if require_claim and not template:
-        kind = statefulset.template_volumes.get(mount.volume, "volume") if mount else "container's own disk"
+        kind = statefulset.template_volumes.get(mount.volume, "another volume")
         raise TargetError(
-            f"{statefulset.key}: no claim is behind {path or 'any path'}, it is a {kind}: name a path on a "
-            "volumeClaimTemplate, or set requireClaim: false to test it all the same"
+            f"{statefulset.key}: no claim is behind {path}, but {kind}: name a path on a volumeClaimTemplate, or set "
+            "requireClaim: false to test it all the same"
         )
     return Target(
         namespace=statefulset.namespace,
         statefulset=statefulset.name,
         uid=statefulset.uid,
         container=chosen.name,
-        path=mount.path if mount else path,
+        path=mount.path,
         template=template,
         replicas=statefulset.replicas,
         first_ordinal=statefulset.first_ordinal,
@@ -96,7 +96,7 @@ def _require_label(statefulset: StatefulSet) -> None:
         )
 
 
-def _find_mount(statefulset: StatefulSet, path: str, container: str) -> tuple[Container, Mount | None]:
+def _find_mount(statefulset: StatefulSet, path: str, container: str) -> tuple[Container, Mount]:
     named = [c for c in statefulset.containers if container in ("", c.name)]
     if not named:
         names = ", ".join(c.name for c in statefulset.containers)
@@ -108,4 +108,4 @@ def _find_mount(statefulset: StatefulSet, path: str, container: str) -> tuple[Co
     if not path:
         raise TargetError(f"{statefulset.key}: no container mounts a volumeClaimTemplate: name a path in the experiment")
     mounts = ", ".join(sorted({m.path for c in named for m in c.mounts})) or "nothing"
-    raise TargetError(f"{statefulset.key}: nothing is mounted at {path}: mounted are {mounts}")
+    raise TargetError(f"{statefulset.key}: nothing is mounted at {path}: name one of {mounts}")

@@ -24,9 +24,11 @@ class Harness(Protocol):
     cluster: Cluster
     namespace: str
     image: str
-    bare_image: str
     storage_class: str
     patience_seconds: float
+
+    @property
+    def bare_image(self) -> str: ...
 
     async def apply(self, document: Document) -> None: ...
 
@@ -55,8 +57,12 @@ class RealHarness:
     def __init__(self, cluster: KubernetesCluster, real: RealCluster, namespace: str) -> None:
         self.cluster = cluster
         self.namespace = namespace
-        self.image, self.bare_image, self.storage_class = real.image, real.bare_image, real.storage_class
+        self.image, self.storage_class = real.image, real.storage_class
         self._real = real
+
+    @property
+    def bare_image(self) -> str:
+        return self._real.bare_image
 
     async def apply(self, document: Document) -> None:
         await asyncio.to_thread(self._real.apply, document)

@@ -48,7 +48,7 @@ def test_a_flipped_bit_is_corrupt_and_names_file_and_block(
     found = verdict["violations"][0]
     assert (found["pod"], found["claim"], found["volume_handle"]) == ("web-1", "disk-ssd-web-1", handle)
     assert (found["file"], found["block"]) == (file, 3)
-    assert process.stdout[-1].startswith("fail")
+    assert process.stdout[-1].startswith("verdict: fail")
 
 
 def test_a_removed_file_is_lost(web: str, start: Run, experiment: Write, real: RealCluster, testbed: Any) -> None:

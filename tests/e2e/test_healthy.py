@@ -50,7 +50,7 @@ def test_a_soak_of_5_rounds_passes(web: str, run: Run, real: RealCluster) -> Non
     assert coverage["files_acknowledged"] >= 5 * 2 * 20
     assert coverage["files_verified_cold"] >= coverage["files_acknowledged"]
     assert coverage["files_verified_cached"] == 0
-    assert done.stdout[-1].startswith("pass")
+    assert done.stdout[-1].startswith("verdict: pass")
     assert real.get("statefulset", "web", f"--namespace={web}")["spec"]["replicas"] == 2
     assert real.get("leases", f"--namespace={web}")["items"] == []
 

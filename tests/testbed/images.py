@@ -13,7 +13,7 @@ from pathlib import Path
 
 from testbed.layout import CACHE
 
-PAUSE = "docker.io/testbed/pause:1"
+PAUSE = "testbed.local/pause:1"
 ARCHIVE = CACHE / "images.tar"
 
 _BUSYBOX, _CATATONIT = Path("/bin/busybox"), Path("/usr/bin/catatonit")
@@ -50,9 +50,9 @@ def write_archive() -> Path:
     busybox, nothing_but_pause = _busybox_layer(), _pause_layer()
     images = [
         Image(PAUSE, nothing_but_pause, ("/pause", "-P")),
-        Image("docker.io/testbed/noshell:1", nothing_but_pause, ("/pause", "-P")),
-        Image("docker.io/testbed/busybox:1", busybox, _INIT, ("sleep", "inf")),
-        Image("docker.io/testbed/nginx:1", busybox, _INIT, ("httpd", "-f", "-p", "80", "-h", "/srv")),
+        Image("testbed.local/noshell:1", nothing_but_pause, ("/pause", "-P")),
+        Image("testbed.local/busybox:1", busybox, _INIT, ("sleep", "inf")),
+        Image("testbed.local/nginx:1", busybox, _INIT, ("httpd", "-f", "-p", "80", "-h", "/srv")),
     ]
     temporary = ARCHIVE.with_suffix(".new")
     temporary.write_bytes(_archive(images))

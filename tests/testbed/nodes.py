@@ -127,6 +127,8 @@ def _kubelet_config(node: Node) -> dict[str, object]:
         "volumePluginDir": str(node.kubelet_folder / "volumeplugins"),
         "healthzPort": 0,
         "syncFrequency": "5s",
+        # A volume is mounted only once the node's status said that it is in use; the default is 10s, for each pod's start.
+        "nodeStatusUpdateFrequency": "1s",
     }
 
 

@@ -1,0 +1,347 @@
+"""The command line: what it refuses, with which exit code and which line, and that nothing was touched meanwhile."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chaosd import __version__, cli
+from tests import manifests
+from tests.manifests import Document
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+QUICK: Document = {"files": 2, "size": "4Ki", "share": {"bytes": "1Mi", "files": 50}}
+
+Main = Callable[..., "Told"]
+Write = Callable[..., Path]
+
+
+class Told:
+    """What a command told, and its exit code."""
+
+    def __init__(self, code: object, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.errors = [line for line in err.splitlines() if line.startswith("chaosd: ")]
+
+    @property
+    def error(self) -> str:
+        """The one line of the error."""
+        assert len(self.errors) == 1, self.errors
+        return self.errors[0]
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Main:
+    """Runs `chaosd` with arguments in this process."""
+
+    def run(*args: object) -> Told:
+        monkeypatch.setattr("sys.argv", ["chaosd", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return Told(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def sandbox(main: Main, tmp_path: Path) -> Main:
+    """Runs a command of `chaosd` on a sandbox of the test's own."""
+
+    def run(command: str, *args: object) -> Told:
+        return main(command, *args, "--cluster", "sandbox", "--out", tmp_path / "out")
+
+    return run
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Write:
+    """Writes an experiment, and the manifest of its target."""
+
+    def written(*, manifest: Document | None = None, target: Document | None = None, **over: Any) -> Path:
+        (tmp_path / "target.yaml").write_text(yaml.safe_dump(manifest or manifests.statefulset()))
+        document = {
+            "name": "test",
+            "target": {"statefulset": "web", "manifest": "target.yaml", **(target or {})},
+            "workload": QUICK,
+            "rounds": 1,
+            "disruptions": [{"kind": "pod-delete"}],
+            "timeouts": {"probe": "5s", "converge": "20s"},
+        }
+        path = tmp_path / "experiment.yaml"
+        path.write_text(yaml.safe_dump({**document, **over}))
+        return path
+
+    return written
+
+
+def _pods(tmp_path: Path) -> dict[str, str]:
+    state = json.loads((tmp_path / "out" / "sandbox" / "state.json").read_text())
+    return {pod["name"]: pod["uid"] for pod in state["pods"]}
+
+
+def test_a_healthy_target_passes_and_the_last_line_is_the_verdict(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    told = sandbox("run", experiment(), "--seed", 11)
+    assert told.code == 0
+    assert told.errors == []
+    assert told.out.splitlines()[-1].startswith("verdict: pass (")
+    verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert (verdict["verdict"], verdict["seed"], verdict["cluster"]["kind"]) == ("pass", 11, "sandbox")
+    assert "seed        11" in (tmp_path / "out" / "report.txt").read_text()
+
+
+def test_no_claim_behind_the_path_is_refused_unless_the_experiment_says_so(sandbox: Main, experiment: Write) -> None:
+    without = manifests.statefulset(claim=False)
+    told = sandbox("run", experiment(manifest=without, target={"path": "/data"}))
+    assert told.code == 2
+    assert "no claim is behind /data, but emptyDir" in told.error
+    assert "requireClaim: false" in told.error
+    told = sandbox("run", experiment(manifest=without, target={"path": "/data", "requireClaim": False}, rounds=2))
+    assert told.code == 1
+    assert told.out.splitlines()[-1].startswith("verdict: fail (")
+    assert " lost" in told.out
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ({"roundz": 3}, ["roundz: unknown field", "did you mean rounds?"]),
+        ({"rounds": 0}, ["rounds", "greater than or equal to 1"]),
+        ({"workload": {"size": "5000"}}, ["workload", "multiple of 4Ki"]),
+        ({"workload": {"size": "lots"}}, ["workload.size", "lots"]),
+        ({"timeouts": {"probe": "0s"}}, ["timeouts.probe", "greater than 0"]),
+        ({"disruptions": [{"kind": "pod-delet"}]}, ["disruptions.0", "pod-delete"]),
+        ({"disruptions": []}, ["give either disruptions, for random rounds, or steps"]),
+        ({"steps": [{"name": "one"}]}, ["give either disruptions, for random rounds, or steps"]),
+        ({"name": "No Name"}, ["name", "pattern"]),
+        ({"target": {"statefulset": "web", "folder": "../up/$(x)"}}, ["target.folder", "pattern"]),
+        ({"target": {}}, ["target.statefulset", "required"]),
+        ({"seed": -1}, ["seed", "greater than or equal to 0"]),
+    ],
+)
+def test_what_an_experiment_cannot_say(
+    sandbox: Main, experiment: Write, tmp_path: Path, over: Document, words: list[str]
+) -> None:
+    told = sandbox("run", experiment(**over) if "target" not in over else _with_target(experiment, over["target"]))
+    assert told.code == 2
+    for word in [str(tmp_path / "experiment.yaml"), *words]:
+        assert word in told.error
+    assert not (tmp_path / "out").exists()
+
+
+def _with_target(experiment: Write, target: Document) -> Path:
+    path = experiment()
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "target": target}))
+    return path
+
+
+def test_files_that_are_no_experiment(sandbox: Main, tmp_path: Path) -> None:
+    told = sandbox("run", tmp_path / "absent.yaml")
+    assert (told.code, "No such file" in told.error, "name an experiment file" in told.error) == (2, True, True)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: x\ntarget: {statefulset: web\nrounds: 1\n")
+    told = sandbox("run", broken)
+    assert told.code == 2
+    assert f"{broken}:3:7: no YAML" in told.error
+    broken.write_bytes(b"\xff\xfe\x00name")
+    assert "is no text" in sandbox("run", broken).error
+    broken.write_text("- a list\n")
+    assert "an experiment is a mapping" in sandbox("run", broken).error
+    told = sandbox("run", tmp_path)
+    assert (told.code, "Is a directory" in told.error) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_targets_that_cannot_be_tested(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    sandbox("run", experiment())
+    before = _pods(tmp_path)
+    told = sandbox("run", experiment(target={"statefulset": "absent"}))
+    assert (told.code, "no StatefulSet default/absent" in told.error) == (2, True)
+    told = sandbox("run", "statefulset/absent", "-n", "elsewhere")
+    assert (told.code, "no StatefulSet elsewhere/absent" in told.error) == (2, True)
+    told = sandbox("run", experiment(target={"path": "/elsewhere"}))
+    assert told.code == 2
+    assert "nothing is mounted at /elsewhere" in told.error
+    assert "name one of /data" in told.error
+    told = sandbox("run", experiment(target={"container": "absent"}))
+    assert (told.code, "has no container absent: it has app" in told.error) == (2, True)
+    assert _pods(tmp_path) == before
+
+
+def test_a_target_without_the_label(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    told = sandbox("run", experiment(manifest=manifests.statefulset(label=False)))
+    assert told.code == 2
+    assert "kubectl -n default label statefulset web chaosd.io/target=true" in told.error
+
+
+def test_a_container_without_a_shell(sandbox: Main, experiment: Write) -> None:
+    told = sandbox("run", experiment(manifest=manifests.statefulset(image="noshell")))
+    assert told.code == 2
+    assert "name a container with a POSIX shell" in told.error
+
+
+def test_a_claim_that_is_pending(sandbox: Main, experiment: Write) -> None:
+    told = sandbox("run", experiment(manifest=manifests.statefulset(storage_class="none"), timeouts={"probe": "1s"}))
+    assert told.code == 3
+    assert "default/web is not ready to be tested" in told.error
+    assert "claim disk-web-0 is Pending (storage class none)" in told.error
+
+
+def test_a_disk_without_room(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    told = sandbox("run", experiment(workload={**QUICK, "share": {"bytes": "1024Ti", "files": 50}}))
+    assert told.code == 3
+    assert "bytes free, the share is 1125899906842624: make room, or lower workload.share.bytes" in told.error
+
+
+def test_a_disk_that_cannot_be_written(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    sandbox("run", experiment())
+    before = _pods(tmp_path)
+    for disk in (tmp_path / "out" / "sandbox" / "disks").iterdir():
+        (disk / ".chaosd").rename(disk / "moved")
+        (disk / ".chaosd").write_text("in the way")
+    told = sandbox("run", experiment())
+    assert told.code == 3
+    assert "/data cannot be written: " in told.error
+    assert _pods(tmp_path) == before
+
+
+def test_the_kill_switch_stops_a_run_before_it_begins(sandbox: Main, experiment: Write) -> None:
+    paused = manifests.statefulset()
+    paused["metadata"]["annotations"] = {"chaosd.io/paused": "true"}
+    told = sandbox("run", experiment(manifest=paused))
+    assert told.code == 4
+    assert "remove the annotation" in told.error
+
+
+def test_ledgers_that_cannot_be_used(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    path, ledger = experiment(), tmp_path / "ledger.db"
+    told = sandbox("run", path, "--ledger", "no url")
+    assert (told.code, "give a URL such as sqlite:///chaosd.db" in told.error) == (2, True)
+    told = sandbox("run", path, "--ledger", f"sqlite:///{tmp_path}/absent/ledger.db")
+    assert (told.code, "its folder must exist and be writable" in told.error) == (3, True)
+    ledger.write_bytes(b"this is no database" * 100)
+    told = sandbox("run", path, "--ledger", f"sqlite:///{ledger}")
+    assert (told.code, "it is damaged or no ledger" in told.error) == (3, True)
+    ledger.unlink()
+    with sqlite3.connect(ledger) as other:
+        other.execute("create table meta (schema_version integer)")
+        other.execute("insert into meta values (99)")
+    told = sandbox("run", path, "--ledger", f"sqlite:///{ledger}")
+    assert (told.code, "has schema 99" in told.error) == (3, True)
+    other.close()
+
+
+def test_a_ledger_that_is_locked(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    sandbox("run", experiment(), "--ledger", f"sqlite:///{ledger}")
+    other = sqlite3.connect(ledger, isolation_level=None)
+    other.execute("begin immediate")
+    told = sandbox("run", experiment(), "--ledger", f"sqlite:///{ledger}")
+    other.close()
+    assert told.code == 3
+    assert "another process writes to it" in told.error
+
+
+def test_options_that_mean_nothing(sandbox: Main, main: Main, experiment: Write, tmp_path: Path) -> None:
+    path = experiment()
+    for args, word in (
+        (["--rounds", "0"], "rounds"),
+        (["--rounds", "many"], "rounds"),
+        (["--seed", "-1"], "seed"),
+        (["--duration", "soon"], "duration"),
+        (["--no-such-option"], "--no-such-option"),
+    ):
+        told = sandbox("run", path, *args)
+        assert (told.code, word in told.error) == (2, True)
+    told = main("run", path, "--cluster", "nowhere", "--out", tmp_path / "out")
+    assert (told.code, "nowhere" in told.error) == (2, True)
+    told = main("rum", path)
+    assert (told.code, "rum" in told.error) == (2, True)
+    told = sandbox("run", EXPERIMENTS / "walkthrough.yaml", "--rounds", "3")
+    assert (told.code, "it takes no --rounds" in told.error) == (2, True)
+    told = sandbox("daemon", EXPERIMENTS / "walkthrough.yaml")
+    assert (told.code, "is a script" in told.error) == (2, True)
+    told = sandbox("daemon", path, "--listen", "nowhere:port")
+    assert (told.code, "give --listen HOST:PORT" in told.error) == (2, True)
+    told = sandbox("run", "statefulset/No Name")
+    assert (told.code, "target.statefulset" in told.error) == (2, True)
+    file = tmp_path / "file"
+    file.write_text("")
+    told = main("run", path, "--cluster", "sandbox", "--out", file)
+    assert (told.code, str(file) in told.error) == (2, True)
+
+
+def test_there_is_nothing_to_verify_or_to_undo_yet(sandbox: Main, experiment: Write) -> None:
+    told = sandbox("verify")
+    assert (told.code, "has no run" in told.error) == (2, True)
+    told = sandbox("undo")
+    assert (told.code, told.out.strip()) == (0, "nothing to undo")
+    sandbox("run", experiment())
+    told = sandbox("verify", "--run", "01ABSENT")
+    assert (told.code, "has no run 01ABSENT" in told.error) == (2, True)
+
+
+def test_a_damaged_sandbox_and_manifests_that_it_cannot_apply(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    told = sandbox("run", experiment(target={"manifest": "absent.yaml"}))
+    assert (told.code, "target.manifest" in told.error) == (2, True)
+    told = sandbox("run", experiment(manifest={"kind": "Deployment", "metadata": {"name": "web"}}))
+    assert (told.code, "the sandbox has no Deployment" in told.error) == (3, True)
+    sandbox("run", experiment())
+    state = tmp_path / "out" / "sandbox" / "state.json"
+    state.write_text(state.read_text()[:-100])
+    told = sandbox("run", experiment())
+    assert (told.code, "is damaged: restore it" in told.error) == (3, True)
+
+
+def test_no_kubeconfig(main: Main, experiment: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("chaosd.cluster.kubernetes.client.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "no-config"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    told = main("run", experiment(), "--out", tmp_path / "out")
+    assert told.code == 2
+    assert "no kubeconfig: neither --kubeconfig nor KUBECONFIG names one" in told.error
+    told = main("run", experiment(), "--kubeconfig", tmp_path / "absent", "--out", tmp_path / "out")
+    assert (told.code, "no such file" in told.error) == (2, True)
+    (tmp_path / "config").write_text("{broken")
+    told = main("run", experiment(), "--kubeconfig", tmp_path / "config", "--out", tmp_path / "out")
+    assert (told.code, "name another with --kubeconfig" in told.error) == (2, True)
+
+
+def test_an_api_server_that_is_not_there(main: Main, experiment: Write, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(json.dumps(_kubeconfig("http://127.0.0.1:9")))
+    told = main("run", experiment(), "--kubeconfig", config, "--out", tmp_path / "out")
+    assert told.code == 3
+    assert "is the API server there?" in told.error
+    told = main("run", experiment(), "--kubeconfig", config, "--context", "absent", "--out", tmp_path / "out")
+    assert (told.code, "absent" in told.error) == (2, True)
+
+
+def _kubeconfig(server: str) -> Document:
+    return {
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    }
+
+
+def test_version_and_help(main: Main) -> None:
+    assert main("--version").out.strip() == f"chaosd {__version__}"
+    told = main("run", "--help")
+    assert told.code == 0
+    for option in ("--cluster", "--kubeconfig", "--context", "--rounds", "--duration", "--seed", "--ledger", "--out"):
+        assert option in told.out
+
+
+@pytest.mark.parametrize(
+    ("of", "file"), [("experiment", "experiments/experiment.schema.json"), ("verdict", "docs/verdict.schema.json")]
+)
+def test_the_committed_schemas_are_those_of_the_models(main: Main, of: str, file: str) -> None:
+    assert main("schema", of).out == (EXPERIMENTS.parent / file).read_text()
