@@ -63,7 +63,7 @@ class RealCluster:
     def bare_image(self) -> str:
         """An image that has no shell, and runs for ever."""
         if not self._bare_image:
-            raise RuntimeError("CHAOSD_E2E_BARE_IMAGE must name an image without a shell that runs for ever, such as a pause")
+            raise RuntimeError("CHAOSD_E2E_BARE_IMAGE must name an image without a shell that runs for ever")
         return self._bare_image
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:

@@ -1,0 +1,35 @@
+"""Runs the measurements that are named, or all, and ends with 1 where one misses its limit."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+from benchmarks import ledger, memory, probe, sandbox
+from benchmarks.figure import Figure
+
+MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
+    "ledger": ledger.measure,
+    "sandbox": sandbox.measure,
+    "probe": probe.measure,
+    "memory": memory.measure,
+}
+
+
+def main(names: list[str]) -> int:
+    """Measure and print."""
+    if unknown := set(names) - set(MEASUREMENTS):
+        sys.stderr.write(f"benchmarks: no {', '.join(sorted(unknown))}: there are {', '.join(MEASUREMENTS)}\n")
+        return 2
+    print(f"{platform.machine()}, Python {platform.python_version()}, {platform.system()} {platform.release()}")
+    missed = 0
+    for name in names or MEASUREMENTS:
+        for figure in MEASUREMENTS[name]():
+            print(figure, flush=True)
+            missed += not figure.met
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
