@@ -89,8 +89,9 @@ def start_controllers() -> None:
         f"--service-account-private-key-file={credentials.SERVICE_ACCOUNT_KEY}",
         f"--root-ca-file={credentials.API_CERTIFICATE}",
         "--use-service-account-credentials=true",
+        respawn=True,
     )
-    _start("kube-scheduler", BIN / "kube-scheduler", kubeconfig, alone)
+    _start("kube-scheduler", BIN / "kube-scheduler", kubeconfig, alone, respawn=True)
 
 
 def start_dns() -> None:
@@ -138,5 +139,5 @@ def _kubectl(*args: str) -> list[str]:
     return [str(BIN / "kubectl"), f"--kubeconfig={ADMIN_KUBECONFIG}", *args]
 
 
-def _start(name: str, *argv: object) -> None:
-    processes.start(name, argv, network=CONTROL_PLANE.network)
+def _start(name: str, *argv: object, respawn: bool = False) -> None:
+    processes.start(name, argv, network=CONTROL_PLANE.network, respawn=respawn)

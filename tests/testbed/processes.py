@@ -17,17 +17,20 @@ _RECORDS = RUN / "processes"
 
 # The shell in between makes the program a child of init: a long-lived caller (pytest) then keeps no zombie of it.
 _DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
+_RESPAWN = 'log=$1; shift; { while :; do "$@"; sleep 1; done; } </dev/null >>"$log" 2>&1 & echo $!'
 
 
 @dataclass(frozen=True)
 class Process:
-    """A started program. `born` tells it from a later process with the same id, even after a reboot."""
+    """A started program, or the shell that starts it anew whenever it ends (`respawn`). `born` tells it from a later
+    process with the same id, even after a reboot."""
 
     name: str
     pid: int
     born: str
     argv: tuple[str, ...]
     env: dict[str, str]
+    respawn: bool = False  # records of before it have none
 
     def alive(self) -> bool:
         return born(self.pid) == self.born
@@ -43,10 +46,21 @@ def born(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
 
 
-def start(name: str, argv: Iterable[object], env: dict[str, str] | None = None, network: str | None = None) -> Process:
-    """Start a program with `env` added to the environment, in a network namespace if one is named; output to its log."""
+def start(
+    name: str,
+    argv: Iterable[object],
+    env: dict[str, str] | None = None,
+    network: str | None = None,
+    *,
+    respawn: bool = False,
+) -> Process:
+    """Start a program with `env` added to the environment, in a network namespace if one is named; output to its log.
+
+    `respawn` starts it anew when it ends, as systemd or a kubelet would: some programs count on that (the scheduler ends
+    itself when its cache and the API server disagree).
+    """
     enter = [] if network is None else ["nsenter", f"--net=/run/netns/{network}"]
-    return _start(name, [*enter, *(str(word) for word in argv)], env or {})
+    return _start(name, [*enter, *(str(word) for word in argv)], env or {}, respawn=respawn)
 
 
 def restart(name: str) -> Process:
@@ -54,14 +68,14 @@ def restart(name: str) -> Process:
     old = recorded(name)
     if old.alive():
         raise TestbedError(f"{name} is running")
-    return _start(name, old.argv, old.env)
+    return _start(name, old.argv, old.env, respawn=old.respawn)
 
 
-def _start(name: str, argv: Sequence[str], env: dict[str, str]) -> Process:
+def _start(name: str, argv: Sequence[str], env: dict[str, str], *, respawn: bool) -> Process:
     LOGS.mkdir(parents=True, exist_ok=True)
     _RECORDS.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        ["/bin/sh", "-c", _DETACH, "sh", str(LOGS / f"{name}.log"), *argv],
+        ["/bin/sh", "-c", _RESPAWN if respawn else _DETACH, "sh", str(LOGS / f"{name}.log"), *argv],
         env={**os.environ, **env},
         cwd="/",
         stdout=subprocess.PIPE,
@@ -70,7 +84,7 @@ def _start(name: str, argv: Sequence[str], env: dict[str, str]) -> Process:
         check=True,
     )
     pid = int(done.stdout)
-    process = Process(name, pid, born(pid) or "died at once", tuple(argv), env)
+    process = Process(name, pid, born(pid) or "died at once", tuple(argv), env, respawn)
     (_RECORDS / f"{name}.json").write_text(json.dumps(asdict(process)))
     return process
 
@@ -80,7 +94,7 @@ def recorded(name: str) -> Process:
         fields = json.loads((_RECORDS / f"{name}.json").read_text())
     except OSError as error:
         raise TestbedError(f"{name} was never started") from error
-    return Process(fields["name"], fields["pid"], fields["born"], tuple(fields["argv"]), fields["env"])
+    return Process(**{**fields, "argv": tuple(fields["argv"])})
 
 
 def all_recorded() -> list[Process]:
@@ -89,15 +103,11 @@ def all_recorded() -> list[Process]:
 
 def kill(processes: Iterable[Process]) -> None:
     """SIGKILL, and wait until they are gone; those that are no longer what was recorded are left alone."""
-    mine = [process for process in processes if process.alive()]
-    for process in mine:
-        _kill(process.pid)
-    for process in mine:
-        wait_until(f"{process.name} ({process.pid}) is gone", lambda p=process: not p.alive(), 20)  # type: ignore[misc]
+    kill_trees(process.pid for process in processes if process.alive())
 
 
 def kill_trees(roots: Iterable[int]) -> None:
-    """SIGKILL processes with all their descendants, and wait until they are gone."""
+    """SIGKILL processes with all their descendants, parents first, and wait until they are gone."""
     children: dict[int, list[int]] = {}
     for pid in all_pids():
         children.setdefault(_parent(pid), []).append(pid)

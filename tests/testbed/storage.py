@@ -41,9 +41,9 @@ def start() -> None:
     _start_driver()
     sidecar = (f"--csi-address={CSI_CONTROLLER_SOCKET}", f"--kubeconfig={NODE_KUBECONFIG}")
     network = CONTROL_PLANE.network
-    processes.start("csi-attacher", [BIN / "csi-attacher", *sidecar], network=network)
+    processes.start("csi-attacher", [BIN / "csi-attacher", *sidecar], network=network, respawn=True)
     provisioner = [BIN / "csi-provisioner", *sidecar, "--volume-name-prefix=d", "--feature-gates=Topology=false"]
-    processes.start("csi-provisioner", provisioner, network=network)
+    processes.start("csi-provisioner", provisioner, network=network, respawn=True)
 
 
 def _start_driver() -> None:

@@ -65,7 +65,7 @@ def _shims() -> list[int]:
 
 
 def _is_shim_of(argv: list[str], sockets: set[str]) -> bool:
-    return argv[0].endswith("containerd-shim-runc-v2") and not sockets.isdisjoint(argv)
+    return any(word.endswith("containerd-shim-runc-v2") for word in argv[:1]) and not sockets.isdisjoint(argv)
 
 
 def _container_ids() -> set[str]:
