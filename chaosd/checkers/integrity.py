@@ -48,13 +48,15 @@ class Replica:
     """What is known of one replica's records, by sequence.
 
     `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
-    since their delete was invoked; `broken` were found damaged and are reported already.
+    since their delete was invoked; `broken` were found damaged and are reported already. `opened_at` is the index of the
+    op that opened the present session.
     """
 
     next_sequence: int = 0
     origin: Origin | None = None
     binding: Binding = field(default_factory=Binding)
     at_risk_since: int = -1
+    opened_at: int = -1
     attempted: dict[int, Record] = field(default_factory=dict)
     maybe: dict[int, Record] = field(default_factory=dict)
     owed: dict[int, Record] = field(default_factory=dict)
@@ -134,6 +136,7 @@ class Integrity:
             handle=replica.binding.handle,
             pod_uid=value["pod_uid"],
         )
+        replica.opened_at = op.index
         if replica.origin != origin:
             replica.origin = origin
             replica.at_risk_since = op.index
@@ -212,13 +215,8 @@ class Integrity:
                 continue
             never = sequence >= replica.next_sequence
             why = "it was never written" if never else "its delete was acknowledged"
-            self._report(
-                replica,
-                op,
-                Class.UNEXPECTED,
-                op.index,
-                _Place(f"{op.value['folder']}/{sequence:08d}", None, {"why": why}),
-            )
+            place = _Place(f"{op.value['folder']}/{sequence:08d}", None, {"why": why})
+            self._report(replica, op, Class.UNEXPECTED, replica.opened_at, place)
             replica.broken.add(sequence)
 
     def _delete_invoked(self, replica: Replica, op: Op) -> None:

@@ -12,6 +12,7 @@ from tests.histories import (
     claim,
     disrupted,
     history,
+    listed,
     opened,
     pod,
     read,
@@ -54,6 +55,16 @@ def test_a_claim_made_anew_explains_the_files_that_are_lost_with_it() -> None:
     (violation,) = judgement.violations
     assert violation.failure is Class.CLAIM_REPLACED
     assert [c["class"] for c in violation.evidence["consequences"]] == ["lost"]
+
+
+def test_another_claims_disk_explains_the_files_on_it_that_this_replica_never_wrote() -> None:
+    swapped = opened(WEB_0, "pod-2", identity={"replica": "default/web-1", "claim_uid": "claim-web-1"})
+    judgement = panel(
+        *SOUND, disrupted(), swapped, listed(WEB_0, 0, 1, 2), read(WEB_0, 0, finding="foreign", block=0)
+    ).judge()
+    (violation,) = judgement.violations
+    assert violation.failure is Class.FOREIGN
+    assert [c["class"] for c in violation.evidence["consequences"]] == ["unexpected"]
 
 
 def test_a_file_lost_before_the_claim_was_even_written_to_is_its_own_fault() -> None:
