@@ -9,10 +9,12 @@ import asyncio
 import itertools
 import os
 import secrets
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from chaosd import server
 from chaosd.cluster import target as targets
 from chaosd.cluster.lock import TargetLock
 from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Pod, StatefulSet, Volume
-from chaosd.cluster.sandbox import SandboxCluster
+from chaosd.cluster.sandbox import STATE_FILE, SandboxCluster
 from chaosd.cluster.target import Target
 from chaosd.errors import (
     AbortedError,
@@ -196,6 +198,11 @@ async def undo_runs(settings: Settings) -> list[str]:
 
 async def plan_experiment(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:
     """What a run would touch, and its first decisions; touches nothing."""
+    with _sandbox_copied(settings) as untouched:
+        return await _outlook(untouched, experiment, manifest)
+
+
+async def _outlook(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:
     async with open_cluster(settings, manifest) as cluster:
         target = await find_target(cluster, experiment)
         seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
@@ -279,6 +286,18 @@ async def heal_target(
     if noted:
         await lock.register_undo(None)
     return done
+
+
+@contextmanager
+def _sandbox_copied(settings: Settings) -> Iterator[Settings]:
+    """Settings whose sandbox, if that is the cluster, is a copy without disks: opening one sets its controllers to work."""
+    if settings.cluster != "sandbox":
+        yield settings
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        with suppress(FileNotFoundError):
+            shutil.copy(settings.sandbox_folder / STATE_FILE, copy)
+        yield settings.model_copy(update={"sandbox_dir": Path(copy)})
 
 
 async def _missing(cluster: Cluster, rights: Sequence[tuple[str, str]], namespace: str) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from chaosd import __version__
 from chaosd.checkers import Judgement, Panel, Value
@@ -21,6 +21,8 @@ from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 from chaosd.nemesis import DISRUPTIONS
 
 PREFIX = "chaosd"
+# In the text format each would be a gauge of its own, beside every counter and histogram.
+disable_created_metrics()
 _TARGET = ("namespace", "statefulset")
 _WRITE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECOVERY_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)

@@ -278,6 +278,19 @@ def test_options_that_mean_nothing(sandbox: Main, main: Main, experiment: Write,
     assert (told.code, str(file) in told.error) == (2, True)
 
 
+def test_a_plan_touches_nothing(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    told = sandbox("plan", experiment(), "--seed", 3)
+    assert told.code == 0
+    assert json.loads(told.out)["seed"] == 3
+    assert not (tmp_path / "out").exists()
+    sandbox("run", experiment())
+    files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    handles = {disk.name for disk in (tmp_path / "out" / "sandbox" / "disks").iterdir()}
+    told = sandbox("plan", experiment())
+    assert {replica["handle"] for replica in json.loads(told.out)["replicas"]} == handles
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == files
+
+
 def test_there_is_nothing_to_verify_or_to_undo_yet(sandbox: Main, experiment: Write) -> None:
     told = sandbox("verify")
     assert (told.code, "has no run" in told.error) == (2, True)

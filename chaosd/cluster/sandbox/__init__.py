@@ -5,7 +5,7 @@ controllers; `disks` the folders and `process` the probes as local processes; `c
 real Kubernetes by the conformance tests, and says of itself that it is simulated.
 """
 
-from chaosd.cluster.sandbox.cluster import SandboxCluster
+from chaosd.cluster.sandbox.cluster import STATE_FILE, SandboxCluster
 from chaosd.cluster.sandbox.store import Timings
 
-__all__ = ["SandboxCluster", "Timings"]
+__all__ = ["STATE_FILE", "SandboxCluster", "Timings"]

@@ -25,6 +25,7 @@ from chaosd.cluster.sandbox.store import Budget, Store, Timings
 from chaosd.errors import ConflictError, NotFoundError, RefusedError, ThrottledError, UsageError
 
 VERSION = "v1.37 (simulated)"
+STATE_FILE = "state.json"
 # Time passes for minReadySeconds even when nothing changes.
 _TICK_SECONDS = 0.5
 
@@ -56,7 +57,7 @@ class SandboxCluster:
         Raises UsageError when another process has it, InconclusiveError when its state is damaged.
         """
         lock = _lock(directory)
-        store = Store(directory / "state.json", rng or random.SystemRandom(), clock)
+        store = Store(directory / STATE_FILE, rng or random.SystemRandom(), clock)
         try:
             known = store.load()
         except BaseException:
