@@ -8,7 +8,6 @@ OUT := chaosd-out
 
 demo: $(VENV)/runtime ## the main job on the embedded sandbox, with a report
 	$(BIN)/chaosd run experiments/soak.yaml --cluster sandbox --out $(OUT)
-	@echo "the report is in $(OUT)/report.txt"
 
 test: $(VENV)/dev lint ## everything that needs only Python
 	$(BIN)/pytest -m "not e2e"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ class Progress:
         self._runner: Runner | None = None
         self._head: list[tuple[str, str]] = []
         self._round = _WAITING
+        self._rounds = 0  # 0: for ever
         self._disruption = "none yet"
         self._violations = 0
         self._began = time.monotonic()
@@ -48,6 +50,8 @@ class Progress:
     def watch(self, target: Target, runner: Runner, run: Run) -> None:
         """Begin to follow a run."""
         self._runner = runner
+        experiment = json.loads(run.experiment)
+        self._rounds = experiment["rounds"] or len(experiment["steps"])
         kind, version = run.cluster.split(" ", 1)
         simulated = " - SIMULATED, says nothing of real storage" if kind == "sandbox" else ""
         self._head = [
@@ -74,7 +78,9 @@ class Progress:
 
     def _followed_round(self, op: Op) -> None:
         if op.kind is Kind.INVOKE:
-            self._round = f"{op.value['round']}: {op.value['name']}"
+            number = op.value["round"]
+            of = f" of {self._rounds}" if self._rounds and number <= self._rounds else ""
+            self._round = f"{number}{of}: {op.value['name']}"
             self._say(f"round {self._round}")
         else:
             self._violations = op.value["violations"]

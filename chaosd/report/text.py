@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from chaosd.report.verdict import Verdict, Violation
 
@@ -92,9 +93,18 @@ def _rest(verdict: Verdict) -> Iterator[str]:
     yield ""
     yield "coverage:"
     for key, value in verdict.coverage.items():
-        yield f"  {key.replace('_', ' ')}: {value if isinstance(value, int | str) else json.dumps(value)}"
+        yield f"  {key.replace('_', ' ')}: {_words(value)}"
     if not verdict.coverage["crashes"]:
         yield "  no node or disk lost power: deleting a pod flushes its volume, so nothing is said of fsync"
     yield ""
-    yield "recovery:"
-    yield from (f"  {key.replace('_', ' ')}: {json.dumps(value)}" for key, value in verdict.recovery.items())
+    yield "recovery, in seconds:"
+    phases = {"converged": verdict.recovery["converged_seconds"], **verdict.recovery["phases_seconds"]}
+    yield from (f"  {phase:<10} {_words(measured)}" for phase, measured in phases.items())
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_words, value)) or "none"
+    return str(value)

@@ -106,7 +106,7 @@ def test_a_stopped_api_server_brings_no_false_verdict(web: str, start: Run, expe
     import time
 
     with start("run", experiment(rounds=3, disruptions=DELETIONS), "-n", web) as process:
-        process.until_line(lambda line: "round 2:" in line)
+        process.until_line(lambda line: " round 2" in line)
         with testbed.api_server_stopped():
             time.sleep(20)
         assert process.wait() == 0, process.told

@@ -93,7 +93,7 @@ def test_what_a_killed_run_left_is_undone_and_its_files_are_still_verified(
     short_lease = {"CHAOSD_LEASE_SECONDS": "8"}
     mixed = experiment(rounds=2, disruptions=[{"kind": "scale", "to": 0}])
     with start("run", mixed, "-n", web, env=short_lease) as process:
-        process.until_line(lambda line: "round 2:" in line)
+        process.until_line(lambda line: " round 2" in line)
         _until_replicas(real, web, 0)
         process.send(signal.SIGKILL)
         process.wait()

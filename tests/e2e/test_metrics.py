@@ -26,7 +26,7 @@ def test_prometheus_scrapes_the_daemon(web: str, start: Callable[..., Chaosd], t
         start("daemon", EXPERIMENTS / "soak.yaml", "-n", web, "--listen", listen) as daemon,
         _prometheus(tmp_path, listen) as ask,
     ):
-        daemon.until_line(lambda line: "round 3:" in line)
+        daemon.until_line(lambda line: " round 3" in line)
         text = _get(f"http://{listen}/metrics")
         checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

@@ -24,7 +24,7 @@ from chaosd.cluster.sandbox.process import LocalProcess
 from chaosd.cluster.sandbox.store import Budget, Store, Timings
 from chaosd.errors import ConflictError, NotFoundError, RefusedError, ThrottledError, UsageError
 
-VERSION = "v1.37 (simulated)"
+VERSION = "v1.37"
 STATE_FILE = "state.json"
 # Time passes for minReadySeconds even when nothing changes.
 _TICK_SECONDS = 0.5
