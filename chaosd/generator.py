@@ -139,6 +139,7 @@ class Generator:
         self._limits = limits
         self._busy: set[str] = set()
         self._not_before: dict[str, float] = {}
+        self._trickle_at: dict[str, float] = {}
         self._round: _Round | None = None
 
     @property
@@ -200,8 +201,8 @@ class Generator:
         return None
 
     def _earliest(self, now: float) -> float | None:
-        waits = [at - now for process, at in self._not_before.items() if at > now and process not in self._busy]
-        return min(waits, default=None)
+        timers = (*self._not_before.items(), *self._trickle_at.items())
+        return min((at - now for process, at in timers if at > now and process not in self._busy), default=None)
 
     def _free(self, current: _Round, now: float) -> Iterator[str]:
         for replica in current.replicas:
@@ -243,8 +244,8 @@ class Generator:
     def _trickle(self, current: _Round, now: float) -> Task | None:
         """Beyond the quota a file a second goes to each replica, so that none is idle while the target is disturbed."""
         for replica in self._free(current, now):
-            if self._room(replica):
-                self._not_before[replica] = now + TRICKLE_SECONDS
+            if self._room(replica) and self._trickle_at.get(replica, 0.0) <= now:
+                self._trickle_at[replica] = now + TRICKLE_SECONDS
                 return self._write_task(replica, 1)
         return None
 
