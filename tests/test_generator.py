@@ -153,5 +153,26 @@ def test_a_replica_that_cannot_be_written_does_not_stop_the_others() -> None:
     assert len(world.integrity.replicas[WEB_0].owed) >= 10
 
 
+def test_writers_trickle_while_the_target_is_disturbed_and_reading_does_not_wait_for_them() -> None:
+    world = World(rounds(1, files=4))
+    now, converging = 0.0, None
+    given: list[tuple[float, Task]] = []
+    while (task := world.generator.next(now, world.index - 1)) is not None:
+        if converging and now >= 2.5:
+            world.generator.ended(converging, done=1, now=now)
+            converging = None
+        elif isinstance(task, Pending):
+            now = min(now + (task.seconds or 0.1), 2.5) if converging else now + (task.seconds or 0)
+        else:
+            given.append((now, task))
+            if task.f == "converge":
+                converging = task
+            else:
+                world.generator.ended(task, done=world.done(task), now=now)
+    trickled = [at for at, task in given if task.f == "write" and task.value["count"] == 1 and task.process == WEB_0]
+    assert trickled == [0.0, 1.0, 2.0]
+    assert {at for at, task in given if task.f in ("list", "read", "round-end")} == {2.5}
+
+
 def _fields(limits: Limits) -> dict[str, Any]:
     return {name: getattr(limits, name) for name in Limits.__dataclass_fields__}
