@@ -128,7 +128,7 @@ def undo(
 ) -> int:
     """Put right what a dead run left, such as the count of replicas."""
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
-    for done in _run(lambda _: daemon.undo_runs(settings)) or ["nothing to undo"]:
+    for done in _run(lambda ending: daemon.undo_runs(settings, ending)) or ["nothing to undo"]:
         typer.echo(done)
     return PASS
 

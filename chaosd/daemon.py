@@ -138,7 +138,7 @@ async def run_experiment(
         target = await find_target(cluster, experiment)
         if lacking := await _missing(cluster, RIGHTS, target.namespace):
             raise RightsError(f"the credentials lack {', '.join(lacking)} in {target.namespace}: grant them")
-        lock, undo = await held.enter_async_context(hold_lock(cluster, settings, target.key))
+        lock, undo = await held.enter_async_context(hold_lock(cluster, settings, target.key, ending))
         await heal_target(cluster, ledger, lock, target.key, undo)
         target = await find_target(cluster, experiment)
         seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
@@ -172,7 +172,7 @@ async def verify_run(
         experiment = Experiment.model_validate_json(run.experiment)
         cluster = await held.enter_async_context(open_cluster(settings))
         target = await find_target(cluster, experiment)
-        lock, undo = await held.enter_async_context(hold_lock(cluster, settings, target.key))
+        lock, undo = await held.enter_async_context(hold_lock(cluster, settings, target.key, ending))
         await heal_target(cluster, ledger, lock, target.key, undo)
         target = await find_target(cluster, experiment)
         runner = Runner(cluster, ledger, lock, target, experiment, run)
@@ -182,7 +182,7 @@ async def verify_run(
         return await runner.run(iter([plan]), ending, settings.out)
 
 
-async def undo_runs(settings: Settings) -> list[str]:
+async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
     """Heal what dead runs left, as the ledger and the targets' Leases say; tells what was done."""
     async with AsyncExitStack() as held:
         ledger = held.enter_context(open_ledger(settings))
@@ -191,7 +191,7 @@ async def undo_runs(settings: Settings) -> list[str]:
         keys |= {s.key: None for s in await cluster.list(StatefulSet, "", targets.SELECTOR)}
         done: list[str] = []
         for key in keys:
-            async with hold_lock(cluster, settings, key) as (lock, undo):
+            async with hold_lock(cluster, settings, key, ending) as (lock, undo):
                 done += await heal_target(cluster, ledger, lock, key, undo)
         return done
 
@@ -256,14 +256,14 @@ def open_ledger(settings: Settings) -> Ledger:
 
 @asynccontextmanager
 async def hold_lock(
-    cluster: Cluster, settings: Settings, key: str
+    cluster: Cluster, settings: Settings, key: str, ending: Ending
 ) -> AsyncIterator[tuple[TargetLock, Mapping[str, Any] | None]]:
     """The lock on a target until the context ends, and the undo that a dead holder left on it."""
     seconds = _SANDBOX_LEASE_SECONDS if cluster.kind == "sandbox" else settings.lease_seconds
     namespace, name = key.split("/")
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     lock = TargetLock(cluster, namespace, name, holder, seconds, time.time)
-    undo = await lock.acquire()
+    undo = await ending.unless_ended(lock.acquire())
     try:
         yield lock, undo
     finally:

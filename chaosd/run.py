@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from chaosd.checkers import Judgement, Panel
 from chaosd.checkers import Verdict as CheckerVerdict
@@ -29,6 +30,8 @@ from chaosd.report.coverage import Coverage
 from chaosd.report.verdict import Verdict, make_verdict
 from chaosd.workload.files import Worker
 
+Result = TypeVar("Result")
+
 WRITE_BATCH = 16
 READ_BATCH = 64
 
@@ -44,6 +47,19 @@ class Ending:
         """End it; the first reason stands."""
         self.reason = self.reason or reason
         self.stop.set()
+
+    async def unless_ended(self, waiting: Coroutine[Any, Any, Result]) -> Result:
+        """Await what comes before the first disruption. Raises AbortedError, at once, when the run is ended meanwhile."""
+        work, stopped = asyncio.ensure_future(waiting), asyncio.ensure_future(self.stop.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise AbortedError(f"{self.reason}: nothing was disturbed")
+            return work.result()
+        finally:
+            work.cancel()
+            stopped.cancel()
+            await asyncio.gather(work, stopped, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +124,7 @@ class Runner:
                 tasks.create_task(self.observer.run(), name="observer"),
                 tasks.create_task(self._lock.keep(), name="lock"),
             ]
-            await self._prepared(ending)
+            await ending.unless_ended(self._prepared())
             self.began = True
             await interpreter.run(ending.stop)
             for task in background:
@@ -131,7 +147,7 @@ class Runner:
         self._ledger.write(self._run, [op])
         self.panel.step(op)
 
-    async def _prepared(self, ending: Ending) -> None:
+    async def _prepared(self) -> None:
         """Everything that must hold before the first disruption."""
         timeouts = self._experiment.timeouts
         await self.observer.synced(timeouts.probe)
@@ -140,8 +156,6 @@ class Runner:
         except DeadlineError as error:
             raise NotReadyError(f"{self._target.key} is not ready to be tested: {error}") from error
         for pod in self._target.pods:
-            if ending.stop.is_set():
-                raise AbortedError(f"{ending.reason}: nothing was disturbed")
             await self._workers[self._target.replica(pod)].prepare()
 
     def _interpreter(self, plans: Iterator[Plan]) -> Interpreter:

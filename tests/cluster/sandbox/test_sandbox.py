@@ -1,0 +1,157 @@
+"""What is the sandbox's own, beyond what conformance holds it to: its folder, its state, its processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaosd.cluster.port import Claim, Pod, StatefulSet, Volume
+from chaosd.cluster.sandbox import SandboxCluster
+from chaosd.errors import InconclusiveError, RefusedError, UsageError
+from tests import manifests
+
+
+async def _ready(cluster: SandboxCluster, replicas: int = 1) -> None:
+    await _until(lambda: sum(pod.ready for pod in cluster._store.all(Pod)) == replicas)
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[SandboxCluster]:
+    """A sandbox with one replica."""
+    cluster = await SandboxCluster.open(tmp_path)
+    await cluster.apply([manifests.statefulset(replicas=1)])
+    await _ready(cluster)
+    yield cluster
+    await cluster.close()
+
+
+async def _run(cluster: SandboxCluster, *argv: str) -> str:
+    async with cluster.exec("default", "web-0", "app", argv) as process:
+        text = b""
+        while piece := await process.read():
+            text += piece
+        return text.decode()
+
+
+async def test_a_disk_is_the_folder_that_the_readme_names(web: SandboxCluster, tmp_path: Path) -> None:
+    (volume,) = web._store.all(Volume)
+    await _run(web, "sh", "-c", 'echo there >"$1"', "sh", "/data/file")
+    assert (tmp_path / "disks" / volume.handle / "file").read_text() == "there\n"
+    assert sorted(p.name for p in (tmp_path / "disks" / volume.handle).iterdir()) == ["file", "lost+found"]
+
+
+async def test_what_is_not_on_a_mount_is_the_containers_own_and_goes_with_it(web: SandboxCluster, tmp_path: Path) -> None:
+    await _run(web, "sh", "-c", 'echo there >"$1"', "sh", "/file")
+    pod = web._store.get(Pod, "default", "web-0")
+    assert (tmp_path / "pods" / pod.uid / "root" / "file").exists()
+    await web.delete_pod("default", "web-0", uid=pod.uid)
+    await _until(lambda: not (tmp_path / "pods" / pod.uid).exists())
+
+
+async def test_the_next_process_meets_the_same_cluster(tmp_path: Path) -> None:
+    first = await SandboxCluster.open(tmp_path)
+    assert first.is_empty
+    await first.apply([manifests.statefulset(replicas=2)])
+    await _ready(first, 2)
+    before = {kind: first._store.all(kind) for kind in (Pod, Claim, Volume)}
+    await first.close()
+
+    second = await SandboxCluster.open(tmp_path)
+    assert not second.is_empty
+    assert {kind: second._store.all(kind) for kind in (Pod, Claim, Volume)} == before
+    assert await _run(second, "sh", "-c", 'ls "$1"', "sh", "/data") == "lost+found\n"
+    await second.close()
+
+
+async def test_a_second_process_is_refused_while_the_first_has_it(web: SandboxCluster, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"in use by process {os.getpid()}: wait until it ends"):
+        await SandboxCluster.open(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1, "pods": 3}'])
+async def test_a_damaged_state_is_not_overwritten(tmp_path: Path, text: str) -> None:
+    (tmp_path / "state.json").write_text(text)
+    with pytest.raises(InconclusiveError, match="is damaged: restore it"):
+        await SandboxCluster.open(tmp_path)
+    assert (tmp_path / "state.json").read_text() == text
+    (tmp_path / "state.json").unlink()
+    await (await SandboxCluster.open(tmp_path)).close()  # the folder was let go
+
+
+async def test_the_state_of_another_version_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"format": 2}')
+    with pytest.raises(InconclusiveError, match="was written by another version"):
+        await SandboxCluster.open(tmp_path)
+
+
+async def test_no_process_outlives_its_pod_or_the_sandbox(web: SandboxCluster, tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    async def sleeper() -> None:
+        async with web.exec("default", "web-0", "app", ["sh", "-c", "echo $$; sleep 600 & sleep 600"]) as process:
+            pids.append(int(await process.read()))
+            await asyncio.sleep(600)
+
+    tasks = [asyncio.create_task(sleeper()) for _ in range(2)]
+    await _until(lambda: len(pids) == 2)
+    pod = web._store.get(Pod, "default", "web-0")
+    await web.delete_pod("default", "web-0", uid=pod.uid, grace_seconds=0)
+    await _until(lambda: not any(_sessions(pid) for pid in pids))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _sessions(leader: int) -> list[int]:
+    """Processes of a session that live."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == leader and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+async def test_only_replicas_labels_and_annotations_can_be_changed(web: SandboxCluster) -> None:
+    await web.apply([manifests.statefulset(replicas=3)])
+    assert (await web.get(StatefulSet, "default", "web")).replicas == 3
+    with pytest.raises(RefusedError, match="changes replicas, labels and annotations, nothing else"):
+        await web.apply([manifests.statefulset(replicas=3, image="other")])
+    with pytest.raises(RefusedError, match="the sandbox has no Deployment"):
+        await web.apply([{"kind": "Deployment", "metadata": {"name": "x"}}])
+
+
+async def test_min_ready_seconds_hold_the_next_pod_back(tmp_path: Path) -> None:
+    cluster = await SandboxCluster.open(tmp_path)
+    document: Any = manifests.statefulset(replicas=2)
+    document["spec"]["minReadySeconds"] = 2
+    began = time.time()
+    await cluster.apply([document])
+    await _ready(cluster, 2)
+    assert time.time() - began >= 1  # readiness is told in whole seconds, as in Kubernetes
+    await cluster.close()
+
+
+async def test_events_are_kept_in_its_state(web: SandboxCluster, tmp_path: Path) -> None:
+    target = await web.get(StatefulSet, "default", "web")
+    await web.post_event(target, reason="RunPassed", message="all there", warning=False)
+    (event,) = json.loads((tmp_path / "state.json").read_text())["events"]
+    assert (event["target"], event["type"], event["reason"]) == ("default/web", "Normal", "RunPassed")

@@ -1,0 +1,131 @@
+"""The lock on a target: one holder, a dead holder's Lease ends, and its undo is found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from chaosd.cluster import lock as locking
+from chaosd.cluster.lock import TargetLock
+from chaosd.cluster.port import Lease
+from chaosd.cluster.sandbox import SandboxCluster
+from chaosd.errors import AbortedError, TargetError, UnreachableError
+
+UNDO = {"kind": "scale", "replicas": 2}
+
+
+class Clock:
+    """Seconds that pass only when somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr(locking.asyncio, "sleep", self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[SandboxCluster]:
+    opened = await SandboxCluster.open(tmp_path)
+    yield opened
+    await opened.close()
+
+
+def _lock(cluster: SandboxCluster, holder: str, clock: Clock) -> TargetLock:
+    return TargetLock(cluster, "default", "web", holder, 40, clock)
+
+
+async def test_who_finds_nobody_takes_it_and_leaves_nothing(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = _lock(cluster, "one", Clock(monkeypatch))
+    assert await lock.acquire() is None
+    assert (await cluster.get_lease("default", "chaosd-web")).holder == "one"
+    await lock.release()
+    assert cluster._store.leases == {}
+
+
+async def test_a_holder_that_renews_is_alive(cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    first = _lock(cluster, "one", clock)
+    await first.acquire()
+
+    async def renewing(seconds: float) -> None:
+        clock.now += seconds
+        await first.register_undo(None)  # any write of the holder's
+
+    monkeypatch.setattr(locking.asyncio, "sleep", renewing)
+    with pytest.raises(TargetError, match="default/web is being tested by one"):
+        await _lock(cluster, "two", clock).acquire()
+
+
+async def test_a_dead_holders_lease_ends_and_its_undo_is_found(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    dead = _lock(cluster, "one", clock)
+    await dead.acquire()
+    await dead.register_undo(UNDO)
+    began = clock.now
+    successor = _lock(cluster, "two", clock)
+    assert await successor.acquire() == UNDO
+    assert clock.now - began >= 40
+    await successor.release()
+    left = await cluster.get_lease("default", "chaosd-web")
+    assert left.holder == ""  # kept, since it still names what must be undone
+    third = _lock(cluster, "three", clock)
+    assert await third.acquire() == UNDO
+    await third.register_undo(None)
+    await third.release()
+    assert cluster._store.leases == {}
+
+
+async def test_a_lease_that_another_took_ends_the_run(cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = _lock(cluster, "one", Clock(monkeypatch))
+    await lock.acquire()
+    cluster._store.leases["default/chaosd-web"] = Lease("default", "chaosd-web", "two", 40, 1_000.0, version="99")
+    with pytest.raises(AbortedError, match="was taken from us"):
+        await lock.keep()
+
+
+async def test_a_lease_that_cannot_be_renewed_ends_the_run_before_it_ends(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    lock = _lock(cluster, "one", clock)
+    await lock.acquire()
+    taken = clock.now
+
+    async def away(_: Lease) -> Lease:
+        raise UnreachableError("no answer")
+
+    monkeypatch.setattr(cluster, "put_lease", away)
+    with pytest.raises(AbortedError, match="could not be renewed"):
+        await lock.keep()
+    assert 30 <= clock.now - taken <= 40
+
+
+async def test_a_short_outage_is_survived(cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, answers = Clock(monkeypatch), iter([False, False, True, False, True])
+    lock = _lock(cluster, "one", clock)
+    await lock.acquire()
+    put = cluster.put_lease
+
+    async def sometimes(lease: Lease) -> Lease:
+        there = next(answers, None)
+        if there is None:
+            raise asyncio.CancelledError
+        if not there:
+            raise UnreachableError("no answer")
+        return await put(lease)
+
+    monkeypatch.setattr(cluster, "put_lease", sometimes)
+    with pytest.raises(asyncio.CancelledError):
+        await lock.keep()
