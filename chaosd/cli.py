@@ -152,7 +152,10 @@ def run_daemon(
     if chosen.steps:
         raise UsageError(f"{subject} is a script: the daemon runs random rounds, so give it one with `disruptions`")
     progress = Progress(Console(stderr=True))
-    finished = _run(lambda ending: daemon.serve(settings, chosen, manifest, ending, watch=progress.watch))
+    with progress.shown():
+        finished = _run(
+            lambda ending: daemon.serve(settings, chosen, manifest, ending, watch=progress.watch, serving=progress.serving)
+        )
     return _finish(settings, finished)
 
 

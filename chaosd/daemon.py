@@ -138,9 +138,7 @@ async def run_experiment(
         target = await find_target(cluster, experiment)
         if lacking := await _missing(cluster, RIGHTS, target.namespace):
             raise RightsError(f"the credentials lack {', '.join(lacking)} in {target.namespace}: grant them")
-        lock, undo = await held.enter_async_context(hold_lock(cluster, settings, target.key, ending))
-        await heal_target(cluster, ledger, lock, target.key, undo)
-        target = await find_target(cluster, experiment)
+        lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
         run = ledger.begin(
             str(ULID()),
@@ -171,10 +169,7 @@ async def verify_run(
             raise UsageError(f"{settings.ledger_url} has no run{f' {name}' if name else ''}: name another with --ledger")
         experiment = Experiment.model_validate_json(run.experiment)
         cluster = await held.enter_async_context(open_cluster(settings))
-        target = await find_target(cluster, experiment)
-        lock, undo = await held.enter_async_context(hold_lock(cluster, settings, target.key, ending))
-        await heal_target(cluster, ledger, lock, target.key, undo)
-        target = await find_target(cluster, experiment)
+        lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         runner = Runner(cluster, ledger, lock, target, experiment, run)
         await runner.replay()
         watch(target, runner, run)
@@ -225,8 +220,9 @@ async def serve(
     ending: Ending,
     *,
     watch: Callable[[Target, Runner, Run], None] = lambda *_: None,
+    serving: Callable[[str], None] = lambda _: None,
 ) -> Finished:
-    """Run an experiment's rounds for ever, and serve its metrics meanwhile."""
+    """Run an experiment's rounds for ever, and serve its metrics meanwhile. `serving` is told the address."""
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     running: list[Runner] = []
@@ -241,7 +237,8 @@ async def serve(
         return "" if running and running[0].began else "no round has begun"
 
     endless = experiment.model_copy(update={"rounds": None, "duration": None})
-    async with server.serving(settings.listen, registry, not_ready):
+    async with server.serving(settings.listen, registry, not_ready) as address:
+        serving(address)
         return await run_experiment(settings, endless, manifest, ending, watch=begin)
 
 
@@ -269,6 +266,17 @@ async def hold_lock(
     finally:
         with suppress(ClusterError):
             await lock.release()
+
+
+@asynccontextmanager
+async def _taken(
+    cluster: Cluster, ledger: Ledger, settings: Settings, experiment: Experiment, ending: Ending
+) -> AsyncIterator[tuple[TargetLock, Target]]:
+    """The experiment's target, locked, and healed of what dead runs left on it."""
+    key = (await find_target(cluster, experiment)).key
+    async with hold_lock(cluster, settings, key, ending) as (lock, undo):
+        await heal_target(cluster, ledger, lock, key, undo)
+        yield lock, await find_target(cluster, experiment)
 
 
 async def heal_target(

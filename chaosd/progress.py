@@ -47,6 +47,10 @@ class Progress:
         with Live(get_renderable=self._frame, console=self._console, refresh_per_second=frames) as self._live:
             yield
 
+    def serving(self, address: str) -> None:
+        """Tell where the metrics are."""
+        self._tell("metrics", f"{address}/metrics")
+
     def watch(self, target: Target, runner: Runner, run: Run) -> None:
         """Begin to follow a run."""
         self._runner = runner
@@ -54,13 +58,9 @@ class Progress:
         self._rounds = experiment["rounds"] or len(experiment["steps"])
         kind, version = run.cluster.split(" ", 1)
         simulated = " - SIMULATED, says nothing of real storage" if kind == "sandbox" else ""
-        self._head = [
-            ("target", target.key),
-            ("cluster", f"{kind} {version}{simulated}"),
-            ("run", f"{run.run}, seed {run.seed}"),
-        ]
-        for name, value in self._head:
-            self._say(f"{name} {value}")
+        self._tell("target", target.key)
+        self._tell("cluster", f"{kind} {version}{simulated}")
+        self._tell("run", f"{run.run}, seed {run.seed}")
         runner.journal.listen(self._follow)
 
     def _follow(self, op: Op) -> None:
@@ -91,6 +91,11 @@ class Progress:
         coverage = self._runner.coverage.as_json()
         cold, cached = coverage["files_verified_cold"], coverage["files_verified_cached"]
         return f"{coverage['files_acknowledged']} files written, {cold + cached} readings verified ({cold} cold)"
+
+    def _tell(self, name: str, value: str) -> None:
+        """What stays true for the whole run."""
+        self._head.append((name, value))
+        self._say(f"{name} {value}")
 
     def _say(self, line: str) -> None:
         if self._live is None:

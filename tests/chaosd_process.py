@@ -72,6 +72,10 @@ class Chaosd:
             time.sleep(0.02)
         raise AssertionError(f"waited {timeout_seconds} s in vain: {self.told}")
 
+    def address(self) -> str:
+        """Of a daemon: where it serves, once it does."""
+        return self.until_line(lambda line: " metrics http" in line).split()[-1].removesuffix("/metrics")
+
     def wait(self, timeout_seconds: float = 400) -> int:
         """Wait until it ends; its exit code."""
         self.code = self._process.wait(timeout_seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -26,12 +25,6 @@ def _get(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_runs_past_the_experiments_rounds_and_serves_what_it_finds(tmp_path: Path, number: signal.Signals) -> None:
     document = yaml.safe_load((EXPERIMENTS / "soak.yaml").read_text())
@@ -39,14 +32,14 @@ def test_it_runs_past_the_experiments_rounds_and_serves_what_it_finds(tmp_path: 
     document["target"]["manifest"] = str(EXPERIMENTS / "targets" / "web.yaml")
     path = tmp_path / "soak.yaml"
     path.write_text(yaml.safe_dump(document))
-    listen = f"127.0.0.1:{_free_port()}"
-    with Chaosd("daemon", path, "--cluster", "sandbox", "--out", tmp_path / "out", "--listen", listen) as daemon:
+    with Chaosd("daemon", path, "--cluster", "sandbox", "--out", tmp_path / "out", "--listen", "127.0.0.1:0") as daemon:
+        address = daemon.address()
         daemon.until_line(lambda line: " round 3" in line)
-        assert _get(f"http://{listen}/healthz") == (200, "ok\n")
-        assert _get(f"http://{listen}/readyz") == (200, "ok\n")
-        code, text = _get(f"http://{listen}/metrics")
+        assert _get(f"{address}/healthz") == (200, "ok\n")
+        assert _get(f"{address}/readyz") == (200, "ok\n")
+        code, text = _get(f"{address}/metrics")
         assert code == 200
-        assert _get(f"http://{listen}/nowhere")[0] == 404
+        assert _get(f"{address}/nowhere")[0] == 404
         daemon.send(number)
         assert daemon.wait(30) == 4, daemon.told
     values = {
@@ -67,12 +60,12 @@ def test_it_is_not_ready_before_the_first_round(tmp_path: Path) -> None:
     document["target"]["manifest"] = "web.yaml"
     path = tmp_path / "soak.yaml"
     path.write_text(yaml.safe_dump(document))
-    listen = f"127.0.0.1:{_free_port()}"
-    with Chaosd("daemon", path, "--cluster", "sandbox", "--out", tmp_path / "out", "--listen", listen) as daemon:
+    with Chaosd("daemon", path, "--cluster", "sandbox", "--out", tmp_path / "out", "--listen", "127.0.0.1:0") as daemon:
+        address = daemon.address()
         daemon.until_line(lambda line: "run 01" in line)
         time.sleep(0.2)
-        assert _get(f"http://{listen}/healthz")[0] == 200
-        assert _get(f"http://{listen}/readyz") == (503, "no round has begun\n")
+        assert _get(f"{address}/healthz")[0] == 200
+        assert _get(f"{address}/readyz") == (503, "no round has begun\n")
         daemon.send(signal.SIGTERM)
         assert daemon.wait(5) == 4
     assert "ended by SIGTERM: nothing was disturbed" in daemon.told

@@ -21,25 +21,22 @@ from tests.e2e.conftest import EXPERIMENTS
 
 def test_prometheus_scrapes_the_daemon(web: str, start: Callable[..., Chaosd], tmp_path: Path) -> None:
     assert shutil.which("promtool"), "Debian's prometheus is needed: tests/testbed/cluster.py packages installs it"
-    listen = f"127.0.0.1:{_free_port()}"
-    with (
-        start("daemon", EXPERIMENTS / "soak.yaml", "-n", web, "--listen", listen) as daemon,
-        _prometheus(tmp_path, listen) as ask,
-    ):
-        daemon.until_line(lambda line: " round 3" in line)
-        text = _get(f"http://{listen}/metrics")
-        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
-        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
-        assert _get(f"http://{listen}/healthz")
-        assert _get(f"http://{listen}/readyz")
-
-        this = f'namespace="{web}",statefulset="web"'
-        ask(f'chaosd_writes_total{{{this},outcome="ok"}} >= 80')
-        ask(f'chaosd_verifications_total{{{this},result="intact",cache="cold"}} >= 80')
-        ask(f"sum(chaosd_disruptions_total{{{this}}}) >= 2")
-        ask(f"count(chaosd_binding_info{{{this}}} == 1) == 2")
-        ask("chaosd_targets == 1")
-        assert ask(f"sum(chaosd_violations_total{{{this}}})") == 0
+    with start("daemon", EXPERIMENTS / "soak.yaml", "-n", web, "--listen", "127.0.0.1:0") as daemon:
+        address = daemon.address()
+        with _prometheus(tmp_path, address.removeprefix("http://")) as ask:
+            daemon.until_line(lambda line: " round 3" in line)
+            text = _get(f"{address}/metrics")
+            checked = subprocess.run(
+                ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+            )
+            assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+            this = f'namespace="{web}",statefulset="web"'
+            ask(f'chaosd_writes_total{{{this},outcome="ok"}} >= 80')
+            ask(f'chaosd_verifications_total{{{this},result="intact",cache="cold"}} >= 80')
+            ask(f"sum(chaosd_disruptions_total{{{this}}}) >= 2")
+            ask(f"count(chaosd_binding_info{{{this}}} == 1) == 2")
+            ask("chaosd_targets == 1")
+            assert ask(f"sum(chaosd_violations_total{{{this}}})") == 0
         daemon.send(signal.SIGTERM)
         assert daemon.wait(90) == 4
         assert daemon.verdict["violations"] == []
