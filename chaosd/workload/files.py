@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
+import stamina
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chaosd import payload
@@ -36,6 +37,7 @@ from chaosd.quantities import Bytes
 
 Journal = Callable[[list[Event]], Awaitable[list[Op]]]
 IDENTITY_FORMAT = 1
+PREPARE_ATTEMPTS = 3
 
 
 class Share(BaseModel):
@@ -109,8 +111,14 @@ class Worker:
         await self._held.aclose()
 
     async def prepare(self) -> None:
-        """Open a session, check that there is room for the share, and make the folders. Raises what stands in the way:
-        NotReadyError, TargetError, ProbeError, ClusterError, DeadlineError."""
+        """Open a session, check that there is room for the share, and make the folders; a session that breaks meanwhile is
+        opened again. Raises what stands in the way: NotReadyError, TargetError, ProbeError, ClusterError, DeadlineError."""
+        async for attempt in stamina.retry_context(on=SessionLostError, attempts=PREPARE_ATTEMPTS, wait_initial=0.2):
+            with attempt:
+                await self.close()
+                await self._prepare()
+
+    async def _prepare(self) -> None:
         session = await self._session_for(writes=False)
         facts, share = session.facts, self._spec.share
         where = f"{self._process}: {self._place.target.path}"

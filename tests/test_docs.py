@@ -1,0 +1,73 @@
+"""The documents keep up with the code: commands, options, links, names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from chaosd import cli
+from chaosd.checkers.verdict import Class
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests" / "testbed" / "README.md"]
+
+
+def _shell_lines(document: Path) -> Iterator[list[str]]:
+    """The commands of a document's shell blocks, as words, without their comments."""
+    for block in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+        yield from (words for line in block.splitlines() if (words := shlex.split(line, comments=True)))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text()):
+        if "://" not in link:
+            assert (document.parent / link).exists(), link
+
+
+def test_every_command_and_option_in_the_readme_is_there() -> None:
+    group = typer.main.get_command(cli.app)
+    used = set()
+    for words in _shell_lines(ROOT / "README.md"):
+        if words[0].endswith("bin/chaosd"):
+            command = group.commands[words[1]]  # type: ignore[attr-defined]
+            options = {name for parameter in command.params for name in parameter.opts}
+            assert {word for word in words[2:] if word.startswith("-")} <= options, words
+            used.add(words[1])
+    assert {"run", "plan", "verify", "daemon"} <= used
+
+
+def test_every_make_target_in_the_documents_is_there() -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        assert set(re.findall(r"`make ([a-z-]+)`", document.read_text())) <= targets, document
+        for words in _shell_lines(document):
+            if words[0] == "make":
+                assert words[1] in targets, words
+
+
+def test_the_readme_names_two_commands_for_the_set_up() -> None:
+    set_up = (ROOT / "README.md").read_text().split("## Set-up")[1].split("\n## ")[0]
+    commands = [line.split(" #")[0].strip() for line in re.findall(r"```sh\n(.*?)```", set_up, re.DOTALL)[0].splitlines()]
+    assert commands == ["make demo", "make test"]
+
+
+def test_exit_codes_are_those_of_the_code() -> None:
+    table = re.findall(r"^\| (\d) \| (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    names = {"pass": cli.PASS, "fail": cli.VIOLATED, "usage": cli.USAGE, "inconclusive": cli.INCONCLUSIVE}
+    assert {name: int(code) for code, name in table} == {**names, "aborted": cli.ABORTED}
+
+
+def test_architecture_names_every_module_and_every_class() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    layers = text.split("## Layers")[1].split("## A round")[0]
+    named = {name.rstrip("/") for name in re.findall(r"`([a-z_]+/?)`", layers)}
+    modules = {path.stem for path in (ROOT / "chaosd").glob("[!_]*") if path.suffix in ("", ".py")}
+    assert modules <= named
+    classes = text.split("## Failure classes")[1].split("`checkers.verdict.root_causes`")[0]
+    assert set(re.findall(r"`([a-z_]+)`", classes)) == {str(failure) for failure in Class}
