@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,8 +104,6 @@ def test_an_empty_dir_loses_its_files_and_that_is_no_crash(
 
 
 def test_a_stopped_api_server_brings_no_false_verdict(web: str, start: Run, experiment: Write, testbed: Any) -> None:
-    import time
-
     with start("run", experiment(rounds=3, disruptions=DELETIONS), "-n", web) as process:
         process.until_line(lambda line: " round 2" in line)
         with testbed.api_server_stopped():
@@ -113,6 +112,31 @@ def test_a_stopped_api_server_brings_no_false_verdict(web: str, start: Run, expe
         verdict = process.verdict
     assert (verdict["verdict"], verdict["violations"]) == ("pass", [])
     assert verdict["coverage"]["rounds"] == 3
+
+
+def test_a_file_cut_short_is_torn(web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any) -> None:
+    done = run("run", experiment(rounds=1, workload=KEPT, disruptions=DELETIONS), "-n", web)
+    assert done.code == 0, done.told
+    handle = real.handle(web, "disk-ssd-web-1")
+    file = _first_file(testbed, handle, done)
+    testbed.disks.truncate(handle, file, 5 * 4096 + 100)
+    verified = run("verify")
+    assert verified.code == 1, verified.told
+    (found,) = verified.verdict["violations"]
+    assert (found["class"], found["file"], found["block"], found["volume_handle"]) == ("torn", file, 5, handle)
+
+
+def test_a_file_system_made_anew_has_lost_everything(
+    web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
+) -> None:
+    done = run("run", experiment(rounds=1, workload=KEPT, disruptions=DELETIONS), "-n", web)
+    assert done.code == 0, done.told
+    handle = real.handle(web, "disk-ssd-web-1")
+    _while_unstaged(real, testbed, web, [handle], lambda: testbed.disks.reformat(handle))
+    verified = run("verify")
+    assert verified.code == 1, verified.told
+    assert verified.verdict["violations_by_class"] == {"lost": 1}
+    assert verified.verdict["violations"][0]["volume_handle"] == handle
 
 
 def _while_unstaged(real: RealCluster, testbed: Any, namespace: str, handles: list[str], act: Callable[[], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,21 @@ def test_a_disk_that_is_read_only_or_full(web: str, run: Run, real: RealCluster,
     testbed.disks.unfill(handle)
     assert _pods(real, web) == before
     assert run("run", EXPERIMENTS / "soak.yaml", "-n", web, "--rounds", "1").code == 0
+
+
+def test_a_ledger_on_a_full_disk(web: str, run: Run, real: RealCluster, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
+    try:
+        before = _pods(real, web)
+        done = run("run", EXPERIMENTS / "soak.yaml", "-n", web, "--ledger", f"sqlite:///{disk}/ledger.db")
+        assert done.code == 3, done.told
+        assert "its disk is full; make room, or name a ledger elsewhere with --ledger" in _line(done)
+        assert _pods(real, web) == before
+        assert real.get("leases", f"--namespace={web}")["items"] == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_claim_that_is_pending(run: Run, experiment: Write, real: RealCluster, real_namespace: str) -> None:
