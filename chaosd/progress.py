@@ -84,7 +84,7 @@ class Progress:
             self._say(f"round {self._round}")
         else:
             self._violations = op.value["violations"]
-            self._say(f"round {op.value['round']} done: {self._counts()}, {self._violations} violations")
+            self._say(f"round {op.value['round']} done: {self._counts()}, violations {self._violations}")
 
     def _counts(self) -> str:
         assert self._runner is not None, "followed only once a run is watched"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from chaosd.daemon import RIGHTS
 from tests import manifests
 from tests.chaosd_process import Chaosd, chaosd
 from tests.e2e.conftest import EXPERIMENTS
@@ -57,6 +59,33 @@ def test_rights_that_are_lacking_are_listed_before_anything_is_touched(
     assert "create on pods/exec" in _line(done)
     assert "delete on pods" in _line(done)
     assert _pods(real, web) == before
+
+
+def test_without_rights_on_volumes_the_bindings_are_unknown_and_nothing_is_accused(
+    web: str, tmp_path: Path, real: RealCluster, testbed: Any
+) -> None:
+    rules = [
+        {"apiGroups": [group], "resources": [f"{resource}{'/' * bool(sub)}{sub}"], "verbs": [verb]}
+        for verb, (resource, group, sub) in ((verb, _resource(name)) for verb, name in RIGHTS)
+    ]
+    metadata = {"name": "tester", "namespace": web}
+    real.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules})
+    real.kubectl("create", "rolebinding", "tester", f"--namespace={web}", "--role=tester", "--user=nobody")
+    options = ("-n", web, "--rounds", "1", "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out")
+    planned = chaosd("plan", EXPERIMENTS / "soak.yaml", *options)
+    assert json.loads("".join(planned.stdout))["missing_rights"] == []
+    assert "list on persistentvolumes" in json.loads("".join(planned.stdout))["missing_wishes"]
+    done = chaosd("run", EXPERIMENTS / "soak.yaml", *options)
+    assert done.code == 3, done.told
+    assert done.verdict["violations"] == []
+    assert {u["subject"] for u in done.verdict["unknown"]} == {"volume", "attachment", "node"}
+
+
+def _resource(name: str) -> tuple[str, str, str]:
+    """`statefulsets.apps/scale` as resource, group and subresource."""
+    resource, _, sub = name.partition("/")
+    plural, _, group = resource.partition(".")
+    return plural, group, sub
 
 
 def test_two_runs_on_one_target(web: str, start: Run, run: Run, experiment: Write, tmp_path: Path) -> None:
