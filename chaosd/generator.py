@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from chaosd.checkers.integrity import Integrity, Record, Replica, compress
 from chaosd.history import NEMESIS, RUN
 
+# Files to each replica before the disruption, so that there is something to lose; the rest is written during it.
+FIRST_FILES = 16
 RETRY_SECONDS = 0.2
 TRICKLE_SECONDS = 1.0
 
@@ -218,7 +220,7 @@ class Generator:
         """A first batch on every replica, so that there is something to lose."""
         if now > current.entered_at + self._limits.write_seconds:
             return None, True
-        return self._write_up_to(current, min(self._limits.write_batch, current.plan.files), now)
+        return self._write_up_to(current, min(FIRST_FILES, current.plan.files), now)
 
     def _disrupt(self, current: _Round, now: float) -> tuple[Task | None, bool]:
         """The nemesis acts, heals and awaits convergence, one after the other; the writers go on meanwhile."""

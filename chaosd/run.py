@@ -24,6 +24,7 @@ from chaosd.history import Event, Kind, Op
 from chaosd.interpreter import Interpreter
 from chaosd.ledger import Ledger, Run
 from chaosd.nemesis import Disruption, Scene
+from chaosd.probe.protocol import MAX_NAMES
 from chaosd.probe.session import Place
 from chaosd.report import text
 from chaosd.report.coverage import Coverage
@@ -32,8 +33,10 @@ from chaosd.workload.files import Worker
 
 Result = TypeVar("Result")
 
-WRITE_BATCH = 16
-READ_BATCH = 64
+# A larger request amortises its way through API server and kubelet; bounded, so that its reply comes in time and little
+# is unanswered when its session is lost.
+WRITE_BATCH_BYTES, WRITE_BATCH = 4 << 20, 64
+READ_BATCH_BYTES, READ_BATCH = 16 << 20, MAX_NAMES
 
 
 @dataclass(slots=True)
@@ -247,8 +250,8 @@ def _disruptions(experiment: Experiment) -> Mapping[str, Disruption]:
 def _limits(experiment: Experiment) -> Limits:
     workload, timeouts = experiment.workload, experiment.timeouts
     return Limits(
-        write_batch=WRITE_BATCH,
-        read_batch=READ_BATCH,
+        write_batch=max(1, min(WRITE_BATCH, WRITE_BATCH_BYTES // workload.size)),
+        read_batch=max(1, min(READ_BATCH, READ_BATCH_BYTES // workload.size)),
         share_bytes=workload.share.bytes,
         share_files=workload.share.files,
         file_bytes=workload.size,

@@ -23,7 +23,7 @@ from importlib import resources
 from chaosd.errors import ProbeError
 
 # The longest request line that every shell reads well: names of one batch stay far below it.
-MAX_NAMES = 128
+MAX_NAMES = 256
 PROGRAM = resources.files("chaosd.probe").joinpath("shell.sh").read_text()
 
 
