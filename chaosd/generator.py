@@ -7,6 +7,7 @@ never shifts what is drawn: the same seed gives the same sequence of decisions.
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -278,8 +279,10 @@ class Generator:
         known = self._integrity.replicas.get(name)
         if known is None:
             return []
-        unread = (s for held in (known.maybe, known.owed) for s, r in held.items() if r.read_at < since)
-        return [sequence for sequence, _ in zip(unread, range(self._limits.read_batch), strict=False)]
+        due = max(since, known.at_risk_since)
+        unread = ((r.asked_at, s) for held in (known.maybe, known.owed) for s, r in held.items() if r.read_at < due)
+        # Those that were asked for longest ago first, so that files that cannot be read do not stand before the others.
+        return [sequence for _, sequence in heapq.nsmallest(self._limits.read_batch, unread)]
 
     def _retire(self, current: _Round, now: float) -> tuple[Task | None, bool]:
         """What was read often enough makes room, oldest first, where the next round's files would not fit."""
@@ -295,8 +298,9 @@ class Generator:
         if known is None or short <= 0 or not current.plan.verify:
             return []
         due = (s for s, r in known.owed.items() if self._may_retire(name, s, r))
-        leftovers = [*known.dropping, *known.maybe]
-        chosen = [sequence for sequence, _ in zip(due, range(max(0, short - len(known.maybe))), strict=False)]
+        # An unanswered write that was never read may yet land, after a delete.
+        leftovers = [*known.dropping, *(s for s, r in known.maybe.items() if r.reads)]
+        chosen = [sequence for sequence, _ in zip(due, range(max(0, short - len(leftovers))), strict=False)]
         return (leftovers + chosen)[: self._limits.read_batch]
 
     def _may_retire(self, name: str, sequence: int, record: Record) -> bool:
@@ -357,6 +361,7 @@ def _round_value(plan: Plan, replicas: Sequence[str]) -> dict[str, Any]:
         "round": plan.number,
         "name": plan.name,
         "replicas": list(replicas),
+        "files": plan.files,
         "verify": plan.verify,
         "disruption": {"kind": decision.kind, **decision.parameters} if decision else None,
     }

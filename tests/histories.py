@@ -56,8 +56,9 @@ def disrupted(kind: str = "pod-delete", *deletes: tuple[str, str], **more: Any) 
     return Event(NEMESIS, kind, Kind.INVOKE, {"deletes": doomed, "disrupts": True, **more})
 
 
-def round_began(number: int, *, verify: bool = True, name: str = "round") -> Event:
-    value = {"round": number, "name": name, "verify": verify, "replicas": [WEB_0, WEB_1]}
+def round_began(number: int, *replicas: str, verify: bool = True, name: str = "round", files: int = 0) -> Event:
+    """A round of these replicas, of web-0 and web-1 where none is named."""
+    value = {"round": number, "name": name, "verify": verify, "files": files, "replicas": list(replicas or (WEB_0, WEB_1))}
     return Event(RUN, "round", Kind.INVOKE, value)
 
 

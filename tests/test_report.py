@@ -20,6 +20,7 @@ from tests.histories import (
     deleted,
     disrupted,
     history,
+    listed,
     opened,
     pod,
     read,
@@ -39,8 +40,9 @@ SOUND = (
     pod(0, "present", ready=True),
     watch("synced"),
     opened(WEB_0),
-    round_began(1),
+    round_began(1, WEB_0),
     *written(WEB_0, 0),
+    listed(WEB_0, 0),
 )
 
 

@@ -75,6 +75,8 @@ class Panel:
                 checker.step(op)
             except Exception:
                 self._crashed[name] = f"the checker crashed at op {op.index}: {traceback.format_exc(limit=-2)}"
+        for claim_uid in self._binding.released:
+            self.integrity.release(claim_uid)
 
     def judge(self) -> Judgement:
         """What can be said so far."""
@@ -86,6 +88,12 @@ class Panel:
         """The checker that knows what is owed."""
         checker = self.checkers["integrity"]
         assert isinstance(checker, Integrity)
+        return checker
+
+    @property
+    def _binding(self) -> BindingChecker:
+        checker = self.checkers["binding"]
+        assert isinstance(checker, BindingChecker)
         return checker
 
     @property

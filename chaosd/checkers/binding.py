@@ -6,12 +6,12 @@ is the baseline. Source: Kubernetes docs, "StatefulSets", Stable Storage; "Persi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import OBSERVER, Op
+from chaosd.history import NEMESIS, OBSERVER, Kind, Op
 
 Seen = Mapping[str, Any]
 
@@ -20,7 +20,8 @@ Seen = Mapping[str, Any]
 class ClaimHistory:
     """One claim of a replica: how it was first seen bound (`first`, at op `since`), and how it is now.
 
-    `may_go` says that the StatefulSet's retention policy allows its deletion, since its replica was scaled away.
+    `wanted` says that its replica was wanted at some time of this run: a claim that an earlier scale left is nobody's
+    promise. `may_go`: the StatefulSet's retention policy allows its deletion, since its replica was scaled away.
     """
 
     replica: str
@@ -29,6 +30,7 @@ class ClaimHistory:
     since: int = -1
     now: Seen | None = None
     changed_at: int = -1
+    wanted: bool = False
     may_go: bool = False
 
 
@@ -38,7 +40,10 @@ class BindingChecker:
     name = "binding"
 
     def __init__(self) -> None:
+        # UIDs of the claims that the last op showed to have gone by policy: what was written to them is no longer owed.
+        self.released: tuple[str, ...] = ()
         self._statefulset: Seen = {}
+        self._present: set[str] | None = None  # since a watch of claims began: those that it told
         self.claims: dict[str, ClaimHistory] = {}
         self._volumes: dict[str, Seen] = {}
         self._deleted_by_policy: set[str] = set()
@@ -47,8 +52,13 @@ class BindingChecker:
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
+        self.released = ()
         if op.process == OBSERVER and op.f in _FOLDS:
             _FOLDS[op.f](self, op)
+        elif op.process == NEMESIS and op.kind is Kind.INVOKE and op.f == "scale":
+            # The watch may skip a count that did not last.
+            first = self._statefulset.get("first_ordinal", 0)
+            self._scaled_away(lambda ordinal: ordinal >= first + op.value["to"], self._policy("retention_when_scaled"))
 
     def verdict(self) -> Verdict:
         """Compares what each claim was bound to first with what it is bound to now."""
@@ -67,7 +77,7 @@ class BindingChecker:
         )
 
     def _violations(self, name: str, claim: ClaimHistory) -> Iterator[Violation]:
-        if claim.first is None:
+        if claim.first is None or not claim.wanted:
             return
         if claim.now is None:
             yield self._violation(claim, Class.CLAIM_MISSING, {"claim": name, "seen_last": claim.first.claim_uid})
@@ -99,6 +109,8 @@ class BindingChecker:
         if not self._statefulset:
             yield Unknown("target", "the StatefulSet was never seen")
         for name, claim in self.claims.items():
+            if not claim.wanted:
+                continue
             if claim.first is None and claim.now is not None:
                 yield Unknown(claim.replica, f"claim {name} was never seen bound")
             elif claim.first and "volume" not in self._unseen and claim.first.volume not in self._volumes:
@@ -109,18 +121,38 @@ class BindingChecker:
         return tuple(f"{name}: no CSI driver, so no volume handle" for name in plain)
 
     def _statefulset_seen(self, op: Op) -> None:
-        """Ordinals at or past the wanted count are scaled away: with `whenScaled: Delete` their claims may go."""
+        """Replicas that are not wanted are scaled away: with `whenScaled: Delete` their claims may go."""
         self._statefulset = op.value
-        gone = op.value["change"] == "deleted" or op.value.get("deleting", False)
-        policy = op.value["retention_when_deleted" if gone else "retention_when_scaled"]
-        kept = 0 if gone else op.value.get("first_ordinal", 0) + op.value.get("replicas", 0)
         for claim in self.claims.values():
-            claim.may_go |= policy == "Delete" and claim.ordinal >= kept
+            claim.wanted |= self._is_wanted(claim.ordinal)
+        if self._is_gone:
+            self._scaled_away(lambda _: True, self._policy("retention_when_deleted"))
+        else:
+            self._scaled_away(lambda ordinal: not self._is_wanted(ordinal), self._policy("retention_when_scaled"))
+
+    @property
+    def _is_gone(self) -> bool:
+        return self._statefulset.get("change") == "deleted" or bool(self._statefulset.get("deleting"))
+
+    def _is_wanted(self, ordinal: int) -> bool:
+        first = self._statefulset.get("first_ordinal", 0)
+        return not self._is_gone and first <= ordinal < first + self._statefulset.get("replicas", 0)
+
+    def _policy(self, which: str) -> str:
+        return str(self._statefulset.get(which, "Retain"))
+
+    def _scaled_away(self, is_away: Callable[[int], bool], policy: str) -> None:
+        for claim in self.claims.values():
+            claim.may_go |= policy == "Delete" and is_away(claim.ordinal)
 
     def _pod_seen(self, op: Op) -> None:
         value = op.value
         replica = f"{value['namespace']}/{value['name']}"
-        if value["change"] == "deleted" or replica in self._mismatches:
+        if value["change"] == "deleted":
+            return
+        if value.get("ready") and not value.get("deleting") and self._is_wanted(value["ordinal"]):
+            self._kept(replica)
+        if replica in self._mismatches:
             return
         for template in self._statefulset.get("template_claims", ()):
             wanted, mounted = f"{template}-{value['name']}", value.get("claims", {}).get(template)
@@ -130,10 +162,45 @@ class BindingChecker:
                     Class.CLAIM_MISMATCH, replica, op.index, -1, Binding(claim=wanted), evidence=evidence
                 )
 
+    def _kept(self, replica: str) -> None:
+        """A replica that runs again on the claim that it had: the policy let it stay, and no longer lets it go."""
+        for claim in self.claims.values():
+            if claim.replica == replica and claim.now and not claim.now.get("deleting"):
+                claim.may_go = False
+
+    def _watch(self, op: Op) -> None:
+        kind, change = op.value["kind"], op.value["change"]
+        if change == "synced":
+            self._unseen.pop(kind, None)
+        if kind == "claim" and change == "began":
+            self._present = set()
+        elif kind == "claim" and change == "synced" and self._present is not None:
+            for name, claim in self.claims.items():
+                if claim.now is not None and name not in self._present:
+                    self._gone_unwatched(op, name, claim)
+            self._present = None
+
+    def _gone_unwatched(self, op: Op, name: str, claim: ClaimHistory) -> None:
+        """Deleted between a run and a later one, when nobody saw whether the policy asked for it."""
+        if self._policy("retention_when_scaled") == "Delete":
+            self._let_go(name, claim)
+        else:
+            claim.now, claim.changed_at = None, op.index
+
+    def _let_go(self, name: str, claim: ClaimHistory) -> None:
+        assert claim.first is not None, "only what was bound is let go"
+        self.released = (*self.released, claim.first.claim_uid)
+        claim.first, claim.now, claim.may_go = None, None, False
+        self._deleted_by_policy.add(name)
+
     def _claim_seen(self, op: Op) -> None:
         value = op.value
         replica = f"{value['namespace']}/{value['pod']}"
         claim = self.claims.setdefault(value["name"], ClaimHistory(replica, value["ordinal"]))
+        if self._present is not None:
+            self._present.add(value["name"])
+        claim.wanted |= self._is_wanted(claim.ordinal)
+        claim.may_go |= not self._is_wanted(claim.ordinal) and self._policy("retention_when_scaled") == "Delete"
         gone = value["change"] == "deleted"
         self._let_go_by_policy(claim, value, gone)
         now = None if gone else value
@@ -146,10 +213,12 @@ class BindingChecker:
             claim.since = op.index
 
     def _let_go_by_policy(self, claim: ClaimHistory, value: Seen, gone: bool) -> None:
-        remade = claim.first is not None and value["uid"] != claim.first.claim_uid
-        if claim.may_go and (gone or remade):
-            claim.first, claim.may_go = None, False
-            self._deleted_by_policy.add(value["name"])
+        if claim.first is None:
+            return
+        remade = value["uid"] != claim.first.claim_uid
+        unwatched = self._present is not None and self._policy("retention_when_scaled") == "Delete"
+        if (claim.may_go and (gone or remade)) or (unwatched and remade):
+            self._let_go(value["name"], claim)
 
     def _volume_seen(self, op: Op) -> None:
         value = op.value
@@ -180,4 +249,5 @@ _FOLDS = {
     "claim": BindingChecker._claim_seen,
     "volume": BindingChecker._volume_seen,
     "unobservable": BindingChecker._unobservable,
+    "watch": BindingChecker._watch,
 }

@@ -1,13 +1,14 @@
 """Identity: does the pod that came back have the name and the hostname of the one before?
 
 Pure; judged from what the probe read inside the pod when a session was opened. Source: Kubernetes docs, "StatefulSets",
-Stable Network ID: the hostname of each pod is $(statefulset name)-$(ordinal).
+Stable Network ID: the hostname of each pod is $(statefulset name)-$(ordinal); with setHostnameAsFQDN it has the domain
+after it.
 """
 
 from __future__ import annotations
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import Kind, Op
+from chaosd.history import OBSERVER, Kind, Op
 
 
 class Identity:
@@ -16,12 +17,15 @@ class Identity:
     name = "identity"
 
     def __init__(self) -> None:
+        self._host_network = False
         self._violations: dict[str, Violation] = {}
         self._seen: dict[str, set[str]] = {}
         self._unreadable: dict[str, str] = {}
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
+        if op.process == OBSERVER and op.f == "statefulset":
+            self._host_network = op.value.get("host_network", False)
         if op.f != "open" or op.kind is not Kind.OK:
             return
         hostname, name = op.value.get("hostname", ""), op.process.split("/", 1)[1]
@@ -30,7 +34,7 @@ class Identity:
             return
         self._unreadable.pop(op.process, None)
         self._seen.setdefault(op.process, set()).add(op.value["pod_uid"])
-        if hostname != name and op.process not in self._violations:
+        if hostname.partition(".")[0] != name and op.process not in self._violations:
             evidence = {"hostname": {"wanted": name, "is": hostname}, "pod_uid": op.value["pod_uid"]}
             binding = Binding(**op.value.get("binding", {}))
             self._violations[op.process] = Violation(
@@ -39,6 +43,8 @@ class Identity:
 
     def verdict(self) -> Verdict:
         """Fail where a hostname is another than the pod's name, unknown where it was never read."""
+        if self._host_network:
+            return Verdict(self.name, not_applicable=("hostNetwork: the pods have their nodes' hostnames",))
         unknowns = [Unknown(replica, why) for replica, why in sorted(self._unreadable.items())]
         if not self._seen and not unknowns:
             unknowns.append(Unknown("target", "no session was opened, so no hostname was read"))

@@ -28,12 +28,14 @@ _CLASS_OF = {
 
 @dataclass(slots=True)
 class Record:
-    """One file of a replica. `read_at` is the index of its last intact reading, `cold_reads` how many were cold."""
+    """One file of a replica. `asked_at` is the index at which it was last asked for, `read_at` that of its last intact
+    reading, `cold_reads` how many were cold."""
 
     origin: Origin
     length: int
     digest: str
     written_at: int
+    asked_at: int = -1
     read_at: int = -1
     reads: int = 0
     cold_reads: int = 0
@@ -49,7 +51,9 @@ class Replica:
 
     `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
     since their delete was invoked; `broken` were found damaged and are reported already. `opened_at` is the index of the
-    op that opened the present session.
+    op that opened the present session; `identity` what the identity file said when the present claim was first opened in
+    this run. `writes_due`, `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was;
+    `refused`: why the last one was refused; `unstable`: readings that contradicted each other.
     """
 
     next_sequence: int = 0
@@ -57,6 +61,13 @@ class Replica:
     binding: Binding = field(default_factory=Binding)
     at_risk_since: int = -1
     opened_at: int = -1
+    identity: Mapping[str, Any] | None = None
+    acknowledged: bool = False
+    writes_due: bool = False
+    listing_due: bool = False
+    refused: str = ""
+    unstable: int = 0
+    mount_unseen: bool = False
     attempted: dict[int, Record] = field(default_factory=dict)
     maybe: dict[int, Record] = field(default_factory=dict)
     owed: dict[int, Record] = field(default_factory=dict)
@@ -97,6 +108,13 @@ class Integrity:
         elif fold := _FOLDS.get((op.f, op.kind)):
             fold(self, self.replicas.setdefault(op.process, Replica()), op)
 
+    def release(self, claim_uid: str) -> None:
+        """Nothing is owed any more that was written to this claim: its StatefulSet's own policy let it go."""
+        for replica in self.replicas.values():
+            for held in (replica.owed, replica.maybe, replica.dropping):
+                for sequence in [s for s, record in held.items() if record.origin.claim_uid == claim_uid]:
+                    del held[sequence]
+
     def verdict(self) -> Verdict:
         """Fail where a promise is broken, unknown where an owed record was not read after the last disruption."""
         return Verdict(
@@ -113,12 +131,18 @@ class Integrity:
         if not self._acknowledged:
             yield Unknown("target", "no write was acknowledged, so nothing was tested")
         for name, replica in self.replicas.items():
+            yield from (Unknown(name, why) for why in _not_tested(replica, self._acknowledged > 0))
             if count := sum(1 for _ in replica.at_risk()):
                 why = replica.last_error or "the run ended before they were read"
                 yield Unknown(name, f"{count} acknowledged files were not read back after the last disruption: {why}")
 
     def _put_at_risk(self, op: Op) -> None:
         """A disruption may harm everything; a round that verifies owes a reading of everything."""
+        if op.f == "round" and op.kind is Kind.INVOKE:
+            for name in op.value["replicas"]:
+                replica = self.replicas.setdefault(name, Replica())
+                replica.writes_due |= bool(op.value.get("files")) and not replica.acknowledged
+                replica.listing_due |= bool(op.value["verify"])
         if op.kind is Kind.INVOKE and (op.value.get("disrupts") or op.value.get("verify")):
             for name, replica in self.replicas.items():
                 replica.at_risk_since = op.index
@@ -128,6 +152,7 @@ class Integrity:
     def _opened(self, replica: Replica, op: Op) -> None:
         value = op.value
         binding = value.get("binding", {})
+        first = not replica.origin or replica.origin.claim_uid != binding.get("claim_uid", "")
         replica.binding = Binding(**binding)
         origin = Origin(
             run=value["run"],
@@ -140,19 +165,28 @@ class Integrity:
         if replica.origin != origin:
             replica.origin = origin
             replica.at_risk_since = op.index
+        replica.mount_unseen = value.get("mounted") is None
         if value.get("mounted") is False and replica.binding.claim:
             evidence = {"mountinfo": value.get("mountinfo", ""), "path": value.get("path", "")}
             self._report(replica, op, Class.NOT_MOUNTED, -1, _Place(None, None, evidence))
-        self._check_identity(replica, op)
+        self._check_identity(replica, op, first=first)
 
-    def _check_identity(self, replica: Replica, op: Op) -> None:
-        """The identity file names the claim that it was written on; another's name means another's disk."""
-        named = op.value.get("identity") or {}
-        if not named or not replica.origin or named.get("claim_uid", "") == replica.binding.claim_uid:
+    def _check_identity(self, replica: Replica, op: Op, *, first: bool) -> None:
+        """The identity file names whose disk it was when it was written. A disk may have served others before this run, so
+        what it says when a claim is first opened is what it must go on saying; this run's own name is never another's."""
+        named = op.value.get("identity")
+        if first:
+            replica.identity = named
+        if not named:
             return
-        since = min((r.written_at for r in replica.owed.values()), default=op.index)
-        if named.get("replica") != op.process:
-            self._report(replica, op, Class.FOREIGN, since, _Place(None, None, {"identity_names": named}))
+        of_this_run = named.get("run") == op.value["run"]
+        foreign = of_this_run and named.get("replica") != op.process
+        if not first and not foreign:
+            foreign = not of_this_run if replica.identity is None else named != replica.identity
+        if foreign:
+            failure = Class.CORRUPT if "unreadable" in named else Class.FOREIGN
+            since = min((r.written_at for r in replica.owed.values()), default=op.index)
+            self._report(replica, op, failure, since, _Place(None, None, {"identity_names": named}))
 
     def _write_invoked(self, replica: Replica, op: Op) -> None:
         sequence = op.value["sequence"]
@@ -165,14 +199,20 @@ class Integrity:
         record = replica.attempted.pop(op.value["sequence"])
         record.written_at = op.index
         replica.owed[op.value["sequence"]] = record
+        replica.acknowledged, replica.writes_due, replica.refused = True, False, ""
         self._acknowledged += 1
 
     def _write_failed(self, replica: Replica, op: Op) -> None:
         replica.attempted.pop(op.value["sequence"])
-        replica.last_error = op.value.get("error", "")
+        replica.refused = replica.last_error = op.value.get("error", "")
 
     def _write_unanswered(self, replica: Replica, op: Op) -> None:
         replica.maybe[op.value["sequence"]] = replica.attempted.pop(op.value["sequence"])
+
+    def _read_invoked(self, replica: Replica, op: Op) -> None:
+        for sequence in expand(op.value["sequences"]):
+            if record := replica.owed.get(sequence) or replica.maybe.get(sequence):
+                record.asked_at = op.index
 
     def _read(self, replica: Replica, op: Op) -> None:
         for sequence in expand(op.value["sequences"]):
@@ -206,9 +246,11 @@ class Integrity:
 
     def _read_failed(self, replica: Replica, op: Op) -> None:
         replica.last_error = op.value.get("error", "")
+        replica.unstable += bool(op.value.get("contradicted"))
 
     def _listed(self, replica: Replica, op: Op) -> None:
         """Whatever stands there must have been attempted, and must not have been deleted with acknowledgement."""
+        replica.listing_due = False
         known = (replica.attempted, replica.maybe, replica.owed, replica.dropping)
         for sequence in expand(op.value["present"]):
             if sequence in replica.broken or any(sequence in held for held in known):
@@ -251,6 +293,20 @@ class _Place:
     evidence: Mapping[str, Any]
 
 
+def _not_tested(replica: Replica, anything_acknowledged: bool) -> Iterator[str]:
+    """Why nothing can be promised of a replica, beyond records that were not read."""
+    if replica.writes_due and anything_acknowledged:
+        yield f"none of its writes was acknowledged: {replica.last_error or 'it was never reached'}"
+    elif replica.refused:
+        yield f"its volume refused the last writes: {replica.refused}"
+    if replica.unstable:
+        yield f"{replica.unstable} readings of files gave two different answers in a row"
+    if replica.listing_due:
+        yield "its folder was not listed, so files that should not be there could not be seen"
+    if replica.mount_unseen:
+        yield "the table of mounts could not be read, so whether the path is the volume is not known"
+
+
 def _add_file(evidence: Mapping[str, Any], file: str) -> None:
     assert isinstance(evidence, dict), "made in _report"
     evidence["file_count"] += 1
@@ -264,6 +320,7 @@ _FOLDS = {
     ("write", Kind.OK): Integrity._write_acknowledged,
     ("write", Kind.FAIL): Integrity._write_failed,
     ("write", Kind.INFO): Integrity._write_unanswered,
+    ("read", Kind.INVOKE): Integrity._read_invoked,
     ("read", Kind.OK): Integrity._read,
     ("read", Kind.FAIL): Integrity._read_failed,
     ("read", Kind.INFO): Integrity._read_failed,

@@ -78,6 +78,10 @@ class Ordering:
             state.by_nemesis |= state.uid in asked
 
     def _watch(self, op: Op) -> None:
+        if op.value["change"] == "began":
+            # Whatever is there now came, and went, while nobody watched.
+            self._pods.clear()
+            self._synced = False
         self._in_gap = op.value["change"] == "gap"
         if op.value["change"] == "synced":
             self._synced = True

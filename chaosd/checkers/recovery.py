@@ -36,6 +36,11 @@ class Recovery:
     def __init__(self) -> None:
         # What the last op showed: phases reached, each with its seconds since the disruption.
         self.reached: tuple[tuple[str, float], ...] = ()
+        self._gone = False
+        self._wanted: int | None = None
+        self._awaited: int | None = None
+        self._happened, self._prevented = 0, ""
+        self._unready_nodes: set[str] = set()
         self._lives: dict[str, _Life] = {}
         self._pods: dict[str, Mapping[str, Any]] = {}
         self._violations: list[Violation] = []
@@ -52,13 +57,19 @@ class Recovery:
             self._pod(op)
         elif op.process == OBSERVER and op.f == "attachment":
             self._attachment(op)
+        elif op.process == OBSERVER and op.f == "statefulset":
+            self._gone, self._wanted = op.value["change"] == "deleted", op.value.get("replicas", 0)
+        elif op.process == OBSERVER and op.f == "node":
+            self._node(op)
 
     def verdict(self) -> Verdict:
         """Fail where a deadline passed, unknown where that was for want of something that storage does not give."""
+        idle = f"no disruption happened, the last one for this reason: {self._prevented}"
+        prevented = (Unknown("target", idle),) if self._prevented and not self._happened else ()
         return Verdict(
             self.name,
             tuple(self._violations),
-            tuple(self._unknowns),
+            (*self._unknowns, *prevented),
             measured={
                 "converged_seconds": self._converged.as_json(),
                 "phases_seconds": {phase: s.as_json() for phase, s in self._durations.items() if s.count},
@@ -69,15 +80,24 @@ class Recovery:
         if op.kind is Kind.INVOKE:
             for pod in op.value.get("deletes", ()):
                 self._lives[pod["replica"]] = _Life(op.time, pod["uid"])
+            if op.f == "converge":
+                self._awaited = op.value["replicas"]
         elif op.f == "converge" and op.kind is Kind.OK:
             self._converged.add(op.value["seconds"])
         elif op.f == "converge":
             self._late(op)
+        elif op.f != "undo":
+            self._happened += op.kind is Kind.OK
+            self._prevented = op.value.get("error", "") if op.kind is not Kind.OK else self._prevented
 
     def _late(self, op: Op) -> None:
+        if self._gone or self._wanted not in (None, self._awaited):
+            now = "deleted it" if self._gone else f"scaled it to {self._wanted}"
+            self._unknowns.append(Unknown("target", f"not converged at {self._awaited} replicas: somebody else {now}"))
+            return
         for late in op.value["late"]:
             replica, seen = late["replica"], self._pods.get(late["replica"], {})
-            if excuse := _not_storage(seen):
+            if excuse := self._not_storage(seen):
                 self._unknowns.append(Unknown(replica, f"not ready within {op.value['seconds']:.0f} s: {excuse}"))
             else:
                 evidence = {
@@ -90,7 +110,7 @@ class Recovery:
     def _pod(self, op: Op) -> None:
         value = op.value
         replica = f"{value['namespace']}/{value['name']}"
-        self._pods[replica] = value
+        self._pods[replica] = {} if value["change"] == "deleted" else value
         life = self._lives.get(replica)
         if life is None:
             return
@@ -105,9 +125,27 @@ class Recovery:
             self._reach(life, "scheduled", op.time)
         if value.get("ready"):
             # An attachment that outlived the pod was there as soon as the new pod had its node.
-            self._reach(life, "attached", life.began + life.phases["scheduled"])
+            self._reach(life, "attached", life.began + life.phases.get("scheduled", op.time - life.began))
             self._reach(life, "ready", op.time)
             del self._lives[replica]
+
+    def _node(self, op: Op) -> None:
+        if op.value.get("ready") and op.value["change"] != "deleted":
+            self._unready_nodes.discard(op.value["name"])
+        else:
+            self._unready_nodes.add(op.value["name"])
+
+    def _not_storage(self, pod: Mapping[str, Any]) -> str:
+        """What else than storage keeps a pod from being Ready, as far as its status tells; empty where nothing does."""
+        if not pod:
+            return "the controller made no pod: its events say why, such as a quota or an admission webhook"
+        if pod.get("node") in self._unready_nodes:
+            return f"node {pod['node']} is not Ready"
+        if reason := pod.get("unschedulable", ""):
+            # The scheduler also says so of claims: that is storage's own.
+            return "" if "PersistentVolumeClaim" in reason or "volume" in reason else f"not schedulable: {reason}"
+        waiting = [c.get("waiting", "") for c in pod.get("containers", ()) if c.get("waiting", "") in _NOT_STORAGE]
+        return f"container waits: {waiting[0]}" if waiting else ""
 
     def _attachment(self, op: Op) -> None:
         life = self._lives.get(f"{op.value['namespace']}/{op.value['pod']}")
@@ -135,11 +173,3 @@ class _Summary:
     def as_json(self) -> dict[str, float]:
         mean = self.total / self.count if self.count else 0.0
         return {"count": self.count, "mean": round(mean, 3), "max": round(self.most, 3)}
-
-
-def _not_storage(pod: Mapping[str, Any]) -> str:
-    if reason := pod.get("unschedulable", ""):
-        # The scheduler also says so of claims: that is storage's own.
-        return "" if "PersistentVolumeClaim" in reason or "volume" in reason else f"not schedulable: {reason}"
-    waiting = [c.get("waiting", "") for c in pod.get("containers", ()) if c.get("waiting", "") in _NOT_STORAGE]
-    return f"container waits: {waiting[0]}" if waiting else ""

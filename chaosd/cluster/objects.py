@@ -137,6 +137,7 @@ def statefulset(document: Json) -> StatefulSet:
         min_ready_seconds=spec.get("minReadySeconds", 0),
         template_claims=tuple(t["metadata"]["name"] for t in spec.get("volumeClaimTemplates") or ()),
         template_volumes={v["name"]: _volume_kind(v) for v in template.get("volumes") or ()},
+        host_network=bool(template.get("hostNetwork")),
         containers=_containers(template, {}),
         deleting="deletionTimestamp" in meta,
     )

@@ -100,6 +100,8 @@ class Observer:
     async def run(self) -> None:
         """Watch for ever. Raises what a watch of the target's namespace cannot go on after (ForbiddenError)."""
         namespace = self._target.namespace
+        began = [Event(OBSERVER, "watch", Kind.OK, {"kind": f, "change": "began"}) for f in _F.values()]
+        await self._tell(began)
         # The StatefulSet's rules come first: whose claim is whose follows from its templates.
         statefulset = await self._cluster.get(StatefulSet, namespace, self._target.statefulset)
         await self._take(StatefulSet, Change(ChangeKind.PRESENT, statefulset))

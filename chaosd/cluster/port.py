@@ -136,6 +136,7 @@ class StatefulSet:
     min_ready_seconds: int = 0
     template_claims: tuple[str, ...] = ()
     template_volumes: Mapping[str, str] = field(default_factory=dict)
+    host_network: bool = False
     containers: tuple[Container, ...] = ()
     deleting: bool = False
 

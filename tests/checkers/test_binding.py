@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from chaosd.checkers.binding import BindingChecker
 from chaosd.checkers.verdict import Binding, Class, Unknown, Value, Verdict
-from chaosd.history import OBSERVER, Event, Kind
-from tests.histories import WEB_0, claim, history, pod, statefulset, volume
+from chaosd.history import NEMESIS, OBSERVER, Event, Kind
+from tests.histories import WEB_0, claim, history, pod, statefulset, volume, watch
 
 HEALTHY = (statefulset(2), claim(0), volume(0), claim(1), volume(1), pod(0, "present"), pod(1, "present"))
 
@@ -103,3 +103,56 @@ def test_a_statefulset_without_claims_is_not_applicable() -> None:
 
 def test_a_statefulset_never_seen_is_unknown() -> None:
     assert BindingChecker().verdict().value is Value.UNKNOWN
+
+
+DELETE = {"retention_when_scaled": "Delete"}
+
+
+def _from_nothing(*events: Event) -> Verdict:
+    checker = BindingChecker()
+    for op in history(*events):
+        checker.step(op)
+    return checker.verdict()
+
+
+def test_a_policy_that_let_a_claim_stay_excuses_nothing_later() -> None:
+    stayed = (statefulset(1, **DELETE), statefulset(2, **DELETE), pod(1, "added", "new", ready=True))
+    assert classes(judged(*stayed, claim(1, "deleted"), claim(1, "added", uid="new"))) == ["claim_replaced"]
+
+
+def test_a_scale_that_did_not_last_is_known_from_the_nemesis() -> None:
+    scaled = Event(NEMESIS, "scale", Kind.INVOKE, {"to": 1})
+    verdict = judged(statefulset(2, **DELETE), scaled, claim(1, "deleted"), claim(1, "added", uid="new"), volume(1))
+    assert (verdict.violations, len(verdict.by_policy)) == ((), 1)
+
+
+def test_claims_of_replicas_that_were_never_wanted_are_nobodys_promise() -> None:
+    left = (statefulset(1), claim(0), volume(0), claim(5), volume(5))
+    assert _from_nothing(*left).value is Value.PASS
+    assert _from_nothing(*left, claim(5, "deleted")).value is Value.PASS
+    assert _from_nothing(*left, claim(5, phase="Pending", volume="")).value is Value.PASS
+    assert classes(_from_nothing(*left, statefulset(6), claim(5, "deleted"))) == ["claim_missing"]
+
+
+def test_a_claim_that_is_on_its_way_out_when_the_run_begins_is_by_policy() -> None:
+    leaving = (statefulset(2, **DELETE), claim(0), volume(0), claim(1), volume(1), statefulset(1, **DELETE))
+    assert _from_nothing(*leaving, claim(1, "deleted")).value is Value.PASS
+    raised = statefulset(1, first_ordinal=1, **DELETE)
+    assert _from_nothing(statefulset(2, **DELETE), claim(0), volume(0), raised, claim(0, "deleted")).value is Value.PASS
+
+
+def test_a_claim_that_went_while_nobody_watched() -> None:
+    again = (watch("began", "claim"), claim(0, "present"), watch("synced", "claim"))
+    assert classes(judged(*again)) == ["claim_missing"]
+    assert judged(*again, statefulset(2, **DELETE)).value is Value.FAIL
+    assert judged(statefulset(2, **DELETE), *again).violations == ()
+    replaced = claim(1, "present", uid="new", volume="pv-new")
+    again = (watch("began", "claim"), claim(0, "present"), replaced, watch("synced", "claim"))
+    assert classes(judged(*again)) == ["claim_replaced"]
+    assert judged(statefulset(2, **DELETE), *again).violations == ()
+
+
+def test_volumes_that_can_be_seen_again_are_no_longer_unknown() -> None:
+    hidden = Event(OBSERVER, "unobservable", Kind.OK, {"kind": "volume", "error": "forbidden"})
+    assert judged(hidden).value is Value.UNKNOWN
+    assert judged(hidden, watch("synced", "volume")).value is Value.PASS

@@ -113,3 +113,17 @@ def test_pods_that_left_within_a_gap_left_in_an_unknown_order() -> None:
 
 def test_what_was_there_before_the_watch_is_not_judged() -> None:
     assert judged(statefulset(2), pod(1, "present"), pod(0, "present"), watch("synced")).value is Value.PASS
+
+
+def test_what_is_there_when_a_watch_begins_again_came_while_nobody_looked() -> None:
+    verify = (watch("began"), pod(0, "present"), pod(1, "present", "b", ready=True), pod(2, "present", "c", ready=True))
+    assert judged(*BOTH, statefulset(3), *verify, watch("synced")).value is Value.PASS
+    leaving = (watch("began"), pod(0, "present", ready=True), pod(1, "present", ready=True, deleting=True))
+    assert judged(*BOTH, statefulset(1), *leaving, watch("synced")).value is Value.PASS
+    eleven = (watch("began"), pod(0, "present", ready=True), pod(10, "present", ready=True), pod(2, "present", ready=True))
+    assert judged(*BOTH, statefulset(11), *eleven, watch("synced")).value is Value.PASS
+
+
+def test_what_happens_after_a_watch_began_again_is_judged() -> None:
+    again = (watch("began"), pod(0, "present", ready=True), watch("synced"), statefulset(3))
+    assert judged(*BOTH, *again, pod(1, "added"), pod(2, "added")).value is Value.FAIL

@@ -7,7 +7,7 @@ from typing import Any
 from chaosd.checkers.recovery import Recovery
 from chaosd.checkers.verdict import Class, Unknown, Value, Verdict
 from chaosd.history import NEMESIS, Event, Kind
-from tests.histories import WEB_0, disrupted, history, pod, seen
+from tests.histories import WEB_0, disrupted, history, pod, seen, statefulset
 
 
 def judged(*events: Event) -> Verdict:
@@ -46,10 +46,10 @@ def test_an_attachment_that_stayed_was_there_as_soon_as_the_pod_was_scheduled() 
 
 
 def test_a_target_that_is_late_is_not_recovered() -> None:
-    verdict = judged(*DELETED, late("no pod"))
+    verdict = judged(*DELETED, pod(0, "added", "new", node="n"), late("phase Pending, not Ready ContainerCreating"))
     (violation,) = verdict.violations
     assert (violation.failure, violation.replica) == (Class.NOT_RECOVERED, WEB_0)
-    assert violation.evidence["state"] == "no pod"
+    assert violation.evidence["state"] == "phase Pending, not Ready ContainerCreating"
 
 
 def test_what_storage_does_not_give_is_no_fault_of_storage() -> None:
@@ -57,11 +57,43 @@ def test_what_storage_does_not_give_is_no_fault_of_storage() -> None:
         ({"unschedulable": "0/2 nodes are available: insufficient cpu"}, "not schedulable"),
         ({"containers": [{"waiting": "ImagePullBackOff"}]}, "container waits: ImagePullBackOff"),
     ):
-        verdict = judged(*DELETED, pod(0, "added", "new", **told), late("not Ready"))
-        assert verdict.violations == ()
-        (unknown,) = verdict.unknowns
-        assert isinstance(unknown, Unknown)
-        assert reason in unknown.missing
+        assert reason in _only_unknown(judged(*DELETED, pod(0, "added", "new", **told), late("not Ready")))
+
+
+def _only_unknown(verdict: Verdict) -> str:
+    assert verdict.violations == ()
+    (unknown,) = verdict.unknowns
+    assert isinstance(unknown, Unknown)
+    return unknown.missing
+
+
+def test_a_pod_that_the_controller_does_not_make_is_no_fault_of_storage() -> None:
+    assert "the controller made no pod" in _only_unknown(judged(*DELETED, late("no pod")))
+
+
+def test_a_node_that_is_not_ready_is_no_fault_of_storage() -> None:
+    dead = seen("node", "modified", name="n")
+    leaving = pod(0, "modified", "old", node="n", deleting=True)
+    verdict = judged(disrupted("pod-delete", (WEB_0, "old")), leaving, dead, late("the pod is being deleted"))
+    assert "node n is not Ready" in _only_unknown(verdict)
+    back = seen("node", "modified", name="n", ready=True)
+    assert judged(disrupted("pod-delete", (WEB_0, "old")), leaving, dead, back, late("late")).value is Value.FAIL
+
+
+def test_a_target_that_somebody_else_scaled_is_not_accused() -> None:
+    awaited = Event(NEMESIS, "converge", Kind.INVOKE, {"replicas": 2})
+    added = pod(0, "added", "new", node="n")
+    told = _only_unknown(judged(*DELETED, awaited, statefulset(3), added, late("is still there")))
+    assert told == "not converged at 2 replicas: somebody else scaled it to 3"
+    told = _only_unknown(judged(*DELETED, awaited, statefulset(2, "deleted"), added, late("no pod")))
+    assert "somebody else deleted it" in told
+    assert judged(*DELETED, awaited, statefulset(2), added, late("not Ready")).value is Value.FAIL
+
+
+def test_a_run_without_any_disruption_tested_nothing() -> None:
+    blocked = Event(NEMESIS, "pod-delete", Kind.FAIL, {"blocked": "not_ready", "error": "web-0 is not Ready"})
+    assert "no disruption happened" in _only_unknown(judged(blocked, blocked))
+    assert judged(blocked, Event(NEMESIS, "pod-delete", Kind.OK, {"evidence": {}})).value is Value.PASS
 
 
 def test_a_pod_that_waits_for_its_claim_is_storages_fault() -> None:
