@@ -29,7 +29,8 @@ def measure() -> Iterator[Figure]:
 
 
 def _run(ledger: Ledger, name: str) -> Run:
-    return ledger.begin(name, experiment="{}", seed=1, target="default/web", cluster="sandbox v1", started_at=0.0)
+    names = {"experiment": "{}", "target": "default/web", "cluster": "sandbox v1", "cluster_id": ""}
+    return ledger.begin(name, seed=1, started_at=0.0, **names)
 
 
 def _value(sequence: int) -> dict[str, Any]:

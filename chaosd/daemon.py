@@ -146,6 +146,7 @@ async def run_experiment(
             seed=seed,
             target=target.key,
             cluster=f"{cluster.kind} {await cluster.version()}",
+            cluster_id=await cluster.cluster_id(),
             started_at=time.time(),
         )
         runner = Runner(cluster, ledger, lock, target, experiment, run)
@@ -169,12 +170,14 @@ async def verify_run(
             raise UsageError(f"{settings.ledger_url} has no run{f' {name}' if name else ''}: name another with --ledger")
         experiment = Experiment.model_validate_json(run.experiment)
         cluster = await held.enter_async_context(open_cluster(settings))
+        if not _is_of(run, await cluster.cluster_id()):
+            raise UsageError(f"run {run.run} was on another cluster: name that, or another run with --run")
         lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         runner = Runner(cluster, ledger, lock, target, experiment, run)
         await runner.replay()
         watch(target, runner, run)
         plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
-        return await runner.run(iter([plan]), ending, settings.out)
+        return await runner.run(iter([plan]), ending, settings.out, writes=False)
 
 
 async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
@@ -182,7 +185,8 @@ async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
     async with AsyncExitStack() as held:
         ledger = held.enter_context(open_ledger(settings))
         cluster = await held.enter_async_context(open_cluster(settings))
-        keys = {run.target: None for run, _ in ledger.open_undo()}
+        here = await cluster.cluster_id()
+        keys = {run.target: None for run, _ in ledger.open_undo() if _is_of(run, here)}
         keys |= {s.key: None for s in await cluster.list(StatefulSet, "", targets.SELECTOR)}
         done: list[str] = []
         for key in keys:
@@ -276,14 +280,18 @@ async def _taken(
     key = (await find_target(cluster, experiment)).key
     async with hold_lock(cluster, settings, key, ending) as (lock, undo):
         await heal_target(cluster, ledger, lock, key, undo)
-        yield lock, await find_target(cluster, experiment)
+        target = await find_target(cluster, experiment)
+        if not target.replicas:
+            raise TargetError(f"{key} has no replicas, so there is nothing to test: scale it up")
+        yield lock, target
 
 
 async def heal_target(
     cluster: Cluster, ledger: Ledger, lock: TargetLock, key: str, noted: Mapping[str, Any] | None
 ) -> list[str]:
     """Undo what dead runs left on a target: what the ledger knows, else what its Lease notes. Tells what was done."""
-    owed = [(run, undo) for run, undo in ledger.open_undo() if run.target == key]
+    here = await cluster.cluster_id()
+    owed = [(run, undo) for run, undo in ledger.open_undo() if run.target == key and _is_of(run, here)]
     done = []
     for run, undo in owed:
         told = await heal_or_leave(cluster, undo)
@@ -306,6 +314,11 @@ def _sandbox_copied(settings: Settings) -> Iterator[Settings]:
         with suppress(FileNotFoundError):
             shutil.copy(settings.sandbox_folder / STATE_FILE, copy)
         yield settings.model_copy(update={"sandbox_dir": Path(copy)})
+
+
+def _is_of(run: Run, cluster_id: str) -> bool:
+    """Whether a run was on this cluster, as far as that can be seen."""
+    return not run.cluster_id or not cluster_id or run.cluster_id == cluster_id
 
 
 async def _missing(cluster: Cluster, rights: Sequence[tuple[str, str]], namespace: str) -> list[str]:

@@ -35,6 +35,7 @@ _runs = sa.Table(
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("target", sa.Text, nullable=False),
     sa.Column("cluster", sa.Text, nullable=False),
+    sa.Column("cluster_id", sa.Text, nullable=False),
     sa.Column("started_at", sa.Double, nullable=False),
     sa.Column("ended_at", sa.Double),
     sa.Column("verdict", sa.Text),
@@ -61,7 +62,8 @@ _COLUMNS = ("sequence", "length", "digest")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the ledger knows it. `experiment` and `verdict` are JSON documents; times in seconds since the epoch."""
+    """A run as the ledger knows it. `experiment` and `verdict` are JSON documents, `cluster` is its kind and version,
+    `cluster_id` empty where it could not be seen; times in seconds since the epoch."""
 
     id: int
     run: str
@@ -69,6 +71,7 @@ class Run:
     seed: int
     target: str
     cluster: str
+    cluster_id: str
     started_at: float
     ended_at: float | None = None
     verdict: str | None = None
@@ -100,9 +103,12 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._engine.dispose()
 
-    def begin(self, run: str, *, experiment: str, seed: int, target: str, cluster: str, started_at: float) -> Run:
+    def begin(
+        self, run: str, *, experiment: str, seed: int, target: str, cluster: str, cluster_id: str, started_at: float
+    ) -> Run:
         """A new run."""
-        values = {"run": run, "experiment": experiment, "seed": seed, "target": target, "cluster": cluster}
+        values = {"run": run, "experiment": experiment, "seed": seed, "target": target}
+        values |= {"cluster": cluster, "cluster_id": cluster_id}
         with self._transaction() as connection:
             result = connection.execute(_runs.insert().values(**values, started_at=started_at))
             key = result.inserted_primary_key

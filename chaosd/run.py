@@ -95,8 +95,8 @@ class Runner:
         self._workers: dict[str, Worker] = {}
         self.began = False
 
-    async def run(self, plans: Iterator[Plan], ending: Ending, out: Path) -> Finished:
-        """Carry out the plans, and leave `verdict.json` and `report.txt` in `out`.
+    async def run(self, plans: Iterator[Plan], ending: Ending, out: Path, *, writes: bool = True) -> Finished:
+        """Carry out the plans, which say whether anything `writes`, and leave `verdict.json` and `report.txt` in `out`.
 
         Raises what stands in the way before anything is disturbed (UsageError, NotReadyError); what ends the run later
         is in the result.
@@ -105,7 +105,7 @@ class Runner:
         writer = asyncio.create_task(self.journal.write(), name="ledger")
         error: ChaosdError | None = None
         try:
-            await self._carry_out(plans, ending)
+            await self._carry_out(plans, ending, writes)
         except* ChaosdError as caught:
             error = _first(caught)
             if not self.began:
@@ -119,7 +119,7 @@ class Runner:
             error = AbortedError(ending.reason)
         return Finished(self._report(error, out), error)
 
-    async def _carry_out(self, plans: Iterator[Plan], ending: Ending) -> None:
+    async def _carry_out(self, plans: Iterator[Plan], ending: Ending, writes: bool) -> None:
         """The loop beside what it needs all the time; when one of them dies, all stop, and the loop heals."""
         interpreter = self._interpreter(plans)
         async with asyncio.TaskGroup() as tasks:
@@ -127,7 +127,7 @@ class Runner:
                 tasks.create_task(self.observer.run(), name="observer"),
                 tasks.create_task(self._lock.keep(), name="lock"),
             ]
-            await ending.unless_ended(self._prepared())
+            await ending.unless_ended(self._prepared(writes))
             self.began = True
             await interpreter.run(ending.stop)
             for task in background:
@@ -150,7 +150,7 @@ class Runner:
         self._ledger.write(self._run, [op])
         self.panel.step(op)
 
-    async def _prepared(self) -> None:
+    async def _prepared(self, writes: bool) -> None:
         """Everything that must hold before the first disruption."""
         timeouts = self._experiment.timeouts
         await self.observer.synced(timeouts.probe)
@@ -159,7 +159,7 @@ class Runner:
         except DeadlineError as error:
             raise NotReadyError(f"{self._target.key} is not ready to be tested: {error}") from error
         for pod in self._target.pods:
-            await self._workers[self._target.replica(pod)].prepare()
+            await self._workers[self._target.replica(pod)].prepare(writes=writes)
 
     def _interpreter(self, plans: Iterator[Plan]) -> Interpreter:
         experiment, target = self._experiment, self._target

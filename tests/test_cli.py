@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from chaosd import __version__, cli
+from chaosd.cluster.sandbox.disks import Disks
 from tests import manifests
 from tests.manifests import Document
 
@@ -299,6 +300,45 @@ def test_there_is_nothing_to_verify_or_to_undo_yet(sandbox: Main, experiment: Wr
     sandbox("run", experiment())
     told = sandbox("verify", "--run", "01ABSENT")
     assert (told.code, "has no run 01ABSENT" in told.error) == (2, True)
+
+
+def test_a_run_is_verified_on_its_own_cluster_only(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    sandbox("run", experiment())
+    told = sandbox("run", experiment(), "--sandbox-dir", tmp_path / "other", "--ledger", f"sqlite:///{tmp_path}/other.db")
+    assert told.code == 0
+    told = sandbox("verify", "--sandbox-dir", tmp_path / "other")
+    assert (told.code, "was on another cluster" in told.error) == (2, True)
+    assert sandbox("verify").code == 0
+
+
+def test_claims_that_go_by_policy_are_no_fault(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    manifest = manifests.statefulset(when_scaled="Delete")
+    told = sandbox("run", experiment(manifest=manifest, rounds=3, disruptions=[{"kind": "scale", "to": 1}]))
+    assert told.code == 0, told.out
+    verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert verdict["by_policy"] == ["disk-web-1: deleted on scale-down, as whenScaled: Delete asks"]
+
+
+def test_a_target_without_replicas(sandbox: Main, experiment: Write) -> None:
+    told = sandbox("run", experiment(manifest=manifests.statefulset(replicas=0)))
+    assert (told.code, "has no replicas, so there is nothing to test: scale it up" in told.error) == (2, True)
+
+
+def test_a_volume_that_replicas_share(sandbox: Main, experiment: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with an RWX claim or a hostPath: one folder for all."""
+    monkeypatch.setattr(Disks, "_folder", lambda self, pod, mount, handles: self._pods / "shared")
+    shared = manifests.statefulset(claim=False)
+    told = sandbox("run", experiment(manifest=shared, target={"path": "/data", "requireClaim": False}))
+    assert told.code == 2
+    assert "is shared with another replica" in told.error
+
+
+def test_a_run_can_be_verified_when_its_volume_takes_no_more_writes(
+    sandbox: Main, experiment: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox("run", experiment())
+    monkeypatch.setattr("chaosd.workload.files.Session.begin", None)  # would fail, were it called
+    assert sandbox("verify").code == 0
 
 
 def test_a_damaged_sandbox_and_manifests_that_it_cannot_apply(sandbox: Main, experiment: Write, tmp_path: Path) -> None:

@@ -174,5 +174,25 @@ def test_writers_trickle_while_the_target_is_disturbed_and_reading_does_not_wait
     assert {at for at, task in given if task.f in ("list", "read", "round-end")} == {2.5}
 
 
+def test_files_that_cannot_be_read_do_not_stand_before_the_others() -> None:
+    class Unreadable(World):
+        def done(self, task: Task) -> int:
+            if task.f != "read":
+                return super().done(task)
+            asked = [s for first, last in task.value["sequences"] for s in range(first, last + 1)]
+            self.tell(Event(task.process, "read", Kind.INVOKE, task.value))
+            good = [s for s in asked if s >= 20]
+            if good:
+                value = {"sequences": [[s, s] for s in good], "finding": "intact", "cache": "cold"}
+                self.tell(Event(task.process, "read", Kind.OK, value))
+            return len(good)
+
+    world = Unreadable(rounds(1, files=30), Limits(**{**_fields(LIMITS), "read_seconds": 5}))
+    world.run()
+    for replica in (WEB_0, WEB_1):
+        owed = world.integrity.replicas[replica].owed
+        assert {s for s, r in owed.items() if r.reads} >= set(range(20, 30))
+
+
 def _fields(limits: Limits) -> dict[str, Any]:
     return {name: getattr(limits, name) for name in Limits.__dataclass_fields__}

@@ -18,7 +18,7 @@ from tests.histories import WEB_0, written
 
 
 def begin(ledger: Ledger, name: str = "RUN", target: str = "default/web") -> Run:
-    return ledger.begin(name, experiment="{}", seed=7, target=target, cluster="sandbox v1", started_at=1.0)
+    return ledger.begin(name, experiment="{}", seed=7, target=target, cluster="sandbox v1", cluster_id="c", started_at=1.0)
 
 
 @asynccontextmanager

@@ -134,11 +134,17 @@ class Steps:
     def _handle(self, claim: Seen) -> str:
         return str(self._volumes.get(claim.get("volume", ""), {}).get("handle", ""))
 
+    def _opened_now(self, pod: str) -> Seen:
+        """What a session with the replica's present pod told; nothing where there was none yet."""
+        opened = self._opened.get(self._key(pod), {})
+        return opened if opened.get("pod_uid") == self._pods.get(pod, {}).get("uid") else {}
+
     # The expectations.
 
     def own_claims(self, parameters: Mapping[str, str]) -> Iterator[Shown]:
         """Every replica has a claim of its own, Bound to a volume of its own."""
         volumes = [c.get("volume", "") for c in self._claims.values()]
+        handles = [self._handle(c) for c in self._claims.values()]
         for pod, _ in self._replicas():
             for template in self._target.get("template_claims", ()):
                 claim = self._claim_of(pod, template)
@@ -147,6 +153,7 @@ class Steps:
                 met = (
                     claim.get("phase") == "Bound"
                     and volumes.count(volume) == 1
+                    and (not self._handle(claim) or handles.count(self._handle(claim)) == 1)
                     and claim.get("capacity") == parameters.get("capacity", claim.get("capacity"))
                     and modes == parameters.get("accessModes", modes)
                 )
@@ -180,7 +187,8 @@ class Steps:
         if not seen:
             yield Shown(self._target["name"], f"pods {verb[:-1]} in order", f"no pod {verb} in this step", NOT_SHOWN)
         # A pod that was Ready twice, as after a failed probe, counts from the first time.
-        events = list(dict.fromkeys(f"{pod} {event}" for pod, event in self._step.events if event in phases))
+        told = (f"{pod} {event}" for pod, event in self._step.events if event in phases and pod in wanted)
+        events = list(dict.fromkeys(told))
         expected = [f"{pod} {phase}" for pod in wanted for phase in phases]
         # The last pod may still be on its way when the step ends.
         met = events == expected[: len(events)] and len(events) >= len(expected) - 1
@@ -214,14 +222,14 @@ class Steps:
         """A deleted pod came back: another UID; the same name, hostname, claim, volume."""
         for pod in self._step.deleted:
             before, now = self._step.pods_before.get(pod, {}), self._pods.get(pod, {})
-            opened = self._opened.get(self._key(pod), {})
+            opened = self._opened_now(pod)
+            hostname = opened.get("hostname", pod).partition(".")[0]
             claims_before = [_claim_text(self._step.claims_before.get(c, {})) for c in before.get("claims", {}).values()]
             claims_now = [_claim_text(self._claims.get(c, {})) for c in now.get("claims", {}).values()]
             met = (
                 bool(now)
                 and now["uid"] != before.get("uid")
-                and opened.get("pod_uid") == now["uid"]
-                and opened.get("hostname") == pod
+                and (hostname == pod or self._target.get("host_network", False))
                 and claims_now == claims_before
             )
             yield Shown(
@@ -229,7 +237,7 @@ class Steps:
                 f"another UID than {before.get('uid')}, hostname {pod}, {'; '.join(claims_before)}",
                 f"UID {now.get('uid', 'none')}, hostname {opened.get('hostname', 'unread')}, {'; '.join(claims_now)}, "
                 f"node {now.get('node', '')}",
-                SHOWN if met else VIOLATED,
+                (SHOWN if opened else NOT_SHOWN) if met else VIOLATED,
             )
 
     def new_disk_empty(self, _: Mapping[str, str]) -> Iterator[Shown]:
@@ -260,12 +268,14 @@ class Steps:
     def path_is_mount(self, _: Mapping[str, str]) -> Iterator[Shown]:
         """The path is a mount of the volume and not the container's own disk."""
         for pod, _ordinal_of_pod in self._replicas():
-            opened = self._opened.get(self._key(pod), {})
+            opened = self._opened_now(pod)
+            seen = opened.get("mountinfo", "") or "no mount at the path"
+            mounted = opened.get("mounted")
             yield Shown(
                 self._key(pod),
                 f"{opened.get('path', 'the path')} is a mount of the volume",
-                opened.get("mountinfo", "") or "no mount at the path",
-                SHOWN if opened.get("mounted") else VIOLATED,
+                seen if mounted is not None else "no session with this pod told its mounts",
+                NOT_SHOWN if mounted is None else SHOWN if mounted else VIOLATED,
             )
 
 

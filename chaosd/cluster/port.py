@@ -242,6 +242,9 @@ class Cluster(Protocol):
     async def version(self) -> str:
         """The server's version, such as `v1.37.2`. Raises UnreachableError, ForbiddenError."""
 
+    async def cluster_id(self) -> str:
+        """What tells this cluster from every other, empty where that may not be seen. Raises ClusterError."""
+
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """One object; `namespace` is empty for volumes, attachments and nodes. Raises NotFoundError."""
 

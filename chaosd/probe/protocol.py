@@ -30,6 +30,7 @@ PROGRAM = resources.files("chaosd.probe").joinpath("shell.sh").read_text()
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What `hello` tells. `mount` is the path as the pod sees it; `mountinfo` the line of the mount at it, or empty;
+    `mounted` whether there is one, None where the table of mounts could not be read;
     what is free is what the container's user may still take, None where that was not told."""
 
     mount: str
@@ -40,6 +41,7 @@ class Facts:
     identity: str
     entries: tuple[str, ...]
     mountinfo: str
+    mounted: bool | None
     free_bytes: int | None
     free_files: int | None
 
@@ -81,7 +83,9 @@ def read_facts(lines: Iterable[str]) -> Facts:
     for line in lines:
         word, _, rest = line.partition(" ")
         told.setdefault(word, []).append(rest)
-    mount = _first(told, "mount")
+    mount, table = _first(told, "mount"), told.get("mountinfo", ())
+    # The kernel's table has the path behind symbolic links and doubled slashes.
+    mountinfo = _mount_at(_first(told, "resolved") or mount, table)
     space = [int(number) for number in _first(told, "space").split()]
     return Facts(
         mount=mount,
@@ -91,7 +95,8 @@ def read_facts(lines: Iterable[str]) -> Facts:
         boot_id=_first(told, "boot"),
         identity=_first(told, "identity"),
         entries=tuple(told.get("entry", ())),
-        mountinfo=_mount_at(mount, told.get("mountinfo", ())),
+        mountinfo=mountinfo,
+        mounted=bool(mountinfo) if table else None,
         free_bytes=space[0] * space[1] if space else None,
         # File systems that make inodes as they go say that there are none (statfs(2) on btrfs).
         free_files=space[3] if space and space[2] else None,

@@ -9,11 +9,11 @@ direct='' cache=''
 # A process started by exec can outlive its connection (opencontainers/runc#3359): this one ends with its input, or by
 # itself. The watchdog and its sleep are both waited for, since PID 1 of the container may not reap orphans.
 (
-  sleeper=''
-  trap 'kill $sleeper 2>/dev/null; wait $sleeper; exit 0' TERM
+  # $! is set in one step with the start, so no sleep is missed by an early TERM; and KILL, since a child that was forked a
+  # moment ago still has the shell's handler and would forget a TERM.
+  trap 'kill -9 ${!:-} 2>/dev/null; wait ${!:-} 2>/dev/null; exit 0' TERM
   sleep "$lifetime" &
-  sleeper=$!
-  wait $sleeper && kill -9 $$
+  wait $! && kill -9 $$
 ) </dev/null >/dev/null 2>&1 &
 watchdog=$!
 trap 'kill $watchdog 2>/dev/null; wait $watchdog 2>/dev/null' EXIT
@@ -43,6 +43,7 @@ hello() {
     printf ab | dd bs=2 count=1 iflag=fullblock 2>/dev/null >/dev/null || say 'lacks dd iflag=fullblock'
   say "mount $mount"
   [ -d "$mount" ] || say "absent $mount"
+  word=$(cd -P "$mount" 2>/dev/null && pwd -P) && say "resolved $word"
   [ -r "$proc/sys/kernel/hostname" ] && read -r word <"$proc/sys/kernel/hostname" && say "hostname $word"
   [ -r "$proc/sys/kernel/random/boot_id" ] && read -r word <"$proc/sys/kernel/random/boot_id" && say "boot $word"
   [ -r "$base/identity" ] && read -r word <"$base/identity" && say "identity $word"

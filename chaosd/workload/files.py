@@ -29,6 +29,7 @@ from chaosd.errors import (
     NotReadyError,
     ProbeError,
     SessionLostError,
+    TargetError,
 )
 from chaosd.history import Event, Kind, Op
 from chaosd.probe.protocol import Sum
@@ -103,6 +104,7 @@ class Worker:
         self._timeout_seconds = timeout_seconds
         self._session: Session | None = None
         self._begun = False
+        self._made_folder = False
         self._held = AsyncExitStack()
 
     async def close(self) -> None:
@@ -110,16 +112,19 @@ class Worker:
         self._session, self._begun = None, False
         await self._held.aclose()
 
-    async def prepare(self) -> None:
-        """Open a session, check that there is room for the share, and make the folders; a session that breaks meanwhile is
-        opened again. Raises what stands in the way: NotReadyError, TargetError, ProbeError, ClusterError, DeadlineError."""
+    async def prepare(self, *, writes: bool) -> None:
+        """Open a session and, where there will be `writes`, check that there is room for the share and that the volume is
+        the replica's own, and make the folders. A session that breaks meanwhile is opened again. Raises what stands in the
+        way: NotReadyError, TargetError, ProbeError, ClusterError, DeadlineError."""
         async for attempt in stamina.retry_context(on=SessionLostError, attempts=PREPARE_ATTEMPTS, wait_initial=0.2):
             with attempt:
                 await self.close()
-                await self._prepare()
+                await self._prepare(writes)
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, writes: bool) -> None:
         session = await self._session_for(writes=False)
+        if not writes:
+            return
         facts, share = session.facts, self._spec.share
         where = f"{self._process}: {self._place.target.path}"
         if facts.free_bytes is not None and facts.free_bytes < share.bytes:
@@ -133,6 +138,10 @@ class Worker:
                 "workload.share.files"
             )
         try:
+            # The run's folder has a name of its own: who finds it before having made it shares the volume.
+            if not self._made_folder and await session.names():
+                raise TargetError(f"{where} is shared with another replica: name a path on a volume of the replica's own")
+            self._made_folder = True
             await self._session_for(writes=True)
         except SessionLostError:
             raise
@@ -267,7 +276,7 @@ class Worker:
             "hostname": facts.hostname,
             "boot_id": facts.boot_id,
             "path": self._place.target.path,
-            "mounted": bool(facts.mountinfo),
+            "mounted": facts.mounted,
             "mountinfo": facts.mountinfo,
             "entries": list(facts.entries[:20]),
             "identity": _parse_identity(facts.identity),
@@ -337,7 +346,7 @@ class Worker:
         finding = payload.examine(found, self._seed, record.label(sequence))
         if finding.state is payload.State.INTACT or (found and payload.digest(found) != told.digest):
             differ = "two readings differ: the digest told, and the bytes fetched"
-            return self._event("read", Kind.FAIL, {**value, "error": differ})
+            return self._event("read", Kind.FAIL, {**value, "error": differ, "contradicted": True, "digest": told.digest})
         told_of = {"finding": str(finding.state), "cache": cache, "block": finding.block, "evidence": finding.evidence}
         return self._event("read", Kind.OK, {**value, **told_of})
 

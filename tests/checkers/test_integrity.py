@@ -149,3 +149,65 @@ def test_an_identity_file_of_another_replica_is_foreign() -> None:
 def test_ranges_hold_what_was_put_in() -> None:
     assert compress([3, 1, 2, 7]) == [[1, 3], [7, 7]]
     assert list(expand([[1, 3], [7, 7]])) == [1, 2, 3, 7]
+
+
+OLD = {"run": "OLDER", "replica": "default/web-7", "claim_uid": "claim-old"}
+OURS = {"run": "RUN", "replica": WEB_0, "claim_uid": "claim-web-0"}
+OTHERS = {"run": "RUN", "replica": WEB_1, "claim_uid": "claim-web-1"}
+
+
+def test_a_disk_that_served_others_before_this_run_is_no_foreign_disk() -> None:
+    used = (opened(WEB_0, identity=OLD), *written(WEB_0, 0), opened(WEB_0, "pod-2", identity=OLD), read(WEB_0, 0))
+    assert judged(*used).value is Value.PASS
+    own = (opened(WEB_0, identity=None), *written(WEB_0, 0), opened(WEB_0, "pod-2", identity=OURS), read(WEB_0, 0))
+    assert judged(*own).value is Value.PASS
+
+
+def test_an_identity_that_changes_during_the_run_is_another_disk() -> None:
+    for first, then in ((OLD, OURS | {"replica": WEB_1}), (OLD, OLD | {"replica": "x/y-0"}), (None, OLD), (None, OTHERS)):
+        verdict = judged(opened(WEB_0, identity=first), *written(WEB_0, 0), opened(WEB_0, "pod-2", identity=then))
+        assert classes(verdict) == ["foreign"], (first, then)
+    assert classes(judged(opened(WEB_0, identity=OTHERS))) == ["foreign"]
+
+
+def test_an_identity_that_can_no_longer_be_read_is_corrupt() -> None:
+    damaged = opened(WEB_0, "pod-2", identity={"unreadable": "x"})
+    assert classes(judged(opened(WEB_0, identity=OURS), *written(WEB_0, 0), damaged)) == ["corrupt"]
+
+
+def _unknown(verdict: Verdict) -> list[str]:
+    assert verdict.violations == ()
+    return [u.missing for u in verdict.unknowns]
+
+
+def test_a_volume_that_refuses_every_write_after_the_disruption_is_no_pass() -> None:
+    refused = Event(WEB_0, "write", Kind.FAIL, {"sequence": 1, "error": "Read-only file system"})
+    before = (opened(WEB_0), *written(WEB_0, 0), disrupted())
+    told = _unknown(judged(*before, write(WEB_0, 1, Kind.INVOKE), refused, read(WEB_0, 0)))
+    assert told == ["its volume refused the last writes: Read-only file system"]
+    again = (write(WEB_0, 1, Kind.INVOKE), refused, *written(WEB_0, 2), read(WEB_0, 0, 2))
+    assert judged(*before, *again).value is Value.PASS
+
+
+def test_a_replica_that_acknowledged_nothing_is_no_pass() -> None:
+    began = round_began(1, files=5)
+    one = (opened(WEB_0), *written(WEB_0, 0), listed(WEB_0, 0), read(WEB_0, 0))
+    other = (opened(WEB_1), write(WEB_1, 0, Kind.INVOKE), write(WEB_1, 0, Kind.INFO), listed(WEB_1))
+    assert _unknown(judged(began, *one, *other)) == ["none of its writes was acknowledged: it was never reached"]
+
+
+def test_a_folder_that_was_never_listed_is_no_pass() -> None:
+    began = round_began(1, WEB_0)
+    told = _unknown(judged(opened(WEB_0), *written(WEB_0, 0), began, read(WEB_0, 0)))
+    assert told == ["its folder was not listed, so files that should not be there could not be seen"]
+
+
+def test_readings_that_contradict_each_other_are_no_pass() -> None:
+    value = {"sequences": [[0, 0]], "error": "two readings differ", "contradicted": True}
+    told = _unknown(judged(opened(WEB_0), *written(WEB_0, 0), Event(WEB_0, "read", Kind.FAIL, value), read(WEB_0, 0)))
+    assert told == ["1 readings of files gave two different answers in a row"]
+
+
+def test_a_table_of_mounts_that_could_not_be_read_is_no_accusation() -> None:
+    (told,) = _unknown(judged(opened(WEB_0, mounted=None), *written(WEB_0, 0), read(WEB_0, 0)))
+    assert "whether the path is the volume is not known" in told

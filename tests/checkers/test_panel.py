@@ -67,6 +67,25 @@ def test_another_claims_disk_explains_the_files_on_it_that_this_replica_never_wr
     assert [c["class"] for c in violation.evidence["consequences"]] == ["unexpected"]
 
 
+def test_files_on_a_claim_that_went_by_policy_are_no_longer_owed() -> None:
+    judgement = panel(
+        *SOUND,
+        statefulset(0, retention_when_scaled="Delete"),
+        claim(0, "deleted"),
+        statefulset(1, retention_when_scaled="Delete"),
+        claim(0, "added", uid="new", volume="pv-new"),
+        volume(0, name="pv-new", handle="d-new"),
+        opened(
+            WEB_0, "pod-2", binding={"claim": "disk-ssd-web-0", "claim_uid": "new", "volume": "pv-new", "handle": "d-new"}
+        ),
+        *written(WEB_0, 1),
+        listed(WEB_0, 1),
+        read(WEB_0, 1),
+    ).judge()
+    assert judgement.value is Value.PASS
+    assert judgement.by_policy == ("disk-ssd-web-0: deleted on scale-down, as whenScaled: Delete asks",)
+
+
 def test_a_file_lost_before_the_claim_was_even_written_to_is_its_own_fault() -> None:
     cause = Violation(Class.CLAIM_REPLACED, WEB_0, index=5, since=1)
     later = Violation(Class.LOST, WEB_0, index=20, since=10, file="f")

@@ -123,7 +123,8 @@ def test_a_pod_that_was_replaced() -> None:
     back = pod(0, "added", "pod-new", ready=True)
     assert results("pod-replaced", *gone, back, opened(WEB_0, "pod-new")) == ["shown"]
     assert results("pod-replaced", *gone, back, opened(WEB_0, "pod-new", hostname="other")) == ["violated"]
-    assert results("pod-replaced", *gone, back, opened(WEB_0, "pod-0")) == ["violated"]
+    assert results("pod-replaced", *gone, back, opened(WEB_0, "pod-0")) == ["not shown"]  # nobody asked the new pod
+    assert results("pod-replaced", *gone, back, opened(WEB_0, "pod-new", hostname="web-0.nginx.default.svc")) == ["shown"]
     assert results("pod-replaced", *gone) == ["violated"]
 
 
@@ -143,8 +144,20 @@ def test_files_that_were_kept() -> None:
 
 
 def test_a_path_that_is_no_mount() -> None:
-    assert results("path-is-mount", opened(WEB_0, mountinfo="21 20 7:1 / /data"))[0] == "shown"
-    assert results("path-is-mount", opened(WEB_0, mounted=False))[0] == "violated"
+    assert results("path-is-mount", opened(WEB_0, "pod-0", mountinfo="21 20 7:1 / /data"))[0] == "shown"
+    assert results("path-is-mount", opened(WEB_0, "pod-0", mounted=False))[0] == "violated"
+    assert results("path-is-mount", opened(WEB_0, "pod-0", mounted=None))[0] == "not shown"
+    assert results("path-is-mount") == ["not shown", "not shown"]
+
+
+def test_two_volumes_on_one_disk_are_no_claims_of_their_own() -> None:
+    assert "violated" in results("own-claims", volume(1, handle="d-web-0"), parameters=WANTED)
+
+
+def test_a_pod_that_was_there_before_the_step_does_not_disturb_its_order() -> None:
+    flapping = pod(0, "modified", ready=False), pod(0, "modified", ready=True)
+    started = pod(2, "added", "new-2"), *flapping, pod(2, "modified", "new-2", ready=True)
+    assert results("started-in-order", *started) == ["shown"]
 
 
 def test_the_verdict_repeats_what_the_history_says() -> None:

@@ -159,3 +159,34 @@ async def test_its_end_leaves_no_process_behind(probe: Probe) -> None:
         assert await probe.process.wait() == 0
     with pytest.raises(ProcessLookupError):
         os.killpg(probe.process.pid, signal.SIGCONT)
+
+
+async def test_the_path_is_told_as_the_kernel_knows_it(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    argv = protocol.argv(f"{tmp_path}//link/", ".chaosd", "RUN", 60)
+    process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate(b"nonce hello \n")
+    assert f"resolved {tmp_path}/real" in told.decode().splitlines()
+
+
+def test_a_mount_is_found_behind_links_and_slashes() -> None:
+    line = "21 20 7:1 / /run/db rw - ext4 /dev/loop0 rw"
+    facts = protocol.read_facts(["mount /var/run/db", "resolved /run/db", f"mountinfo {line}"])
+    assert (facts.mountinfo, facts.mounted) == (line, True)
+    facts = protocol.read_facts(["mount /srv//data", "resolved /srv/data", f"mountinfo {line}"])
+    assert (facts.mountinfo, facts.mounted) == ("", False)
+    assert protocol.read_facts(["mount /srv"]).mounted is None
+
+
+@pytest.mark.parametrize("shell", HERE, ids=" ".join)
+async def test_it_ends_with_its_input_however_early_that_ends(shell: list[str], tmp_path: Path) -> None:
+    argv = protocol.argv(str(tmp_path), ".chaosd", "RUN", 60)[1:]
+    for _ in range(30):
+        process = await asyncio.create_subprocess_exec(
+            *shell, *argv, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+        )
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)  # its watchdog, and what that started, are gone too

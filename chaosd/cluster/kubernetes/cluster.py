@@ -16,7 +16,7 @@ from chaosd.cluster.kubernetes.client import Client, load_configuration
 from chaosd.cluster.kubernetes.exec import ExecSession, open_exec
 from chaosd.cluster.kubernetes.informer import Informer, list_all
 from chaosd.cluster.port import Attachment, Change, Claim, Lease, Node, Pod, StatefulSet, T, Volume
-from chaosd.errors import ConflictError
+from chaosd.errors import ConflictError, ForbiddenError
 
 Json = dict[str, Any]
 
@@ -61,6 +61,14 @@ class KubernetesCluster:
     async def version(self) -> str:
         """Such as `v1.37.2`."""
         return str((await self._client.request("GET", ("version",)))["gitVersion"])
+
+    async def cluster_id(self) -> str:
+        """The UID of the namespace kube-system. Source: OpenTelemetry semantic conventions, k8s.cluster.uid."""
+        try:
+            found = await self._client.request("GET", ("api", "v1", "namespaces", "kube-system"))
+        except ForbiddenError:
+            return ""
+        return str(found["metadata"]["uid"])
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """See the port."""

@@ -121,6 +121,10 @@ class SandboxCluster:
         """What it models."""
         return VERSION
 
+    async def cluster_id(self) -> str:
+        """Drawn when the sandbox was made."""
+        return self._store.id
+
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """See the port."""
         return self._store.get(kind, namespace, name)

@@ -59,6 +59,7 @@ class State:
     """Everything that is stored. `manifests` are the specs of StatefulSets as they were applied."""
 
     format: int = FORMAT
+    id: str = ""
     version: int = 0
     pods: list[Pod] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
@@ -86,6 +87,7 @@ class Store:
         self.manifests: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
         self.changed = asyncio.Event()
+        self.id = f"{rng.getrandbits(64):016x}"
         self._path = path
         self._rng = rng
         self._version = 0
@@ -113,6 +115,7 @@ class Store:
         self.leases = {f"{lease.namespace}/{lease.name}": lease for lease in state.leases}
         self.budgets = {f"{b.namespace}/{b.name}": b for b in state.budgets}
         self.manifests, self.events, self._version = state.manifests, state.events, state.version
+        self.id = state.id
         return True
 
     def flush(self) -> None:
@@ -120,6 +123,7 @@ class Store:
         if not self._dirty:
             return
         state = State(
+            id=self.id,
             version=self._version,
             pods=self.all(Pod),
             claims=self.all(Claim),
