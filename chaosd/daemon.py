@@ -112,9 +112,10 @@ async def find_target(cluster: Cluster, experiment: Experiment) -> Target:
     try:
         statefulset = await cluster.get(StatefulSet, spec.namespace, spec.statefulset)
     except NotFoundError as error:
-        raise TargetError(
-            f"no StatefulSet {spec.namespace}/{spec.statefulset}: name one that is there (kubectl get statefulsets -A)"
-        ) from error
+        there = "name one that is there (kubectl get statefulsets -A)"
+        if cluster.kind == "sandbox":
+            there = "an empty sandbox is given the target.manifest of the experiment file that is run on it"
+        raise TargetError(f"no StatefulSet {spec.namespace}/{spec.statefulset}: {there}") from error
     except ForbiddenError as error:
         raise RightsError(f"get on statefulsets.apps in {spec.namespace} is not allowed: grant it ({error})") from error
     found = targets.resolve(statefulset, path=spec.path, container=spec.container, require_claim=spec.require_claim)

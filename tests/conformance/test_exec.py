@@ -82,8 +82,9 @@ async def test_a_pod_that_vanishes_in_mid_write_never_looks_like_success(world: 
     await world.start()
     pod = await world.cluster.get(Pod, world.namespace, "web-0")
     status: int | None = None
-    argv = ["sh", "-c", 'cat >"$1"; echo whole', "sh", "/data/half"]
+    argv = ["sh", "-c", ': >"$1"; echo begun; cat >"$1"; echo whole', "sh", "/data/half"]
     async with world.cluster.exec(world.namespace, "web-0", "app", argv) as stream:
+        assert await stream.read() == b"begun\n"
         await stream.write(b"x" * 65536)
         await world.cluster.delete_pod(world.namespace, "web-0", uid=pod.uid, grace_seconds=0)
         async with asyncio.timeout(world.harness.patience_seconds):
