@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.port import Cluster, Lease
 from chaosd.errors import AbortedError, ClusterError, ConflictError, NotFoundError, TargetError
 
@@ -88,4 +89,7 @@ class TargetLock:
                 await self._cluster.delete_lease(self._lease)
 
     async def _put(self, lease: Lease) -> None:
-        self._lease = await self._cluster.put_lease(replace(lease, renewed_at=self._clock()))
+        await unbroken(self._written(replace(lease, renewed_at=self._clock())))
+
+    async def _written(self, lease: Lease) -> None:
+        self._lease = await self._cluster.put_lease(lease)

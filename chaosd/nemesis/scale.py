@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.port import Cluster, StatefulSet
 from chaosd.errors import ConflictError, NotReadyError
 from chaosd.nemesis.base import Disruption, Prepared, Scene, patiently
@@ -80,7 +81,7 @@ async def _set_replicas(
     async for attempt in patiently(timeout_seconds):
         with attempt:
             try:
-                await cluster.scale(namespace, name, replicas=to, expected=expected)
+                await unbroken(cluster.scale(namespace, name, replicas=to, expected=expected))
             except ConflictError:
                 if (await cluster.get(StatefulSet, namespace, name)).replicas != to:
                     raise
