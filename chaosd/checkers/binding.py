@@ -42,9 +42,9 @@ class BindingChecker:
     def __init__(self) -> None:
         # UIDs of the claims that the last op showed to have gone by policy: what was written to them is no longer owed.
         self.released: tuple[str, ...] = ()
+        self.claims: dict[str, ClaimHistory] = {}
         self._statefulset: Seen = {}
         self._present: set[str] | None = None  # since a watch of claims began: those that it told
-        self.claims: dict[str, ClaimHistory] = {}
         self._volumes: dict[str, Seen] = {}
         self._deleted_by_policy: set[str] = set()
         self._mismatches: dict[str, Violation] = {}
@@ -182,7 +182,7 @@ class BindingChecker:
 
     def _gone_unwatched(self, op: Op, name: str, claim: ClaimHistory) -> None:
         """Deleted between a run and a later one, when nobody saw whether the policy asked for it."""
-        if self._policy("retention_when_scaled") == "Delete":
+        if claim.first and self._policy("retention_when_scaled") == "Delete":
             self._let_go(name, claim)
         else:
             claim.now, claim.changed_at = None, op.index

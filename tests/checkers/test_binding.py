@@ -146,6 +146,8 @@ def test_a_claim_that_went_while_nobody_watched() -> None:
     assert classes(judged(*again)) == ["claim_missing"]
     assert judged(*again, statefulset(2, **DELETE)).value is Value.FAIL
     assert judged(statefulset(2, **DELETE), *again).violations == ()
+    pending = claim(2, phase="Pending", volume="")
+    assert judged(statefulset(3, **DELETE), pending, statefulset(2, **DELETE), *again).violations == ()
     replaced = claim(1, "present", uid="new", volume="pv-new")
     again = (watch("began", "claim"), claim(0, "present"), replaced, watch("synced", "claim"))
     assert classes(judged(*again)) == ["claim_replaced"]
