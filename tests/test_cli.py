@@ -98,6 +98,13 @@ def test_a_healthy_target_passes_and_the_last_line_is_the_verdict(sandbox: Main,
     assert "seed        11" in (tmp_path / "out" / "report.txt").read_text()
 
 
+def test_no_round_begins_after_the_duration(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    told = sandbox("run", experiment(), "--rounds", 10_000, "--duration", "1s")
+    assert told.code == 0
+    verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert 1 <= verdict["coverage"]["rounds"] < 100
+
+
 def test_no_claim_behind_the_path_is_refused_unless_the_experiment_says_so(sandbox: Main, experiment: Write) -> None:
     without = manifests.statefulset(claim=False)
     told = sandbox("run", experiment(manifest=without, target={"path": "/data"}))
