@@ -269,7 +269,8 @@ class Cluster(Protocol):
     async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
         """Set the replicas of a StatefulSet through `statefulsets/scale`, if they are `expected` now.
 
-        Raises ConflictError when they are not, NotFoundError, ForbiddenError.
+        Raises ConflictError when they are not, ThrottledError when the object never stood still, NotFoundError,
+        ForbiddenError.
         """
 
     def exec(

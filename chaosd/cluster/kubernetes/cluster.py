@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,10 @@ from chaosd.cluster.kubernetes.client import Client, load_configuration
 from chaosd.cluster.kubernetes.exec import ExecSession, open_exec
 from chaosd.cluster.kubernetes.informer import Informer, list_all
 from chaosd.cluster.port import Attachment, Change, Claim, Lease, Node, Pod, StatefulSet, T, Volume
-from chaosd.errors import ConflictError, ForbiddenError
+from chaosd.errors import ConflictError, ForbiddenError, ThrottledError
 
 Json = dict[str, Any]
+_SCALE_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +103,18 @@ class KubernetesCluster:
         await self._client.request("POST", (*_path(_RESOURCES[Pod], namespace), name, "eviction"), body=eviction)
 
     async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
-        """See the port. The resourceVersion that was read makes the write conditional."""
+        """See the port. The resourceVersion that was read makes the write conditional; it changes with the status too, and
+        a controller at work writes that many times a second, so a conflict alone does not say that the count changed."""
         path = (*_path(_RESOURCES[StatefulSet], namespace), name, "scale")
-        scale = await self._client.request("GET", path)
-        now = scale["spec"].get("replicas", 0)
-        if now != expected:
-            raise ConflictError(f"{namespace}/{name} has {now} replicas, not {expected}")
-        await self._client.request("PUT", path, body={**scale, "spec": {**scale["spec"], "replicas": replicas}})
+        for _ in range(_SCALE_ATTEMPTS):
+            scale = await self._client.request("GET", path)
+            now = scale["spec"].get("replicas", 0)
+            if now != expected:
+                raise ConflictError(f"{namespace}/{name} has {now} replicas, not {expected}")
+            with suppress(ConflictError):
+                await self._client.request("PUT", path, body={**scale, "spec": {**scale["spec"], "replicas": replicas}})
+                return
+        raise ThrottledError(f"{namespace}/{name} changed {_SCALE_ATTEMPTS} times while it was to be scaled")
 
     def exec(
         self, namespace: str, pod: str, container: str, argv: Sequence[str]

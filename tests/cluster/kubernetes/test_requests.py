@@ -135,6 +135,17 @@ async def test_a_scale_is_written_at_the_version_that_was_read(cluster: Kubernet
     assert [method for method, *_ in server.requests] == ["GET", "PUT", "GET"]
 
 
+async def test_a_status_that_changes_meanwhile_does_not_stop_a_scale(cluster: KubernetesCluster, server: ApiServer) -> None:
+    server.on("GET", SCALE, says({"metadata": {"name": "web", "resourceVersion": "7"}, "spec": {"replicas": 2}}))
+    modified = refuses(409, "the object has been modified; please apply your changes to the latest version")
+    server.on("PUT", SCALE, modified, modified, says({}))
+    await cluster.scale("default", "web", replicas=0, expected=2)
+    assert [method for method, *_ in server.requests] == ["GET", "PUT"] * 3
+    server.on("PUT", SCALE, modified)
+    with pytest.raises(ThrottledError, match="changed 10 times"):
+        await cluster.scale("default", "web", replicas=0, expected=2)
+
+
 async def test_the_token_is_sent_with_each_request(cluster: KubernetesCluster, server: ApiServer) -> None:
     tokens: list[str] = []
 
