@@ -162,16 +162,13 @@ class Interpreter:
         await self._lock.register_undo(undo)
 
     async def _heal(self) -> None:
-        undo, self._undo = self._undo, None
-        if undo is None:
+        """Undo what is registered. Safe to repeat: one that is cancelled on the way is done again, to its end."""
+        if self._undo is None:
             return
-        try:
-            done = await heal_or_leave(self._scene.cluster, undo)
-        except BaseException:
-            self._undo = undo
-            raise
-        await self._journal.append([Event(NEMESIS, "undo", Kind.OK, {**undo, "done": done})])
+        done = await heal_or_leave(self._scene.cluster, self._undo)
+        await self._journal.append([Event(NEMESIS, "undo", Kind.OK, {**self._undo, "done": done})])
         await self._lock.register_undo(None)
+        self._undo = None
 
     async def _converge(self, replicas: int) -> int:
         began = time.monotonic()

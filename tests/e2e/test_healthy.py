@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +87,25 @@ def test_sigint_puts_the_replicas_back_and_ends_with_the_verdict_so_far(
         assert process.verdict["violations"] == []
     assert real.get("statefulset", "web", f"--namespace={web}")["spec"]["replicas"] == 2
     assert real.get("leases", f"--namespace={web}")["items"] == []
+
+
+def test_a_signal_at_any_moment_leaves_the_target_as_it_was(
+    web: str, start: Run, experiment: Callable[..., Path], real: RealCluster
+) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    disruptions = [{"kind": "scale", "to": 0}, {"kind": "scale", "to": 1}, {"kind": "pod-delete"}]
+    endless = experiment(rounds=1000, disruptions=disruptions)
+    for _ in range(5):
+        with start("run", endless, "-n", web) as process:
+            process.until_line(lambda line: " run 01" in line)
+            time.sleep(rng.uniform(0.0, 6.0))
+            process.send(rng.choice([signal.SIGINT, signal.SIGTERM]))
+            assert process.wait(60) == 4, process.told
+        assert real.get("statefulset", "web", f"--namespace={web}")["spec"]["replicas"] == 2, process.told
+        assert real.get("leases", f"--namespace={web}")["items"] == [], process.told
+        real.wait_ready(web, "web")
 
 
 def test_what_a_killed_run_left_is_undone_and_its_files_are_still_verified(
