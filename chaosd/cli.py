@@ -11,6 +11,7 @@ import dataclasses
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -29,6 +30,8 @@ from chaosd.report import text
 from chaosd.report.verdict import Verdict
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
+
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 PASS, VIOLATED, USAGE, INCONCLUSIVE, ABORTED = range(5)
 
@@ -194,17 +197,21 @@ def main() -> None:
         code = stop.exit_code
     except typer.Abort:
         code = ABORTED
-    except Exception as error:  # click's usage errors; their type is typer's own and changes with it
-        if not hasattr(error, "format_message"):
-            raise
-        _tell(error.format_message())
-        code = USAGE
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage errors; their type is typer's own and changes with it
+            code = USAGE
+            _tell(error.format_message())
+        else:  # never 1: a fault of chaosd's own breaks no promise of the storage
+            code = INCONCLUSIVE
+            traceback.print_exc()
+            _tell(f"a fault of chaosd itself: {error!r}: please report it with the lines above")
     sys.exit(code)
 
 
 def _tell(error: str) -> None:
     """One line, whatever a server or a library put into it."""
-    sys.stderr.write(f"chaosd: {' '.join(error.split())}\n")
+    if error:
+        sys.stderr.write(f"chaosd: {' '.join(error.split())}\n")
 
 
 def _settings(
@@ -251,17 +258,17 @@ def _experiment(
 
 
 def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
-    """Run it, and let SIGINT and SIGTERM end it: the first heals and judges, a second one ends the process."""
+    """Run it, and let SIGINT, SIGTERM and SIGHUP end it: the first heals and judges, a second one ends the process."""
 
     async def with_signals() -> Result:
         ending, loop = Ending(), asyncio.get_running_loop()
 
         def end(number: signal.Signals) -> None:
             ending.because(f"ended by {number.name}")
-            for one in (signal.SIGINT, signal.SIGTERM):
+            for one in _ENDING_SIGNALS:
                 loop.remove_signal_handler(one)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ENDING_SIGNALS:
             loop.add_signal_handler(number, end, number)
         return await work(ending)
 

@@ -35,6 +35,7 @@ from chaosd.errors import (
     ExperimentError,
     ForbiddenError,
     NotFoundError,
+    RefusedError,
     RightsError,
     TargetError,
     UsageError,
@@ -91,7 +92,10 @@ async def open_cluster(settings: Settings, manifest: Path | None = None) -> Asyn
         sandbox = await SandboxCluster.open(settings.sandbox_folder)
         try:
             if sandbox.is_empty and manifest:
-                await sandbox.apply(_documents(manifest))
+                try:
+                    await sandbox.apply(_documents(manifest))
+                except RefusedError as error:
+                    raise ExperimentError(f"target.manifest {manifest}: {error}") from error
             yield sandbox
         finally:
             await sandbox.close()

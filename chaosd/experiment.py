@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,10 @@ _FOLDER = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"
 _OBJECT_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 
 
+# By name, or as NAME: {PARAMETER: VALUE}.
+Expected = str | dict[str, dict[str, str | int]]
+
+
 class TargetSpec(BaseModel):
     """Which StatefulSet, and which of its paths."""
 
@@ -40,6 +45,14 @@ class TargetSpec(BaseModel):
     ] = ""
     container: Annotated[str, Field(description="The container; left out: the first that mounts the path.")] = ""
     folder: Annotated[str, Field(pattern=_FOLDER, description="chaosd's own folder, below the path.")] = ".chaosd"
+
+    @field_validator("folder")
+    @classmethod
+    def _inside(cls, folder: str) -> str:
+        if {".", ".."} & set(folder.split("/")):
+            raise ValueError("it lies below the path: name it without . and ..")
+        return folder
+
     require_claim: Annotated[
         bool, Field(alias="requireClaim", description="Refuse a path that no claim is behind, such as an emptyDir.")
     ] = True
@@ -70,22 +83,31 @@ class Step(BaseModel):
     disrupt: AnyDisruption | None = None
     verify: Annotated[bool, Field(description="Read back everything that is owed.")] = False
     expect: Annotated[
-        tuple[str | dict[str, dict[str, str]], ...],
+        tuple[Expected, ...],
         Field(description="Expectations by name, or as NAME: {PARAMETER: VALUE}."),
     ] = ()
 
     @field_validator("expect")
     @classmethod
-    def _known(cls, expect: tuple[str | dict[str, dict[str, str]], ...]) -> tuple[str | dict[str, dict[str, str]], ...]:
+    def _known(cls, expect: tuple[Expected, ...]) -> tuple[Expected, ...]:
         for name, parameters in _named(expect):
             known = EXPECTATIONS.get(name)
             if known is None:
                 raise ValueError(f"no expectation is called {name!r}{_nearest(name, EXPECTATIONS)}")
-            if wrong := set(parameters) - known.parameters:
+            if wrong := set(parameters) - set(known.parameters):
                 raise ValueError(f"{name} takes no parameter {min(wrong)!r}; it takes {sorted(known.parameters)}")
             if missing := known.required - set(parameters):
                 raise ValueError(f"{name} needs the parameter {min(missing)!r}")
+            for parameter, value in parameters.items():
+                if not re.fullmatch(known.parameters[parameter], value):
+                    raise ValueError(f"{name}: {parameter} cannot be {value!r}: write {known.parameters[parameter]}")
         return expect
+
+    @model_validator(mode="after")
+    def _scale_or_write(self) -> Step:
+        if self.write and self.disrupt and self.disrupt.kind == "scale":
+            raise ValueError("a step that scales does not write, since its replicas come and go: write in a step before it")
+        return self
 
     @property
     def expectations(self) -> tuple[tuple[str, Mapping[str, str]], ...]:
@@ -180,12 +202,12 @@ def schema() -> str:
     return json.dumps(made, indent=2) + "\n"
 
 
-def _named(expect: Sequence[str | Mapping[str, Mapping[str, str]]]) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _named(expect: Sequence[Expected]) -> Iterator[tuple[str, Mapping[str, str]]]:
     for entry in expect:
         if isinstance(entry, str):
             yield entry, {}
         else:
-            yield from entry.items()
+            yield from ((name, {key: str(value) for key, value in given.items()}) for name, given in entry.items())
 
 
 def _explain(document: Mapping[str, Any], error: ValidationError) -> Iterator[str]:

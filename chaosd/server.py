@@ -21,6 +21,8 @@ async def serving(listen: str, registry: CollectorRegistry, not_ready: Ready) ->
     Raises UsageError when the address cannot be had.
     """
     host, _, port = listen.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"cannot listen on {listen}: it names no port: give --listen HOST:PORT")
     application = web.Application()
     application.router.add_get("/metrics", make_aiohttp_handler(registry))
     application.router.add_get("/healthz", _healthy)
@@ -30,8 +32,8 @@ async def serving(listen: str, registry: CollectorRegistry, not_ready: Ready) ->
     try:
         await web.TCPSite(runner, host.strip("[]") or "127.0.0.1", int(port)).start()
         bound = runner.addresses[0]
-        yield f"http://{bound[0]}:{bound[1]}"
-    except (OSError, ValueError) as error:
+        yield f"http://[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"http://{bound[0]}:{bound[1]}"
+    except OSError as error:
         raise UsageError(f"cannot listen on {listen}: {error}: give --listen HOST:PORT") from error
     finally:
         await runner.cleanup()

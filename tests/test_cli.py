@@ -132,6 +132,9 @@ def test_no_claim_behind_the_path_is_refused_unless_the_experiment_says_so(sandb
         ({"target": {"statefulset": "web", "folder": "../up/$(x)"}}, ["target.folder", "pattern"]),
         ({"target": {}}, ["target.statefulset", "required"]),
         ({"seed": -1}, ["seed", "greater than or equal to 0"]),
+        ({"target": {"statefulset": "web", "folder": "../up"}}, ["target.folder", "without . and .."]),
+        ({"disruptions": [{"kind": "pod-delete", "count": 0}]}, ["count", "greater than or equal to 1"]),
+        ({"disruptions": [{"kind": "pod-delete", "grace": -5}]}, ["grace", "greater than or equal to 0"]),
     ],
 )
 def test_what_an_experiment_cannot_say(
@@ -265,6 +268,7 @@ def test_options_that_mean_nothing(sandbox: Main, main: Main, experiment: Write,
         (["--seed", "-1"], "seed"),
         (["--duration", "soon"], "duration"),
         (["--no-such-option"], "--no-such-option"),
+        (["--duration", "0"], "duration"),
     ):
         told = sandbox("run", path, *args)
         assert (told.code, word in told.error) == (2, True)
@@ -278,6 +282,8 @@ def test_options_that_mean_nothing(sandbox: Main, main: Main, experiment: Write,
     assert (told.code, "is a script" in told.error) == (2, True)
     told = sandbox("daemon", path, "--listen", "nowhere:port")
     assert (told.code, "give --listen HOST:PORT" in told.error) == (2, True)
+    told = sandbox("daemon", path, "--listen", "127.0.0.1:99999")
+    assert (told.code, "it names no port" in told.error) == (2, True)
     told = sandbox("run", "statefulset/No Name")
     assert (told.code, "target.statefulset" in told.error) == (2, True)
     file = tmp_path / "file"
@@ -352,12 +358,49 @@ def test_a_damaged_sandbox_and_manifests_that_it_cannot_apply(sandbox: Main, exp
     told = sandbox("run", experiment(target={"manifest": "absent.yaml"}))
     assert (told.code, "target.manifest" in told.error) == (2, True)
     told = sandbox("run", experiment(manifest={"kind": "Deployment", "metadata": {"name": "web"}}))
-    assert (told.code, "the sandbox has no Deployment" in told.error) == (3, True)
+    assert (told.code, "the sandbox has no Deployment" in told.error) == (2, True)
     sandbox("run", experiment())
     state = tmp_path / "out" / "sandbox" / "state.json"
     state.write_text(state.read_text()[:-100])
     told = sandbox("run", experiment())
     assert (told.code, "is damaged: restore it" in told.error) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.pop("spec"), "spec: Field required"),
+        (lambda d: d["metadata"].pop("name"), "metadata.name: Field required"),
+        (lambda d: d["spec"].pop("template"), "spec.template: Field required"),
+        (lambda d: d["spec"].update(replicas="two"), "spec.replicas"),
+        (lambda d: d["metadata"]["labels"].update({"chaosd.io/target": True}), "values of labels are quoted text"),
+        (lambda d: d["spec"]["selector"].update(matchLabels={"app": "other"}), "does not match its template's labels"),
+    ],
+)
+def test_manifests_that_an_api_server_would_refuse(sandbox: Main, experiment: Write, change: Any, words: str) -> None:
+    manifest = manifests.statefulset()
+    change(manifest)
+    told = sandbox("run", experiment(manifest=manifest))
+    assert (told.code, words in told.error) == (2, True), told.error
+
+
+def test_a_manifest_that_is_no_mapping(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    path = experiment()
+    (tmp_path / "target.yaml").write_text("hello\n")
+    assert sandbox("run", path).code == 2
+
+
+def test_a_fault_of_its_own_is_no_broken_promise(sandbox: Main, experiment: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaosd.daemon.run_experiment", None)
+    told = sandbox("run", experiment())
+    assert (told.code, "a fault of chaosd itself" in told.error) == (3, True)
+
+
+def test_a_sandbox_may_be_moved(sandbox: Main, main: Main, experiment: Write, tmp_path: Path) -> None:
+    sandbox("run", experiment())
+    (tmp_path / "out").rename(tmp_path / "moved")
+    told = main("verify", "--cluster", "sandbox", "--out", tmp_path / "moved")
+    assert told.code == 0, told.out
 
 
 def test_no_kubeconfig(main: Main, experiment: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

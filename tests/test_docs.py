@@ -11,7 +11,9 @@ import pytest
 import typer.main
 
 from chaosd import cli
+from chaosd.checkers.steps import EXPECTATIONS
 from chaosd.checkers.verdict import Class
+from chaosd.nemesis import DISRUPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests" / "testbed" / "README.md"]
@@ -71,3 +73,9 @@ def test_architecture_names_every_module_and_every_class() -> None:
     assert modules <= named
     classes = text.split("## Failure classes")[1].split("`checkers.verdict.root_causes`")[0]
     assert set(re.findall(r"`([a-z_]+)`", classes)) == {str(failure) for failure in Class}
+
+
+def test_every_expectation_and_disruption_is_documented() -> None:
+    text = (ROOT / "docs" / "experiments.md").read_text()
+    for name in (*EXPECTATIONS, *DISRUPTIONS):
+        assert f"`{name}`" in text

@@ -117,6 +117,20 @@ def test_a_file_cut_short_is_torn(chaos: Chaos, tmp_path: Path) -> None:
     assert verdict["violations"][0]["block"] == 2
 
 
+def test_something_else_in_a_files_place_is_corrupt_and_the_others_are_still_read(chaos: Chaos, tmp_path: Path) -> None:
+    def replace() -> None:
+        first, second, *_ = sorted(_disks(tmp_path)[0].glob(".chaosd/*/0*"))
+        first.unlink()
+        first.mkdir()
+        with second.open("r+b") as giant:
+            giant.truncate(200 << 30)
+
+    verdict = _verified(chaos, tmp_path, replace)
+    assert verdict["violations_by_class"] == {"corrupt": 1}
+    assert verdict["violations"][0]["evidence"]["file_count"] == 2
+    assert verdict["unknown"] == []
+
+
 def test_two_swapped_disks_are_foreign(chaos: Chaos, tmp_path: Path) -> None:
     def swap() -> None:
         one, two = _disks(tmp_path)
@@ -157,7 +171,7 @@ def test_what_chaosd_never_wrote_is_none_of_its_business(chaos: Chaos, tmp_path:
     assert _done(chaos("verify")).code == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_heals_and_ends_with_the_verdict_so_far(chaos: Chaos, tmp_path: Path, number: signal.Signals) -> None:
     path = _experiment(tmp_path, rounds=1000, disruptions=[{"kind": "scale", "to": 0}])
     with chaos("run", path) as process:

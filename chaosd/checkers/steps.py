@@ -82,7 +82,9 @@ class Steps:
 
     def evaluate(self, expectation: str, parameters: Mapping[str, str]) -> list[Shown]:
         """What the step shows of `expectation`, one line for each replica it is about."""
-        return list(EXPECTATIONS[expectation].evaluate(self, parameters))
+        lines = list(EXPECTATIONS[expectation].evaluate(self, parameters))
+        nothing = Shown(self._target.get("name", ""), expectation, "nothing in this step is about it", NOT_SHOWN)
+        return lines or [nothing]
 
     def _observed(self, op: Op) -> None:
         value = op.value
@@ -285,16 +287,20 @@ class Expectation:
 
     evaluate: Callable[[Steps, Mapping[str, str]], Iterator[Shown]]
     failure: Class
-    parameters: frozenset[str] = frozenset()
+    parameters: Mapping[str, str] = field(default_factory=dict)  # name to the pattern of its values
     required: frozenset[str] = frozenset()
 
 
+_QUANTITY = r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?"
+_MODE = "(ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod)"
+_MODES = f"{_MODE}(,{_MODE})*"
+
 EXPECTATIONS: Mapping[str, Expectation] = {
-    "own-claims": Expectation(Steps.own_claims, Class.CLAIM_MISMATCH, frozenset({"capacity", "accessModes"})),
+    "own-claims": Expectation(Steps.own_claims, Class.CLAIM_MISMATCH, {"capacity": _QUANTITY, "accessModes": _MODES}),
     "started-in-order": Expectation(Steps.started_in_order, Class.ORDER_VIOLATED),
     "stopped-in-order": Expectation(Steps.stopped_in_order, Class.ORDER_VIOLATED),
     "claims-unchanged": Expectation(Steps.claims_unchanged, Class.CLAIM_REPLACED),
-    "claim-count": Expectation(Steps.claim_count, Class.CLAIM_MISSING, frozenset({"count"}), frozenset({"count"})),
+    "claim-count": Expectation(Steps.claim_count, Class.CLAIM_MISSING, {"count": r"\d+"}, frozenset({"count"})),
     "pod-replaced": Expectation(Steps.pod_replaced, Class.HOSTNAME_CHANGED),
     "new-disk-empty": Expectation(Steps.new_disk_empty, Class.FOREIGN),
     "files-kept": Expectation(Steps.files_kept, Class.LOST),

@@ -23,15 +23,16 @@ class PodDelete(Disruption):
 
     kind: Literal["pod-delete"]
     grace: Annotated[
-        int | Literal["default"],
+        Annotated[int, Field(ge=0)] | Literal["default"],
         Field(description="Grace period in seconds; 0 deletes by force; `default` takes the pod's own."),
     ] = "default"
-    count: Annotated[int | Literal["all"], Field(description="How many pods at once.")] = 1
+    count: Annotated[Annotated[int, Field(ge=1)] | Literal["all"], Field(description="How many pods at once.")] = 1
     pick: Annotated[Literal["random", "lowest", "highest"], Field(description="Which pods, where not all are deleted.")] = (
         "random"
     )
     ordinals: Annotated[
-        tuple[int, ...], Field(description="These ordinals and no others, such as in a scripted step.")
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(description="These ordinals and no others."),
     ] = ()
 
     def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:

@@ -63,12 +63,18 @@ class Sum:
     digest: str = ""
     cache: str = ""
     absent: bool = False
+    irregular: str = ""
     error: str = ""
 
 
 def argv(mount: str, folder: str, run: str, lifetime_seconds: int) -> list[str]:
     """How the shell program is started in a container."""
     return ["sh", "-c", PROGRAM, "chaosd-probe", mount, folder, run, str(lifetime_seconds)]
+
+
+def blocks(length: int) -> int:
+    """How many blocks of 64 KiB to read at most of a file that should have `length` bytes; shows that it has more."""
+    return length // 65536 + 1
 
 
 def put_request(files: Mapping[str, bytes]) -> tuple[str, bytes]:
@@ -133,6 +139,8 @@ def read_sums(lines: Iterable[str]) -> dict[str, Sum]:
         if word == "absent":
             gone = "No such file or directory" in detail
             sums[name] = Sum(absent=True) if gone else Sum(error=detail)
+        elif word == "irregular":
+            sums[name] = Sum(irregular=detail)
         else:
             sums[name] = Sum(digest=detail.split(maxsplit=1)[0] if detail else "", cache=word)
     return sums

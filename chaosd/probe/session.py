@@ -65,14 +65,15 @@ class Session:
         arguments, data = protocol.put_request(files)
         return protocol.read_stored(files, await self._ask("put", arguments, data))
 
-    async def sums(self, names: Sequence[str]) -> dict[str, Sum]:
-        """Digests of the files, at most MAX_NAMES of them; a file that the reply leaves out has an error."""
-        told = protocol.read_sums(await self._ask("sums", " ".join(names)))
+    async def sums(self, names: Sequence[str], length: int) -> dict[str, Sum]:
+        """Digests of the files, at most MAX_NAMES of them, each as far as just beyond `length` bytes; a file that the reply
+        leaves out has an error."""
+        told = protocol.read_sums(await self._ask("sums", f"{protocol.blocks(length)} {' '.join(names)}"))
         return {name: told.get(name, Sum(error="the probe said nothing of it")) for name in names}
 
-    async def fetch(self, name: str) -> tuple[bytes, str]:
-        """The bytes of a file, and `cold` or `cached`."""
-        return protocol.read_bytes(await self._ask("fetch", name))
+    async def fetch(self, name: str, length: int) -> tuple[bytes, str]:
+        """The bytes of a file, as far as just beyond `length`, and `cold` or `cached`."""
+        return protocol.read_bytes(await self._ask("fetch", f"{protocol.blocks(length)} {name}"))
 
     async def names(self) -> list[str]:
         """Names in the run's folder."""

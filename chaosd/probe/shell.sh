@@ -9,14 +9,21 @@ direct='' cache=''
 # A process started by exec can outlive its connection (opencontainers/runc#3359): this one ends with its input, or by
 # itself. The watchdog and its sleep are both waited for, since PID 1 of the container may not reap orphans.
 (
+  # It looks every now and then whether the shell is still there: one that was killed cannot end it.
   # $! is set in one step with the start, so no sleep is missed by an early TERM; and KILL, since a child that was forked a
   # moment ago still has the shell's handler and would forget a TERM.
   trap 'kill -9 ${!:-} 2>/dev/null; wait ${!:-} 2>/dev/null; exit 0' TERM
-  sleep "$lifetime" &
-  wait $! && kill -9 $$
+  while [ "$lifetime" -gt 0 ]; do
+    sleep $((lifetime < 20 ? lifetime : 20)) &
+    wait $!
+    kill -0 $$ 2>/dev/null || exit 0
+    lifetime=$((lifetime - 20))
+  done
+  grep -q chaosd-probe "/proc/$$/cmdline" && kill -9 $$
 ) </dev/null >/dev/null 2>&1 &
 watchdog=$!
 trap 'kill $watchdog 2>/dev/null; wait $watchdog 2>/dev/null' EXIT
+trap 'exit 1' HUP INT TERM PIPE
 
 say() {
   printf '%s\n' "$*"
@@ -27,6 +34,7 @@ say() {
 choose_cache() {
   for name in "$@"; do
     [ -n "$cache" ] && return
+    [ -f "$run/$name" ] || continue
     if dd if="$run/$name" iflag=direct bs=4096 count=1 >/dev/null 2>&1; then
       direct=iflag=direct cache=cold
     elif dd if="$run/$name" bs=4096 count=1 >/dev/null 2>&1; then
@@ -107,8 +115,11 @@ put() {
 }
 
 # Two at a time: starting dd and sha256sum takes longer than reading does. Lines are told by the dozen, since each write
-# crosses kubelet and API server in a frame of its own; below 4096 bytes two writers' cannot mix (POSIX, PIPE_BUF).
+# crosses kubelet and API server in a frame of its own; below 4096 bytes two writers' cannot mix (POSIX, PIPE_BUF). Of
+# each file $1 blocks of 64 KiB are read at most, which is more than it should have: a giant in its place costs no more.
 sums() {
+  most=$1
+  shift
   choose_cache "$@"
   sum_every_second 0 "$@" &
   sum_every_second 1 "$@"
@@ -122,8 +133,11 @@ sum_every_second() {
   for name in "$@"; do
     turn=$((1 - turn))
     [ $turn = 0 ] && continue
-    if [ -e "$run/$name" ]; then
-      told="$told$name ${cache:-cached} $(dd if="$run/$name" $direct bs=65536 2>/dev/null | sha256sum)
+    if [ -f "$run/$name" ] && [ ! -L "$run/$name" ]; then
+      told="$told$name ${cache:-cached} $(dd if="$run/$name" $direct bs=65536 count="$most" 2>/dev/null | sha256sum)
+"
+    elif [ -e "$run/$name" ] || [ -L "$run/$name" ]; then
+      told="$told$name irregular $(ls -ld "$run/$name" 2>&1)
 "
     else
       told="$told$name absent $(ls -d "$run/$name" 2>&1)
@@ -136,13 +150,13 @@ sum_every_second() {
 }
 
 fetch() {
-  choose_cache "$1"
-  message=$(dd if="$run/$1" $direct bs=65536 of=/dev/null 2>&1) || {
+  choose_cache "$2"
+  message=$(dd if="$run/$2" $direct bs=65536 count="$1" of=/dev/null 2>&1) || {
     say "failed $message"
     return
   }
   say "cache ${cache:-cached}"
-  dd if="$run/$1" $direct bs=65536 2>/dev/null | od -An -v -tx1
+  dd if="$run/$2" $direct bs=65536 count="$1" 2>/dev/null | od -An -v -tx1
 }
 
 list() {

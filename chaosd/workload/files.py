@@ -178,7 +178,7 @@ class Worker:
         wanted = [s for s in sequences if self._record(s)]
         await self._journal([self._event("read", Kind.INVOKE, {"sequences": compress(wanted)})])
         try:
-            sums = await session.sums([_name(s) for s in wanted])
+            sums = await session.sums([_name(s) for s in wanted], self._spec.size)
             outcomes = await self._findings(session, wanted, sums)
         except ProbeError as error:
             await self._lost(error)
@@ -335,10 +335,13 @@ class Worker:
         }
         if told.absent:
             return self._event("read", Kind.OK, {**value, "finding": "missing", "cache": told.cache})
+        if told.irregular:
+            evidence = {"condition": "no regular file", "found": told.irregular}
+            return self._event("read", Kind.OK, {**value, "finding": "corrupt", "cache": "", "evidence": evidence})
         if told.error:
             return self._event("read", Kind.FAIL, {**value, "error": told.error})
         try:
-            found, cache = await session.fetch(_name(sequence))
+            found, cache = await session.fetch(_name(sequence), record.length)
         except SessionLostError:
             raise
         except ProbeError as error:

@@ -131,7 +131,7 @@ async def test_what_the_probe_stored_is_there_after_the_pod_was_replaced(world: 
     await world.replaced(pod)
     async with open_session(world.cluster, place, "web-0", 30.0) as session:
         assert session.pod.uid != pod.uid
-        sums = await session.sums([*files, "00000099"])
+        sums = await session.sums([*files, "00000099"], 8192)
         assert {n: s.digest for n, s in sums.items() if s.digest} == {
             n: hashlib.sha256(data).hexdigest() for n, data in files.items()
         }

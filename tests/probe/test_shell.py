@@ -48,7 +48,7 @@ class Probe:
         return protocol.read_stored(named, await self.ask("put", *protocol.put_request(named)))
 
     async def sums(self, *names: str) -> dict[str, protocol.Sum]:
-        return protocol.read_sums(await self.ask("sums", " ".join(names)))
+        return protocol.read_sums(await self.ask("sums", f"2 {' '.join(names)}"))
 
 
 @pytest.fixture(params=HERE, ids=" ".join)
@@ -105,7 +105,7 @@ async def test_files_are_stored_whole_and_read_back(probe: Probe) -> None:
     assert sums["0001"].digest == hashlib.sha256(DATA).hexdigest()
     assert sums["0001"].cache in ("cold", "cached")
     assert sums["0003"] == protocol.Sum(absent=True)
-    found, cache = protocol.read_bytes(await probe.ask("fetch", "0001"))
+    found, cache = protocol.read_bytes(await probe.ask("fetch", "2 0001"))
     assert (found, cache) == (DATA, sums["0001"].cache)
 
 
@@ -159,6 +159,20 @@ async def test_its_end_leaves_no_process_behind(probe: Probe) -> None:
         assert await probe.process.wait() == 0
     with pytest.raises(ProcessLookupError):
         os.killpg(probe.process.pid, signal.SIGCONT)
+
+
+async def test_what_is_no_file_or_far_too_long_is_told_at_once(probe: Probe) -> None:
+    await probe.begin()
+    (probe.run / "0001").mkdir()
+    (probe.run / "0002").symlink_to("nowhere")
+    os.mkfifo(probe.run / "0003")
+    with (probe.run / "0004").open("wb") as giant:
+        giant.truncate(200 << 30)
+    sums = await probe.sums("0001", "0002", "0003", "0004")
+    assert [bool(sums[name].irregular) for name in ("0001", "0002", "0003", "0004")] == [True, True, True, False]
+    assert sums["0004"].digest == hashlib.sha256(bytes(2 * 65536)).hexdigest()
+    found, _ = protocol.read_bytes(await probe.ask("fetch", "2 0004"))
+    assert len(found) == 2 * 65536
 
 
 async def test_the_path_is_told_as_the_kernel_knows_it(tmp_path: Path) -> None:

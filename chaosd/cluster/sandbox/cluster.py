@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from chaosd.cluster import objects
 from chaosd.cluster.port import Change, Claim, Lease, Node, Pod, StatefulSet, T
+from chaosd.cluster.sandbox import manifest, volumes
 from chaosd.cluster.sandbox import statefulset as controller
-from chaosd.cluster.sandbox import volumes
 from chaosd.cluster.sandbox.disks import Disks
 from chaosd.cluster.sandbox.kubelet import Kubelets
 from chaosd.cluster.sandbox.process import LocalProcess
@@ -90,15 +90,18 @@ class SandboxCluster:
         """Create or change what manifests describe: StatefulSets and PodDisruptionBudgets; Services are accepted, since
         nothing here connects to one. Raises RefusedError for other kinds, and for changes of what is immutable."""
         for document in documents:
-            kind = document.get("kind")
+            kind = document.get("kind") if isinstance(document, Mapping) else None
             if kind == "StatefulSet":
+                manifest.check(document)
                 self._apply_statefulset(document)
             elif kind == "PodDisruptionBudget":
                 budget = _budget(document)
                 self._store.budgets[f"{budget.namespace}/{budget.name}"] = budget
                 self._store.touch()
             elif kind != "Service":
-                raise RefusedError(f"the sandbox has no {kind}: it takes StatefulSet, PodDisruptionBudget and Service")
+                raise RefusedError(
+                    f"the sandbox has no {kind or 'such thing'}: it takes StatefulSet, PodDisruptionBudget and Service"
+                )
         self._store.flush()
 
     async def delete_statefulset(self, namespace: str, name: str) -> None:

@@ -28,11 +28,14 @@ class Kubelets:
 
     def resume(self) -> None:
         """After a restart of the sandbox: containers run on, since they never were processes; folders of pods that are
-        gone are removed."""
+        gone are removed, and the others' mounts told anew, since the sandbox may lie elsewhere now."""
         pods = {pod.uid: pod for pod in self._store.all(Pod)}
         self._running = {uid for uid, pod in pods.items() if pod.phase == "Running"}
         for uid in set(self._disks.mounted()) - set(pods):
             self._disks.unmount(uid)
+        nodes = {node.name: node for node in self._store.all(Node)}
+        for uid in self._running:
+            self._disks.mount(pods[uid], self.handles(pods[uid]), nodes[pods[uid].node])
 
     def reconcile(self) -> None:
         """Start, stop and detach what the objects ask for."""
