@@ -113,7 +113,7 @@ def verify(
     out: Out = None,
     sandbox_dir: SandboxDir = None,
 ) -> int:
-    """Read back everything that a run is owed, and judge; disrupts nothing."""
+    """Read back everything that a run is owed, and judge; puts right what a dead run left, disrupts nothing."""
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     progress = Progress(Console(stderr=True))
     with progress.shown():
