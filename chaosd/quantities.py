@@ -10,6 +10,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+# As Kubernetes writes them in claims (API conventions, "Quantities"), without exponents.
+KUBERNETES_QUANTITY = r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?"
+
 _BYTES = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "k": 10**3, "M": 10**6, "G": 10**9}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

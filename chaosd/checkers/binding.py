@@ -47,6 +47,7 @@ class BindingChecker:
         self._present: set[str] | None = None  # since a watch of claims began: those that it told
         self._volumes: dict[str, Seen] = {}
         self._deleted_by_policy: set[str] = set()
+        self._gone_unseen: dict[str, str] = {}  # claims by name, and their replicas
         self._mismatches: dict[str, Violation] = {}
         self._unseen: dict[str, str] = {}
 
@@ -108,6 +109,8 @@ class BindingChecker:
         yield from (Unknown(kind, why) for kind, why in sorted(self._unseen.items()))
         if not self._statefulset:
             yield Unknown("target", "the StatefulSet was never seen")
+        for name, replica in self._gone_unseen.items():
+            yield Unknown(replica, f"claim {name} went while nobody watched: whenScaled: Delete, or a fault")
         for name, claim in self.claims.items():
             if not claim.wanted:
                 continue
@@ -181,17 +184,17 @@ class BindingChecker:
             self._present = None
 
     def _gone_unwatched(self, op: Op, name: str, claim: ClaimHistory) -> None:
-        """Deleted between a run and a later one, when nobody saw whether the policy asked for it."""
+        """Deleted between a run and a later one: where the policy may have asked for it, no fault can be told from it."""
         if claim.first and self._policy("retention_when_scaled") == "Delete":
-            self._let_go(name, claim)
+            self._gone_unseen[name] = claim.replica
+            self._let_go(claim)
         else:
             claim.now, claim.changed_at = None, op.index
 
-    def _let_go(self, name: str, claim: ClaimHistory) -> None:
+    def _let_go(self, claim: ClaimHistory) -> None:
         assert claim.first is not None, "only what was bound is let go"
         self.released = (*self.released, claim.first.claim_uid)
         claim.first, claim.now, claim.may_go = None, None, False
-        self._deleted_by_policy.add(name)
 
     def _claim_seen(self, op: Op) -> None:
         value = op.value
@@ -216,9 +219,12 @@ class BindingChecker:
         if claim.first is None:
             return
         remade = value["uid"] != claim.first.claim_uid
-        unwatched = self._present is not None and self._policy("retention_when_scaled") == "Delete"
-        if (claim.may_go and (gone or remade)) or (unwatched and remade):
-            self._let_go(value["name"], claim)
+        if self._present is not None and remade and self._policy("retention_when_scaled") == "Delete":
+            self._gone_unseen[value["name"]] = claim.replica
+            self._let_go(claim)
+        elif claim.may_go and (gone or remade):
+            self._deleted_by_policy.add(value["name"])
+            self._let_go(claim)
 
     def _volume_seen(self, op: Op) -> None:
         value = op.value

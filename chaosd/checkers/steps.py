@@ -14,6 +14,7 @@ from typing import Any
 from chaosd.checkers.integrity import expand
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
 from chaosd.history import NEMESIS, OBSERVER, Kind, Op
+from chaosd.quantities import KUBERNETES_QUANTITY
 
 Seen = Mapping[str, Any]
 SHOWN, NOT_SHOWN, VIOLATED = "shown", "not shown", "violated"
@@ -291,12 +292,13 @@ class Expectation:
     required: frozenset[str] = frozenset()
 
 
-_QUANTITY = r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?"
 _MODE = "(ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod)"
 _MODES = f"{_MODE}(,{_MODE})*"
 
 EXPECTATIONS: Mapping[str, Expectation] = {
-    "own-claims": Expectation(Steps.own_claims, Class.CLAIM_MISMATCH, {"capacity": _QUANTITY, "accessModes": _MODES}),
+    "own-claims": Expectation(
+        Steps.own_claims, Class.CLAIM_MISMATCH, {"capacity": KUBERNETES_QUANTITY, "accessModes": _MODES}
+    ),
     "started-in-order": Expectation(Steps.started_in_order, Class.ORDER_VIOLATED),
     "stopped-in-order": Expectation(Steps.stopped_in_order, Class.ORDER_VIOLATED),
     "claims-unchanged": Expectation(Steps.claims_unchanged, Class.CLAIM_REPLACED),

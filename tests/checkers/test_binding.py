@@ -145,13 +145,17 @@ def test_a_claim_that_went_while_nobody_watched() -> None:
     again = (watch("began", "claim"), claim(0, "present"), watch("synced", "claim"))
     assert classes(judged(*again)) == ["claim_missing"]
     assert judged(*again, statefulset(2, **DELETE)).value is Value.FAIL
-    assert judged(statefulset(2, **DELETE), *again).violations == ()
+    gone = "claim disk-ssd-web-1 went while nobody watched: whenScaled: Delete, or a fault"
+    verdict = judged(statefulset(2, **DELETE), *again)
+    assert (verdict.violations, verdict.by_policy, verdict.unknowns) == ((), (), (Unknown("default/web-1", gone),))
     pending = claim(2, phase="Pending", volume="")
     assert judged(statefulset(3, **DELETE), pending, statefulset(2, **DELETE), *again).violations == ()
     replaced = claim(1, "present", uid="new", volume="pv-new")
     again = (watch("began", "claim"), claim(0, "present"), replaced, watch("synced", "claim"))
     assert classes(judged(*again)) == ["claim_replaced"]
-    assert judged(statefulset(2, **DELETE), *again).violations == ()
+    verdict = judged(statefulset(2, **DELETE), *again)
+    assert (verdict.violations, verdict.by_policy) == ((), ())
+    assert Unknown("default/web-1", gone) in verdict.unknowns
 
 
 def test_volumes_that_can_be_seen_again_are_no_longer_unknown() -> None:

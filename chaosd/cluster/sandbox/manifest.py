@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from chaosd.errors import RefusedError
+from chaosd.quantities import KUBERNETES_QUANTITY
 
 _Labels = dict[str, str]
 
@@ -44,7 +45,7 @@ class _Template(BaseModel):
 
 
 class _Requests(BaseModel):
-    storage: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$")]
+    storage: Annotated[str, Field(pattern=f"^{KUBERNETES_QUANTITY}$")]
 
 
 class _Resources(BaseModel):
