@@ -25,7 +25,7 @@ import csi_pb2 as csi
 import csi_pb2_grpc as rpc
 import grpc
 
-from testbed.disk_store import DiskStore, is_mount_point
+from testbed.disk_store import POWER_SWITCH, DiskStore, is_mount_point
 from testbed.layout import CSI_DRIVER
 from testbed.shell import run
 
@@ -91,11 +91,13 @@ class Controller(rpc.ControllerServicer):
         return csi.ControllerGetCapabilitiesResponse(capabilities=[kind(rpc=kind.RPC(type=type_)) for type_ in types])
 
     def CreateVolume(self, request, context):  # noqa: N802
-        handle = "d-" + hashlib.sha256(request.name.encode()).hexdigest()[:20]
+        kind = POWER_SWITCH if request.parameters.get("powerSwitch") == "true" else "d-"
+        handle = kind + hashlib.sha256(request.name.encode()).hexdigest()[:20]
         size = request.capacity_range.required_bytes or _GIBIBYTE
+        types = [capability.mount.fs_type for capability in request.volume_capabilities if capability.mount.fs_type]
         with self._store.lock(handle):
             if not self._store.image(handle).exists():
-                self._store.create(handle, size)
+                self._store.create(handle, size, *types[:1])
                 _log.info("created %s of %d bytes for %s", handle, size, request.name)
         return csi.CreateVolumeResponse(volume=csi.Volume(volume_id=handle, capacity_bytes=size))
 
@@ -139,9 +141,8 @@ class Node(rpc.NodeServicer):
         if self._attachments.node_of(handle) != self._name:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{handle} is not attached to {self._name}")
         with self._store.lock(handle):
-            if not is_mount_point(at):
-                self._store.mount(handle, at)
-                _log.info("staged %s on %s", handle, self._name)
+            self._store.ensure_mounted(handle, at, request.volume_capability.mount.mount_flags)
+        _log.info("staged %s on %s", handle, self._name)
         return csi.NodeStageVolumeResponse()
 
     def NodeUnstageVolume(self, request, context):  # noqa: N802
@@ -152,6 +153,10 @@ class Node(rpc.NodeServicer):
 
     def NodePublishVolume(self, request, context):  # noqa: N802
         target = Path(request.target_path)
+        # kubelet may keep a volume staged from one pod to the next, also over a power cut.
+        flags = request.volume_capability.mount.mount_flags
+        with self._store.lock(request.volume_id):
+            self._store.ensure_mounted(request.volume_id, Path(request.staging_target_path), flags)
         if not is_mount_point(target):
             target.mkdir(parents=True, exist_ok=True)
             run("mount", "--bind", request.staging_target_path, target)

@@ -1,74 +1,143 @@
-"""Disks as files: a sparse image each, an ext4 on it, a loop device under it while it is mounted.
+"""Disks as files: a sparse image each, a file system on it, a loop device under it while it is mounted.
 
 The CSI driver and the faults of `disks` share this, from two processes; `lock` keeps them apart. What lies under a disk is
-decided here alone: to put something else there (a disk that lies about its flushes, say), change `image`.
+decided here alone: its image, or for one with a power switch the same image behind `power_server`. The volume handle says
+which, so that nobody need keep a record of it.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from testbed import power
 from testbed.shell import TestbedError, run, wait_until
 
-# As a cloud's node would mount it: at the first error of the disk the file system turns read-only.
-_MOUNT_OPTIONS = "loop,noatime,errors=remount-ro"
+# Begins the handles of disks with a power switch.
+POWER_SWITCH = "p-"
+
+EXT4, XFS = "ext4", "xfs"
+
+# As a cloud's node would mount it: at the first error of the disk an ext4 turns read-only. An xfs then shuts down, unasked;
+# it also refuses a copy of a disk beside the disk, unless told otherwise.
+_MOUNT_OPTIONS = {EXT4: ("noatime", "noinit_itable", "errors=remount-ro"), XFS: ("noatime", "nouuid")}
 
 # A fresh sparse file reads as zeros, so neither inode tables nor journal need to be written: 20Gi take milliseconds.
-_MKFS = ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
+_MKFS = {
+    EXT4: ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"),
+    XFS: ("mkfs.xfs", "-q", "-f", "-K"),
+}
+
+# What a device answers that is detached, or whose disk has lost its power.
+_DEAD = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ENOENT, errno.ENOTCONN}
 
 
 class DiskStore:
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        for part in ("images", "locks"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+        self.images, self.powered, self._locks = folder / "images", folder / "powered", folder / "locks"
+        for part in (self.images, self._locks):
+            part.mkdir(parents=True, exist_ok=True)
 
     def image(self, handle: str) -> Path:
-        return self._folder / "images" / f"{handle}.img"
+        """The file that holds the disk: all of it, once it is let go."""
+        return self.images / f"{handle}.img"
+
+    def device(self, handle: str) -> Path:
+        """The file to put a loop device on."""
+        return self.powered / handle if handle.startswith(POWER_SWITCH) else self.image(handle)
 
     def handles(self) -> list[str]:
-        return sorted(image.stem for image in (self._folder / "images").glob("*.img"))
+        return sorted(image.stem for image in self.images.glob("*.img"))
 
     @contextmanager
     def lock(self, handle: str) -> Iterator[None]:
-        with (self._folder / "locks" / handle).open("w") as file:
+        with (self._locks / handle).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def create(self, handle: str, size_bytes: int) -> None:
+    def create(self, handle: str, size_bytes: int, file_system: str = EXT4) -> None:
         """Make an empty disk with a new file system, in place of the one there may be."""
+        if file_system not in _MKFS:
+            raise TestbedError(f"no file system {file_system}: there are {', '.join(_MKFS)}")
         temporary = self.image(handle).with_suffix(".new")
         temporary.unlink(missing_ok=True)
         with temporary.open("wb") as file:
             file.truncate(size_bytes)
-        run(*_MKFS, temporary)
+        run(*_MKFS[file_system], temporary)
         temporary.replace(self.image(handle))
 
-    def loop_devices(self, handle: str) -> list[str]:
-        """The loop devices ("loop3") that hold the disk; none means that no file system of it lives anywhere."""
-        image = str(self.image(handle))
-        return [file.parts[3] for file in Path("/sys/block").glob("loop*/loop/backing_file") if _read(file) == image]
+    def file_system(self, handle: str) -> str | None:
+        """Its type; None if its superblock is broken."""
+        with suppress(TestbedError):
+            return run("blkid", "--probe", "--match-tag=TYPE", "--output=value", self.image(handle)).strip()
+        return None
 
-    def mount(self, handle: str, at: Path) -> None:
+    def loop_devices(self, handle: str) -> list[str]:
+        """The loop devices ("loop3") that hold the disk; none means that no file system of it lives anywhere.
+
+        One whose disk has lost its power does not count: a pod that is going may keep it, but it can never write again.
+        """
+        device = str(self.device(handle))
+        holders = [file.parts[3] for file in Path("/sys/block").glob("loop*/loop/backing_file") if _read(file) == device]
+        return [loop for loop in holders if _answers(loop)]
+
+    def is_let_go(self, handle: str) -> bool:
+        """Whether the image alone is the disk: no file system of it lives anywhere, no write waits in its cache."""
+        return not self.loop_devices(handle) and not (handle.startswith(POWER_SWITCH) and power.status(handle).open)
+
+    def ensure_mounted(self, handle: str, at: Path, options: Iterable[str] = ()) -> None:
+        """Mount unless it is. A file system whose disk lost its power is dead for good: it gives way to a new one."""
+        if is_mount_point(at):
+            if _answers(_device_name(at)):
+                return
+            self.unmount(handle, at)
+        self.mount(handle, at, options)
+
+    def mount(self, handle: str, at: Path, options: Iterable[str] = ()) -> None:
         if not self.image(handle).exists():
             raise TestbedError(f"there is no disk {handle}")
         holders = self.loop_devices(handle)
         if holders:
             raise TestbedError(f"{handle} is still mounted, on {', '.join(holders)}")
         at.mkdir(parents=True, exist_ok=True)
-        run("mount", "-t", "ext4", "-o", _MOUNT_OPTIONS, self.image(handle), at)
+        file_system = self.file_system(handle) or EXT4  # which then says what is wrong with it
+        together = ",".join([*_MOUNT_OPTIONS[file_system], *options])
+        try:
+            with self._loop_device(handle) as device:
+                run("mount", "-t", file_system, "-o", together, device, at)
+        except TestbedError:
+            self._wait_until_let_go(handle)  # the kernel detaches a moment later
+            raise
+
+    @contextmanager
+    def _loop_device(self, handle: str) -> Iterator[str]:
+        """A fresh one, that goes with its last mount: `mount -o loop` may take one whose disk has lost its power.
+
+        One with a power switch is given whole requests (direct I/O): what an application writes at once is spoilt at once.
+        """
+        direct = ("--direct-io=on",) if handle.startswith(POWER_SWITCH) else ()
+        device = run("losetup", "--find", "--show", *direct, self.device(handle)).strip()
+        try:
+            yield device
+        finally:
+            run("losetup", "--detach", device)  # at once, or when the last mount goes
 
     def unmount(self, handle: str, at: Path) -> None:
-        """Unmount, and wait until the image has been let go.
+        """Unmount, and wait until the disk has been let go.
 
         A container that is being started holds a copy of the host's mounts for a moment, and a file system in it.
         """
         if is_mount_point(at):
             run("umount", at)
-        wait_until(f"{handle} is let go", lambda: not self.loop_devices(handle), timeout_seconds=20, every_seconds=0.02)
+        self._wait_until_let_go(handle)
+
+    def _wait_until_let_go(self, handle: str) -> None:
+        wait_until(f"{handle} is let go", lambda: self.is_let_go(handle), timeout_seconds=20, every_seconds=0.02)
 
 
 def is_mount_point(path: Path) -> bool:
@@ -79,6 +148,27 @@ def mount_table() -> list[tuple[str, Path]]:
     """The device number ("7:0") and mount point of every mount, in the order in which they were made."""
     rows = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return [(row[2], Path(row[4].encode().decode("unicode_escape"))) for row in rows]
+
+
+def _device_name(mounted_at: Path) -> str:
+    number = [number for number, mount_point in mount_table() if mount_point == mounted_at][-1]
+    return Path("/sys/dev/block", number).resolve().name
+
+
+def _answers(device_name: str) -> bool:
+    """Whether a block device can be read, past its page cache; a disk that has lost its power cannot."""
+    try:
+        with open(f"/dev/{device_name}", "rb", buffering=0, opener=_open_direct) as device:
+            device.readinto(mmap.mmap(-1, mmap.PAGESIZE))
+    except OSError as error:
+        if error.errno not in _DEAD:
+            raise
+        return False
+    return True
+
+
+def _open_direct(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_DIRECT)
 
 
 def _read(file: Path) -> str | None:

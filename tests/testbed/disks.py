@@ -13,11 +13,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from testbed.disk_store import DiskStore, mount_table
+from testbed import power
+from testbed.disk_store import EXT4, DiskStore, mount_table
 from testbed.layout import DISKS, RUN
+from testbed.power_disk import Mode, Status
 from testbed.shell import TestbedError, run, wait_until
 
 _FILLING = ".testbed-filling"
+
+# That of xfs is at the beginning of the disk, that of ext4 takes the second KiB.
+_SUPERBLOCK_BYTES = 2048
 
 
 class Disks:
@@ -43,7 +48,7 @@ class Disks:
 
     def is_staged(self, handle: str) -> bool:
         """Whether a file system of the disk lives anywhere: on a node, or yet in a container that is going."""
-        return bool(self._store.loop_devices(handle))
+        return not self._store.is_let_go(handle)
 
     def wait_until_unstaged(self, handle: str, timeout_seconds: float = 60) -> None:
         """Raises TestbedError past the deadline. A disk is unstaged seconds after the last pod with it left the node."""
@@ -101,7 +106,7 @@ class Disks:
             for place in staged:
                 run("fsfreeze", "--freeze", place)
             try:
-                run("cp", "--sparse=always", self.image(handle), copy)
+                run("cp", "--sparse=always", self._store.device(handle), copy)
             finally:
                 for place in staged:
                     run("fsfreeze", "--unfreeze", place)
@@ -118,7 +123,34 @@ class Disks:
     def reformat(self, handle: str) -> None:
         """Make its file system anew: empty, with another UUID."""
         with self._unstaged(handle):
-            self._store.create(handle, self.image(handle).stat().st_size)
+            self._store.create(handle, self.image(handle).stat().st_size, self._store.file_system(handle) or EXT4)
+
+    def break_superblock(self, handle: str) -> None:
+        """It can no longer be mounted: kubelet tries on, and tells of it in events of the pod (FailedMount)."""
+        self._invert_superblock(handle, whole=True)
+
+    def mend_superblock(self, handle: str) -> None:
+        self._invert_superblock(handle, whole=False)
+
+    # Faults of a disk with a power switch. A pod with the disk must be deleted after a cut: all that it has open is dead.
+
+    def set_mode(self, handle: str, mode: str, seed: int = 0) -> Status:
+        """What becomes of flushed writes from now on, see `Mode`; the seed draws which ones a faulty mode spoils."""
+        return power.set_mode(handle, Mode(mode), seed)
+
+    def cut_power(self, handle: str) -> Status:
+        """Off and on again. Returns the status after it; `lost_bytes` is 0 if all had been flushed."""
+        return power.cut(handle)
+
+    def cut_power_in_burst(self, handle: str, after_writes: int, timeout_seconds: float = 60) -> Status:
+        """Cut it at the write with this number from now on, before its flush: so there is always something to lose.
+
+        Waits for that write, and raises TestbedError if it does not come in time. Returns the status after the cut.
+        """
+        return power.cut_in_burst(handle, after_writes, timeout_seconds)
+
+    def power_status(self, handle: str) -> Status:
+        return power.status(handle)
 
     # Faults that can be taken back.
 
@@ -143,6 +175,15 @@ class Disks:
         with self._root(handle) as root:
             (root / _FILLING).unlink(missing_ok=True)
             _sync(root)
+
+    def _invert_superblock(self, handle: str, *, whole: bool) -> None:
+        with self._unstaged(handle):
+            if (self._store.file_system(handle) is not None) is not whole:
+                raise TestbedError(f"the superblock of {handle} is {'broken' if whole else 'whole'} already")
+            with self.image(handle).open("r+b") as image:
+                inverted = bytes(byte ^ 0xFF for byte in image.read(_SUPERBLOCK_BYTES))
+                image.seek(0)
+                image.write(inverted)
 
     def _remount(self, handle: str, how: str, timeout_seconds: float) -> None:
         places = self.mounts(handle)

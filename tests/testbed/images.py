@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import platform
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from testbed.layout import CACHE
 PAUSE = "testbed.local/pause:1"
 ARCHIVE = CACHE / "images.tar"
 
-_BUSYBOX, _CATATONIT = Path("/bin/busybox"), Path("/usr/bin/catatonit")
+_BUSYBOX, _CATATONIT, _PYTHON = Path("/bin/busybox"), Path("/usr/bin/catatonit"), Path("/usr/bin/python3")
+# Of Debian's standard library: what no program in a container needs, and what is three quarters of it.
+_LEFT_OUT = {"__pycache__", "config", "distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter"}
 _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
 # The kernel drops a SIGTERM to a process 1 that does not handle it. catatonit passes it on, so that pods end at once.
@@ -38,7 +42,7 @@ class Image:
         document = {
             "architecture": _ARCHITECTURE,
             "os": "linux",
-            "config": {"Entrypoint": self.entrypoint, "Cmd": self.command, "Env": ["PATH=/bin:/sbin"]},
+            "config": {"Entrypoint": self.entrypoint, "Cmd": self.command, "Env": ["PATH=/usr/bin:/bin:/sbin"]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{self.layer_digest}"]},
             "history": [{"created_by": "chaosd testbed"}],
         }
@@ -46,13 +50,14 @@ class Image:
 
 
 def write_archive() -> Path:
-    """Make all images (milliseconds) and return the archive."""
-    busybox, nothing_but_pause = _busybox_layer(), _pause_layer()
+    """Make all images (in a second) and return the archive."""
+    busybox, nothing_but_pause, python = _busybox_layer(), _pause_layer(), _python_layer()
     images = [
         Image(PAUSE, nothing_but_pause, ("/pause", "-P")),
         Image("testbed.local/noshell:1", nothing_but_pause, ("/pause", "-P")),
         Image("testbed.local/busybox:1", busybox, _INIT, ("sleep", "inf")),
         Image("testbed.local/nginx:1", busybox, _INIT, ("httpd", "-f", "-p", "80", "-h", "/srv")),
+        Image("testbed.local/agent:1", python, (), ("python3",)),
     ]
     temporary = ARCHIVE.with_suffix(".new")
     temporary.write_bytes(_archive(images))
@@ -79,6 +84,34 @@ def _busybox_layer() -> bytes:
     layer.file("etc/group", b"root:x:0:\n", 0o644)
     layer.file("srv/index.html", b"chaosd testbed\n", 0o644)
     return layer.content()
+
+
+def _python_layer() -> bytes:
+    """Debian's Python with its standard library, and the shared libraries of both; no shell, nothing else."""
+    executable = _PYTHON.resolve()
+    ask = "import sysconfig; print(sysconfig.get_path('stdlib'))"
+    library = Path(subprocess.run([_PYTHON, "-I", "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
+    files = [executable, *sorted(_library_files(library))]
+    layer = _Tar()
+    for folder in ("dev", "etc", "proc", "sys"):
+        layer.folder(folder, 0o755)
+    layer.folder("tmp", 0o1777)
+    for file in [*files, *sorted(_shared_libraries([executable, *(f for f in files if f.suffix == ".so")]))]:
+        layer.file(str(file).lstrip("/"), file.read_bytes(), 0o755)
+    layer.link("usr/bin/python3", executable.name)
+    return layer.content()
+
+
+def _library_files(library: Path) -> Iterator[Path]:
+    for folder, inside, names in os.walk(library):
+        inside[:] = [name for name in inside if name.partition("-")[0] not in _LEFT_OUT]
+        yield from (path for name in names if (path := Path(folder, name)).is_file() and not path.is_symlink())
+
+
+def _shared_libraries(binaries: list[Path]) -> set[Path]:
+    """Their paths, the dynamic loader's too, as the loader of the container will look for them."""
+    told = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=True, env={"PATH": os.defpath}).stdout
+    return {Path(word) for line in told.splitlines() for word in line.split() if word.startswith("/") and ":" not in word}
 
 
 def _archive(images: list[Image]) -> bytes:

@@ -37,6 +37,7 @@ PODS_CIDR = "10.200.0.0/16"
 
 CSI_DRIVER = "disk.testbed.local"
 CSI_CONTROLLER_SOCKET = RUN / "csi-controller.sock"
+POWER_SOCKET = RUN / "power.sock"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ NEEDED = (
     "runc",
     "socat",
     "util-linux",
+    "xfsprogs",
 )
 
 

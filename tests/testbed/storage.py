@@ -1,9 +1,10 @@
-"""The CSI driver, its two sidecars and the storage class."""
+"""The CSI driver, its two sidecars, the power of its disks, and the storage classes."""
 
 from __future__ import annotations
 
 from testbed import processes
 from testbed.control_plane import kubectl
+from testbed.disk_store import DiskStore
 from testbed.layout import (
     BIN,
     CONTROL_PLANE,
@@ -13,13 +14,17 @@ from testbed.layout import (
     HERE,
     NODE_KUBECONFIG,
     NODES,
+    POWER_SOCKET,
     STUBS,
     VENV,
 )
 from testbed.shell import wait_until
 
 STORAGE_CLASS = "alicloud-disk-ssd"
+POWER_STORAGE_CLASS = f"{STORAGE_CLASS}-power"
+POWER_XFS_STORAGE_CLASS = f"{POWER_STORAGE_CLASS}-xfs"
 
+# commit=1: the journal is written each second, not each fifth, so that a power cut finds more of it under way.
 # fsGroupPolicy File: kubelet gives a volume to the pod's fsGroup whatever its type, so that a non-root container may write.
 _OBJECTS = f"""
 apiVersion: storage.k8s.io/v1
@@ -33,17 +38,42 @@ metadata: {{name: {STORAGE_CLASS}, annotations: {{storageclass.kubernetes.io/is-
 provisioner: {CSI_DRIVER}
 volumeBindingMode: WaitForFirstConsumer
 reclaimPolicy: Delete
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {{name: {POWER_STORAGE_CLASS}}}
+provisioner: {CSI_DRIVER}
+parameters: {{powerSwitch: "true"}}
+mountOptions: [commit=1]
+volumeBindingMode: WaitForFirstConsumer
+reclaimPolicy: Delete
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {{name: {POWER_XFS_STORAGE_CLASS}}}
+provisioner: {CSI_DRIVER}
+parameters: {{powerSwitch: "true", csi.storage.k8s.io/fstype: xfs}}
+volumeBindingMode: WaitForFirstConsumer
+reclaimPolicy: Delete
 """
 
 
 def start() -> None:
     kubectl("apply", "--filename=-", stdin=_OBJECTS)
+    _start_power()
     _start_driver()
     sidecar = (f"--csi-address={CSI_CONTROLLER_SOCKET}", f"--kubeconfig={NODE_KUBECONFIG}")
     network = CONTROL_PLANE.network
     processes.start("csi-attacher", [BIN / "csi-attacher", *sidecar], network=network, respawn=True)
     provisioner = [BIN / "csi-provisioner", *sidecar, "--volume-name-prefix=d", "--feature-gates=Topology=false"]
     processes.start("csi-provisioner", provisioner, network=network, respawn=True)
+
+
+def _start_power() -> None:
+    store = DiskStore(DISKS)
+    argv = [VENV / "bin" / "python", "-m", "testbed.power_server", store.images, store.powered, POWER_SOCKET]
+    processes.start("power", argv, {"PYTHONPATH": str(HERE.parent)}, respawn=True)
+    wait_until("the disks' power is on", POWER_SOCKET.exists, 30, every_seconds=0.02)
 
 
 def _start_driver() -> None:
