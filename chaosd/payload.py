@@ -7,37 +7,43 @@ tear data. Each block says whose it is, so that a block found in the wrong place
     0       8      magic `CHAOSDv1`
     8       32     SHA-256 of bytes 40…4095
     40      4      block index, from 0
-    44      4      blocks in the file
-    48      8      file sequence of its replica, from 0
+    44      4      blocks in the record
+    48      8      sequence of the record among its replica's, from 0
     56      2      length of the text below
-    58      n      UTF-8: run, replica (NAMESPACE/POD), claim UID, volume handle, writer's pod UID, parted by newlines
+    58      n      UTF-8: run, replica (NAMESPACE/POD), claim UID, volume handle, writer's pod UID, file, parted by newlines
     58+n    …      filler, generated from (run seed, claim UID or replica, sequence, block index)
 
 Numbers are big-endian. Any block can be made again from its label and the run's seed, so nothing but the label and the
-digest is ever stored.
+digest is ever stored, and `classify` needs no copy of what was written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 BLOCK_BYTES = 4096
+# What a disk writes whole or not at all, at least (NVMe Base Specification, "Atomic Write Unit Power Fail").
+SECTOR_BYTES = 512
 MAGIC = b"CHAOSDv1"
 _DIGEST = slice(8, 40)
 _BODY = struct.Struct(">IIQH")
 _BODY_AT = 40
 _TEXT_AT = _BODY_AT + _BODY.size
 _EVIDENCE_BYTES = 32
+_EVIDENCE_RANGES = 16
+# Bits of unrelated bytes differ in half of all places; beyond a quarter nothing shows that a block was ever ours.
+_UNRELATED_BITS = BLOCK_BYTES * 8 // 4
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who wrote: what all files of one session have in common. `claim_uid` and `handle` are empty where the path has
+    """Who wrote: what all records of one session have in common. `claim_uid` and `handle` are empty where the path has
     no claim, or its volume no CSI handle."""
 
     run: str
@@ -54,29 +60,50 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a whole file says of itself."""
+    """What a record says of itself: the whole content of a file that is written once or overwritten, one entry of a log.
+    `file` is the file's name in the run's folder."""
 
     origin: Origin
     sequence: int
     blocks: int
+    file: str
 
 
 class State(StrEnum):
-    """What a block or a file turned out to be."""
+    """What a block or a record turned out to be."""
 
     INTACT = "intact"
-    TORN = "torn"
-    CORRUPT = "corrupt"
-    STALE = "stale"
-    FOREIGN = "foreign"
+    TORN = "torn"  # part of it is there, the rest is what stood there before, or zero
+    CORRUPT = "corrupt"  # ours, with bits changed
+    ZEROED = "zeroed"  # whole blocks of it are zero
+    STALE = "stale"  # an older record of the same file
+    FOREIGN = "foreign"  # another claim's, another run's, or another pod's in this record's place
+    MISDIRECTED = "misdirected"  # a block of another place
+    TRUNCATED = "truncated"  # it ends early
+    UNKNOWN = "unknown"  # bytes that carry no mark of chaosd's
+
+
+# Where blocks of one record differ, the first of these is said of the record.
+_PRECEDENCE = (
+    State.FOREIGN,
+    State.CORRUPT,
+    State.UNKNOWN,
+    State.MISDIRECTED,
+    State.TORN,
+    State.STALE,
+    State.ZEROED,
+    State.TRUNCATED,
+    State.INTACT,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the bytes found are: the class of the file, the first block that shows it, and the evidence.
+    """What the bytes found are: the state of the record, the first block that shows it, and the evidence.
 
-    `evidence` is plain JSON: how many blocks are in which condition, and of the first bad block its condition, what it
-    names itself, the offset of the first differing byte in the file, differing bits, and hex of found and expected.
+    `evidence` is plain JSON: how many blocks are in which state; of the first bad block what it names itself and hex of
+    found and expected from the first differing byte on; of bytes that differ without being somebody else's, where
+    (`changed`: ranges `[offset, length]` in the record) and how many bits.
     """
 
     state: State
@@ -85,15 +112,17 @@ class Finding:
 
 
 def blocks_in(length: int) -> int:
-    """Blocks of a file of `length` bytes, which must be a positive multiple of BLOCK_BYTES (ValueError)."""
+    """Blocks of a record of `length` bytes, which must be a positive multiple of BLOCK_BYTES (ValueError)."""
     if length <= 0 or length % BLOCK_BYTES:
-        raise ValueError(f"a file's length must be a positive multiple of {BLOCK_BYTES} bytes, not {length}")
+        raise ValueError(f"a record's length must be a positive multiple of {BLOCK_BYTES} bytes, not {length}")
     return length // BLOCK_BYTES
 
 
-def make_file(seed: int, label: Label) -> bytes:
-    """The bytes of the file that `label` names."""
-    text = _text(label.origin)
+def make_record(seed: int, label: Label) -> bytes:
+    """The bytes of the record that `label` names."""
+    origin = label.origin
+    words = (origin.run, origin.replica, origin.claim_uid, origin.handle, origin.pod_uid, label.file)
+    text = "\n".join(words).encode()
     return b"".join(_make_block(seed, label, text, index) for index in range(label.blocks))
 
 
@@ -110,43 +139,30 @@ def read_label(block: bytes) -> tuple[Label, int] | None:
     if len(block) != BLOCK_BYTES or block[:8] != MAGIC or hashlib.sha256(block[40:]).digest() != block[_DIGEST]:
         return None
     index, blocks, sequence, length = _BODY.unpack_from(block, _BODY_AT)
-    fields = block[_TEXT_AT : _TEXT_AT + length].decode().split("\n")
-    return Label(Origin(*fields), sequence, blocks), index
+    fields = block[_TEXT_AT : _TEXT_AT + length].decode(errors="replace").split("\n")
+    if len(fields) != 6:
+        return None
+    return Label(Origin(*fields[:5]), sequence, blocks, fields[5]), index
 
 
-def examine(found: bytes, seed: int, label: Label) -> Finding:
-    """Compare the bytes found with the file that `label` names, and say what they are.
-
-    Whole blocks of another claim make it foreign, of an older file of this claim stale; bytes that were never written
-    make it corrupt; blocks that are missing or zero, as after a write that reached the disk in part, make it torn.
-    Where several hold, the first of foreign, corrupt, stale, torn is said.
-    """
-    expected = make_file(seed, label)
+def classify(found: bytes, seed: int, label: Label, former: Label | None = None) -> Finding:
+    """Say what the bytes found in the place of the record that `label` names are; `former` is the record that stood there
+    before it, where one did, so that a write in place that happened in part is told from corruption."""
+    expected = make_record(seed, label)
     if found == expected:
         return Finding(State.INTACT, None, {})
-    conditions = [_condition(found, expected, index, label) for index in range(label.blocks)]
+    before = make_record(seed, former) if former else bytes(len(expected))
+    states = [
+        _state(_block(found, index), _block(expected, index), _block(before, index), index, label)
+        for index in range(label.blocks)
+    ]
     if len(found) > len(expected):
-        conditions.append("surplus")
-    state = min((_STATE_OF[c] for c in conditions), key=_PRECEDENCE.index)
-    first = next(i for i, c in enumerate(conditions) if _STATE_OF[c] is state)
-    return Finding(state, first, _evidence(found, expected, conditions, first))
-
-
-_STATE_OF = {
-    "intact": State.INTACT,
-    "foreign": State.FOREIGN,
-    "misdirected": State.CORRUPT,
-    "altered": State.CORRUPT,
-    "surplus": State.CORRUPT,
-    "stale": State.STALE,
-    "zeroed": State.TORN,
-    "missing": State.TORN,
-}
-_PRECEDENCE = [State.FOREIGN, State.CORRUPT, State.STALE, State.TORN, State.INTACT]
-
-
-def _text(origin: Origin) -> bytes:
-    return "\n".join((origin.run, origin.replica, origin.claim_uid, origin.handle, origin.pod_uid)).encode()
+        states.append(State.CORRUPT)
+    state = min(states, key=_PRECEDENCE.index)
+    if state is State.STALE and State.INTACT in states:
+        state = State.TORN
+    first = states.index(State.STALE if state is State.TORN and State.TORN not in states else state)
+    return Finding(state, first, _evidence(found, expected, states, first))
 
 
 def _make_block(seed: int, label: Label, text: bytes, index: int) -> bytes:
@@ -156,43 +172,68 @@ def _make_block(seed: int, label: Label, text: bytes, index: int) -> bytes:
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def _condition(found: bytes, expected: bytes, index: int, label: Label) -> str:
-    block = _block(found, index)
-    if block == _block(expected, index):
-        return "intact"
-    if not block:
-        return "missing"
-    if not any(block):
-        return "zeroed"
-    named = read_label(block)
-    if named is None:
-        return "missing" if len(block) < BLOCK_BYTES and _block(expected, index).startswith(block) else "altered"
-    other, other_index = named
+def _state(found: bytes, expected: bytes, before: bytes, index: int, label: Label) -> State:
+    if found == expected:
+        return State.INTACT
+    if len(found) < BLOCK_BYTES:
+        return State.TRUNCATED if expected.startswith(found) else State.CORRUPT
+    if not any(found):
+        return State.ZEROED
+    if named := read_label(found):
+        return _state_of_named(*named, index, label)
+    if _is_mix(found, expected, before):
+        return State.TORN
+    return State.CORRUPT if _differing_bits(found, expected) < _UNRELATED_BITS else State.UNKNOWN
+
+
+def _state_of_named(other: Label, other_index: int, index: int, label: Label) -> State:
     if other.origin.owner != label.origin.owner or other.origin.run != label.origin.run:
-        return "foreign"
-    return "stale" if other_index == index and other.sequence < label.sequence else "misdirected"
+        return State.FOREIGN
+    if (other.file, other_index) != (label.file, index):
+        return State.MISDIRECTED
+    if other.sequence < label.sequence:
+        return State.STALE
+    # The very record, only that another pod wrote it.
+    return State.FOREIGN if other.sequence == label.sequence else State.MISDIRECTED
+
+
+def _is_mix(found: bytes, expected: bytes, before: bytes) -> bool:
+    """Whether each sector is the expected one, what stood there before, or zero."""
+    for at in range(0, BLOCK_BYTES, SECTOR_BYTES):
+        sector = found[at : at + SECTOR_BYTES]
+        if sector not in (expected[at : at + SECTOR_BYTES], before[at : at + SECTOR_BYTES]) and any(sector):
+            return False
+    return True
 
 
 def _block(data: bytes, index: int) -> bytes:
     return data[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES]
 
 
-def _evidence(found: bytes, expected: bytes, conditions: Iterable[str], first: int) -> dict[str, Any]:
-    listed = list(conditions)
+def _differing_bits(found: bytes, expected: bytes) -> int:
+    both = min(len(found), len(expected))
+    return (int.from_bytes(found[:both], "big") ^ int.from_bytes(expected[:both], "big")).bit_count()
+
+
+def _evidence(found: bytes, expected: bytes, states: Sequence[State], first: int) -> dict[str, Any]:
     got, want = _block(found, first), _block(expected, first)
     at = next((i for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b), min(len(got), len(want)))
     evidence: dict[str, Any] = {
-        "blocks": {c: listed.count(c) for c in sorted(set(listed))},
-        "condition": listed[first],
+        "state": str(states[first]),
+        "blocks": {str(state): count for state, count in sorted(Counter(states).items())},
         "found_bytes": len(found),
         "expected_bytes": len(expected),
         "first_difference": first * BLOCK_BYTES + at,
-        "differing_bits": sum((a ^ b).bit_count() for a, b in zip(got, want, strict=False)),
         "found_hex": got[at : at + _EVIDENCE_BYTES].hex(),
         "expected_hex": want[at : at + _EVIDENCE_BYTES].hex(),
     }
-    named = read_label(got)
-    if named:
+    if changed := [index for index, state in enumerate(states) if state is State.CORRUPT]:
+        surplus = len(expected) // BLOCK_BYTES
+        ends = {index: None if index == surplus else (index + 1) * BLOCK_BYTES for index in changed}
+        pairs = [(index, found[index * BLOCK_BYTES : ends[index]], _block(expected, index)) for index in changed]
+        evidence["changed"] = [r for index, *pair in pairs for r in _ranges(index, *pair)][:_EVIDENCE_RANGES]
+        evidence["differing_bits"] = sum(_differing_bits(*pair) for _, *pair in pairs)
+    if named := read_label(got):
         label, index = named
         evidence["names_itself"] = {
             "run": label.origin.run,
@@ -200,7 +241,24 @@ def _evidence(found: bytes, expected: bytes, conditions: Iterable[str], first: i
             "claim_uid": label.origin.claim_uid,
             "volume_handle": label.origin.handle,
             "pod_uid": label.origin.pod_uid,
+            "file": label.file,
             "sequence": label.sequence,
             "block": index,
         }
     return evidence
+
+
+def _ranges(index: int, found: bytes, expected: bytes) -> Iterator[list[int]]:
+    """Ranges `[offset, length]` in the record of the bytes that differ; what is beyond its end is one range."""
+    start = None
+    for at, (a, b) in enumerate(zip(found, expected, strict=False)):
+        if a != b and start is None:
+            start = at
+        elif a == b and start is not None:
+            yield [index * BLOCK_BYTES + start, at - start]
+            start = None
+    both = min(len(found), len(expected))
+    if start is not None:
+        yield [index * BLOCK_BYTES + start, both - start]
+    if len(found) > both:
+        yield [index * BLOCK_BYTES + both, len(found) - both]

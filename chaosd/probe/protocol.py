@@ -7,31 +7,46 @@ from one of an earlier request, and the end from a reply cut off without an erro
 
     hello                     facts about the pod and the path; writes nothing
     begin  + LENGTH, bytes    make the folders; write the identity file where there is none
-    put N  + N times (NAME LENGTH, bytes)    store whole files: fsync, rename, fsync of the folder
-    sums NAME…                digest of each file, and whether it was read past the page cache
-    fetch NAME                the bytes of a file, as hex
+    put N        + N times (NAME LENGTH, bytes)    store whole files: fsync, rename, fsync of the folder
+    overwrite N  + N times (NAME LENGTH, bytes)    write over files from their start on, in place; fsync
+    append N     + N times (NAME LENGTH, bytes)    write at the end of files; fsync, of the folder too where one is new
+    sums MOST NAME…           digest of each file, and whether it was read past the page cache
+    fetch MOST NAME           the bytes of a file, as hex
     list                      names in the run's folder, one a line
     drop NAME…                delete files, fsync the folder
+
+MOST is in units of 64 KiB: of each file no more is read. Two programs speak it: shell.sh, for any container with `sh`,
+and agent.py, for any with Python.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import resources
 
 from chaosd.errors import ProbeError
 
 # The longest request line that every shell reads well: names of one batch stay far below it.
 MAX_NAMES = 256
-PROGRAM = resources.files("chaosd.probe").joinpath("shell.sh").read_text()
+_SOURCES = resources.files("chaosd.probe")
+_HOSTS = "/etc/hosts"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What `hello` tells. `mount` is the path as the pod sees it; `mountinfo` the line of the mount at it, or empty;
     `mounted` whether there is one, None where the table of mounts could not be read;
-    what is free is what the container's user may still take, None where that was not told."""
+    what is free is what the container's user may still take, None where that was not told. `fsid` is the file system's
+    id of statfs(2), which is its own only for ext4; `uuid` is empty where the kernel does not tell it. `runs` are the
+    folders of runs that stand beside each other on the volume.
+
+    `fs_type`, `device` (MAJOR:MINOR), `mount_root` (which folder of the file system is mounted) and `read_only` (the mount,
+    or its file system, such as after errors=remount-ro) are of the mount that the path lies on, whether it is at the path
+    or above it; empty and None where the table could not be read. `node_disk`: whether that is the file system that kubelet
+    mounts /etc/hosts from, the node's own; None where there is no such mount."""
 
     mount: str
     lacks: tuple[str, ...]
@@ -44,16 +59,31 @@ class Facts:
     mounted: bool | None
     free_bytes: int | None
     free_files: int | None
+    total_bytes: int | None
+    fsid: str
+    uuid: str
+    runs: tuple[str, ...]
+    fs_type: str
+    device: str
+    mount_root: str
+    read_only: bool | None
+    node_disk: bool | None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no reading can be cold, since the page cache is all there is. Linux 6.6 and later open files there with
+        O_DIRECT all the same."""
+        return self.fs_type in ("tmpfs", "ramfs")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What `put` tells: files that are durable, files that are surely not there and why, and, where the rename or the
-    folder's fsync failed, why nobody knows of the rest."""
+    """What a write tells: files that are durable, files that surely are as they were, and files of which nobody knows, such
+    as after a failed fsync of the folder; with the reasons."""
 
     durable: frozenset[str]
     failed: Mapping[str, str]
-    unknown: str
+    unknown: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +97,23 @@ class Sum:
     error: str = ""
 
 
-def argv(mount: str, folder: str, run: str, lifetime_seconds: int) -> list[str]:
-    """How the shell program is started in a container."""
-    return ["sh", "-c", PROGRAM, "chaosd-probe", mount, folder, run, str(lifetime_seconds)]
+class Program(StrEnum):
+    """Which program a probe is."""
+
+    SHELL = "shell"
+    AGENT = "agent"
+
+
+def argv(program: Program, mount: str, folder: str, run: str, lifetime_seconds: int) -> list[str]:
+    """How a program is started in a container."""
+    return [*_STARTED[program], "chaosd-probe", mount, folder, run, str(lifetime_seconds)]
+
+
+_STARTED = {
+    Program.SHELL: ("sh", "-c", _SOURCES.joinpath("shell.sh").read_text()),
+    # -I: neither the folder that the container starts in nor its environment says where modules are.
+    Program.AGENT: ("python3", "-I", "-c", _SOURCES.joinpath("agent.py").read_text()),
+}
 
 
 def blocks(length: int) -> int:
@@ -77,8 +121,8 @@ def blocks(length: int) -> int:
     return length // 65536 + 1
 
 
-def put_request(files: Mapping[str, bytes]) -> tuple[str, bytes]:
-    """Arguments and bytes of a `put`."""
+def write_request(files: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """Arguments and bytes of a `put`, an `overwrite` or an `append`."""
     parts = (part for name, data in files.items() for part in (f"{name} {len(data)}\n".encode(), data))
     return str(len(files)), b"".join(parts)
 
@@ -91,7 +135,10 @@ def read_facts(lines: Iterable[str]) -> Facts:
         told.setdefault(word, []).append(rest)
     mount, table = _first(told, "mount"), told.get("mountinfo", ())
     # The kernel's table has the path behind symbolic links and doubled slashes.
-    mountinfo = _mount_at(_first(told, "resolved") or mount, table)
+    path = (_first(told, "resolved") or mount).rstrip("/") or "/"
+    mounts = [parsed for line in table if (parsed := _parse_mount(line))]
+    below, hosts = _covering(path, mounts), _covering(_HOSTS, mounts)
+    at_path = below if below and below.point == path else None
     space = [int(number) for number in _first(told, "space").split()]
     return Facts(
         mount=mount,
@@ -101,33 +148,39 @@ def read_facts(lines: Iterable[str]) -> Facts:
         boot_id=_first(told, "boot"),
         identity=_first(told, "identity"),
         entries=tuple(told.get("entry", ())),
-        mountinfo=mountinfo,
-        mounted=bool(mountinfo) if table else None,
+        mountinfo=at_path.line if at_path else "",
+        mounted=at_path is not None if mounts else None,
         free_bytes=space[0] * space[1] if space else None,
         # File systems that make inodes as they go say that there are none (statfs(2) on btrfs).
         free_files=space[3] if space and space[2] else None,
+        total_bytes=space[4] * space[1] if len(space) > 4 else None,
+        fsid=_first(told, "fsid"),
+        uuid=_first(told, "uuid"),
+        runs=tuple(told.get("run", ())),
+        fs_type=below.fs_type if below else "",
+        device=below.device if below else "",
+        mount_root=below.root if below else "",
+        read_only=below.read_only if below else None,
+        node_disk=below.device == hosts.device if below and hosts and hosts.point == _HOSTS else None,
     )
 
 
 def read_stored(names: Iterable[str], lines: Iterable[str]) -> Stored:
-    """The reply to a `put` of `names`."""
+    """The reply to a write of `names`."""
     durable: set[str] = set()
-    failed: dict[str, str] = {}
-    unknown = ""
+    told: dict[str, dict[str, str]] = {"failed": {}, "unknown": {}}
     for line in lines:
         word, _, rest = line.partition(" ")
         if word == "stored":
             durable.update(rest.split())
-        elif word == "failed":
+        elif word in told:
             name, _, why = rest.partition(" ")
-            failed[name] = why or "the input ended"
-        elif word == "unknown":
-            unknown = rest
+            told[word][name] = why or "the input ended"
         else:
-            raise ProbeError(f"the probe said {line!r} in reply to put: it is not of protocol 1")
-    if not unknown and set(names) - durable - set(failed):
-        unknown = "the probe did not say what became of it"
-    return Stored(frozenset(durable), failed, unknown)
+            raise ProbeError(f"the probe said {line!r} in reply to a write: it is not of protocol 1")
+    left = set(names) - durable - set(told["failed"])
+    unknown = {name: told["unknown"].get(name, "the probe did not say what became of it") for name in left}
+    return Stored(frozenset(durable), told["failed"], unknown)
 
 
 def read_sums(lines: Iterable[str]) -> dict[str, Sum]:
@@ -141,6 +194,8 @@ def read_sums(lines: Iterable[str]) -> dict[str, Sum]:
             sums[name] = Sum(absent=True) if gone else Sum(error=detail)
         elif word == "irregular":
             sums[name] = Sum(irregular=detail)
+        elif word == "failed":
+            sums[name] = Sum(error=detail)
         else:
             sums[name] = Sum(digest=detail.split(maxsplit=1)[0] if detail else "", cache=word)
     return sums
@@ -170,11 +225,38 @@ def _first(told: Mapping[str, Sequence[str]], word: str) -> str:
     return told[word][0] if told.get(word) else ""
 
 
-def _mount_at(path: str, table: Iterable[str]) -> str:
-    """The line of the mount at `path`: the last one, as a later mount hides an earlier (proc(5), mountinfo)."""
-    found = ""
-    for line in table:
-        fields = line.split(" ")
-        if len(fields) > 4 and fields[4].replace("\\040", " ") == path.rstrip("/"):
-            found = line
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    """A line of the table of mounts (proc(5), mountinfo)."""
+
+    line: str
+    device: str
+    root: str
+    point: str
+    fs_type: str
+    read_only: bool
+
+
+def _parse_mount(line: str) -> _Mount | None:
+    """None for what is no such line. The fields before the dash vary in number."""
+    fields, _, rest = line.partition(" - ")
+    before, after = fields.split(" "), rest.split(" ")
+    if len(before) < 6 or not after[0]:
+        return None
+    options = {*before[5].split(","), *after[-1].split(",")}
+    return _Mount(line, before[2], _unescaped(before[3]), _unescaped(before[4]), after[0], "ro" in options)
+
+
+def _unescaped(field: str) -> str:
+    """Blanks, tabs, newlines and backslashes stand as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def _covering(path: str, mounts: Sequence[_Mount]) -> _Mount | None:
+    """The mount that a path lies on: the one nearest above it, and of several there the last, which hides the others."""
+    found = None
+    for mount in mounts:
+        above = mount.point == path or path.startswith(mount.point.rstrip("/") + "/")
+        if above and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
     return found

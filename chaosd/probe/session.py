@@ -1,21 +1,25 @@
-"""A session: one long-lived probe process in a pod's container, and the requests that it answers.
+"""A session: one long-lived probe process beside the volume, and the requests that it answers.
 
 exec has no precondition on a UID, and a new web-1 has the old one's name. So the pod's UID and container id are read,
 the process is started, and they are read again: only equal values bind the session to that pod.
+
+The shell program runs in the target's own container. The agent runs there too where no image is given for it, else in an
+ephemeral container that mounts the same volume: what it then tells of mounts is of its own container, not of the target's.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 
 from chaosd.cluster.port import Cluster, ExecStream, Pod
 from chaosd.cluster.target import Target
 from chaosd.errors import NotReadyError, ProbeError, RefusedError, SessionLostError, TargetError
 from chaosd.probe import protocol
-from chaosd.probe.protocol import Facts, Stored, Sum
+from chaosd.probe.agent_container import agent_container
+from chaosd.probe.protocol import Facts, Program, Stored, Sum
 
 # The probe ends itself after this time; sessions are opened anew before it.
 LIFETIME_SECONDS = 900
@@ -24,12 +28,15 @@ LIFETIME_SECONDS = 900
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a probe works: the folder of one run on one target's volume. `epoch` is in every nonce, so that a reply to
-    an earlier leader is never taken for one of ours."""
+    an earlier leader is never taken for one of ours. `program` None is the shell where the container has one, else the
+    agent; `image`, which has python3, is where the agent runs, in the target's own container where that is empty."""
 
     target: Target
     folder: str
     run: str
     epoch: str
+    program: Program | None = None
+    image: str = ""
 
     def path(self, name: str) -> str:
         """A file of the run, relative to the volume's mount."""
@@ -40,8 +47,12 @@ class Session:
     """Requests to one probe, one at a time. Every method raises SessionLostError when the reply did not come whole, and
     ProbeError when the probe could not do it."""
 
-    def __init__(self, stream: ExecStream, pod: Pod, place: Place, timeout_seconds: float) -> None:
+    def __init__(
+        self, stream: ExecStream, pod: Pod, place: Place, program: Program, container: str, timeout_seconds: float
+    ) -> None:
         self.pod = pod
+        self.program = program
+        self.container = container
         self.facts: Facts = protocol.read_facts(())
         self.place = place
         self.opened_at = asyncio.get_running_loop().time()
@@ -62,18 +73,27 @@ class Session:
 
     async def put(self, files: Mapping[str, bytes]) -> Stored:
         """Store new files durably."""
-        arguments, data = protocol.put_request(files)
-        return protocol.read_stored(files, await self._ask("put", arguments, data))
+        return await self._write("put", files)
+
+    async def overwrite(self, files: Mapping[str, bytes]) -> Stored:
+        """Write over files in place, durably."""
+        return await self._write("overwrite", files)
+
+    async def append(self, files: Mapping[str, bytes]) -> Stored:
+        """Write at the end of files, durably."""
+        return await self._write("append", files)
 
     async def sums(self, names: Sequence[str], length: int) -> dict[str, Sum]:
         """Digests of the files, at most MAX_NAMES of them, each as far as just beyond `length` bytes; a file that the reply
         leaves out has an error."""
         told = protocol.read_sums(await self._ask("sums", f"{protocol.blocks(length)} {' '.join(names)}"))
-        return {name: told.get(name, Sum(error="the probe said nothing of it")) for name in names}
+        sums = {name: told.get(name, Sum(error="the probe said nothing of it")) for name in names}
+        return {name: replace(found, cache=self._cache(found.cache)) for name, found in sums.items()}
 
     async def fetch(self, name: str, length: int) -> tuple[bytes, str]:
         """The bytes of a file, as far as just beyond `length`, and `cold` or `cached`."""
-        return protocol.read_bytes(await self._ask("fetch", f"{protocol.blocks(length)} {name}"))
+        data, cache = protocol.read_bytes(await self._ask("fetch", f"{protocol.blocks(length)} {name}"))
+        return data, self._cache(cache)
 
     async def names(self) -> list[str]:
         """Names in the run's folder."""
@@ -86,6 +106,12 @@ class Session:
     async def hello(self) -> None:
         """Take in the facts."""
         self.facts = protocol.read_facts(await self._ask("hello"))
+
+    def _cache(self, told: str) -> str:
+        return "cached" if told and self.facts.in_memory else told
+
+    async def _write(self, verb: str, files: Mapping[str, bytes]) -> Stored:
+        return protocol.read_stored(files, await self._ask(verb, *protocol.write_request(files)))
 
     async def _ask(self, verb: str, arguments: str = "", data: bytes = b"") -> list[str]:
         self._requests += 1
@@ -114,39 +140,69 @@ class Session:
 
 @asynccontextmanager
 async def open_session(cluster: Cluster, place: Place, pod_name: str, timeout_seconds: float) -> AsyncIterator[Session]:
-    """A session with the pod that has this name now.
+    """A session with the pod that has this name now. An ephemeral container for the agent is added where none is there
+    yet; it stays, since Kubernetes takes none away before the pod goes.
 
-    Raises NotReadyError when the pod is not running or was replaced meanwhile, TargetError when its container cannot
-    run the probe, SessionLostError, ClusterError.
+    Raises NotReadyError when the pod or the agent's container is not running or the pod was replaced meanwhile,
+    TargetError when no container can run the probe, RightsError, SessionLostError, ClusterError.
     """
+    async with AsyncExitStack() as held:
+        yield await _opened(cluster, place, pod_name, timeout_seconds, held)
+
+
+async def _opened(cluster: Cluster, place: Place, pod_name: str, timeout_seconds: float, held: AsyncExitStack) -> Session:
+    if place.program is not Program.AGENT:
+        try:
+            return await _started(cluster, place, pod_name, Program.SHELL, timeout_seconds, held)
+        except TargetError:
+            if place.program is Program.SHELL or not place.image:
+                raise
+    return await _started(cluster, place, pod_name, Program.AGENT, timeout_seconds, held)
+
+
+async def _started(
+    cluster: Cluster, place: Place, pod_name: str, program: Program, timeout_seconds: float, held: AsyncExitStack
+) -> Session:
+    """A session whose process `held` ends."""
     target = place.target
     pod = await cluster.get(Pod, target.namespace, pod_name)
     if not _container_id(pod, target.container) or pod.deleting:
         raise NotReadyError(f"{target.namespace}/{pod_name}: container {target.container} is not running")
-    argv = protocol.argv(target.path, place.folder, place.run, LIFETIME_SECONDS)
+    container = target.container
+    if program is Program.AGENT and place.image:
+        pod, container = await agent_container(cluster, target, pod, place.image, place.epoch, timeout_seconds)
+    argv = protocol.argv(program, target.path, place.folder, place.run, LIFETIME_SECONDS)
     try:
-        async with cluster.exec(target.namespace, pod_name, target.container, argv) as stream:
-            session = Session(stream, pod, place, timeout_seconds)
+        async with AsyncExitStack() as opening:
+            stream = await opening.enter_async_context(cluster.exec(target.namespace, pod_name, container, argv))
+            session = Session(stream, pod, place, program, container, timeout_seconds)
             await session.hello()
             again = await cluster.get(Pod, target.namespace, pod_name)
-            if (again.uid, _container_id(again, target.container)) != (pod.uid, _container_id(pod, target.container)):
+            if (again.uid, _container_id(again, container)) != (pod.uid, _container_id(pod, container)):
                 raise NotReadyError(f"{target.namespace}/{pod_name} was replaced while a session was opened")
             if session.facts.lacks:
-                raise TargetError(_lacking(target, pod_name, ", ".join(session.facts.lacks)))
-            yield session
+                raise TargetError(_lacking(place, pod_name, program, ", ".join(session.facts.lacks)))
+            held.push_async_exit(opening.pop_all())
+            return session
     except RefusedError as error:
-        raise TargetError(_lacking(target, pod_name, f"sh: {error}")) from error
+        raise TargetError(_lacking(place, pod_name, program, f"{argv[0]}: {error}")) from error
 
 
-def _lacking(target: Target, pod: str, what: str) -> str:
+def _lacking(place: Place, pod: str, program: Program, what: str) -> str:
+    target = place.target
+    if program is Program.AGENT and place.image:
+        return (
+            f"{target.namespace}/{pod}: image {place.image} cannot run the probe: {what}: set target.probeImage to another"
+        )
+    shell = "name a container with a POSIX shell and coreutils or busybox that mounts the path, or "
     return (
         f"{target.namespace}/{pod}: container {target.container} cannot run the probe, it lacks {what}: "
-        "name a container with a POSIX shell and coreutils or busybox that mounts the path"
+        f"{shell if program is Program.SHELL else ''}set target.probeImage to an image with python3"
     )
 
 
 def _container_id(pod: Pod, container: str) -> str:
-    return next((c.id for c in pod.containers if c.name == container), "")
+    return next((c.id for c in (*pod.containers, *pod.ephemeral) if c.name == container), "")
 
 
 def _checked(reply: bytes, last: bytes) -> list[str]:

@@ -55,7 +55,15 @@ hello() {
   [ -r "$proc/sys/kernel/hostname" ] && read -r word <"$proc/sys/kernel/hostname" && say "hostname $word"
   [ -r "$proc/sys/kernel/random/boot_id" ] && read -r word <"$proc/sys/kernel/random/boot_id" && say "boot $word"
   [ -r "$base/identity" ] && read -r word <"$base/identity" && say "identity $word"
-  space=$(stat -f -c '%a %S %c %d' "$mount" 2>/dev/null) && say "space $space"
+  for entry in "$base"/*/; do
+    [ -d "$entry" ] && entry=${entry%/} && say "run ${entry##*/}"
+  done
+  space=$(stat -f -c '%a %S %c %d %b' "$mount" 2>/dev/null) && say "space $space"
+  if [ -r "$proc/fsid" ]; then
+    read -r word <"$proc/fsid" && say "fsid $word"
+  else
+    word=$(stat -f -c %i "$mount" 2>/dev/null) && say "fsid $word"
+  fi
   for entry in "$mount"/* "$mount"/.[!.]* "$mount"/..?*; do
     [ -e "$entry" ] || [ -L "$entry" ] && say "entry ${entry##*/}"
   done
@@ -108,10 +116,50 @@ put() {
   done
   [ -n "$stored" ] || return
   message=$(cd "$stage" && mv -f $stored "$run/" 2>&1 && sync "$run" "$stage" 2>&1) || {
-    say "unknown $message"
+    for name in $stored; do say "unknown $name $message"; done
     return
   }
   say "stored$stored"
+}
+
+# In place: where it fails, part of it may be there.
+overwrite() {
+  while [ "$1" -gt 0 ]; do
+    read -r name length || exit 1
+    if [ -f "$run/$name" ]; then
+      message=$(dd bs="$length" count=1 iflag=fullblock conv=notrunc,fsync of="$run/$name" 2>&1)
+      told_by_dd $?
+    else
+      drain "$length"
+      say "unknown $name No such file or directory"
+    fi
+    set -- $(($1 - 1))
+  done
+}
+
+# The first append makes the file, which the folder must keep.
+append() {
+  while [ "$1" -gt 0 ]; do
+    read -r name length || exit 1
+    new=''
+    [ -e "$run/$name" ] || new=$run
+    if { true >>"$run/$name"; } 2>/dev/null; then
+      message=$( { dd bs="$length" count=1 iflag=fullblock conv=fsync 2>&3 >>"$run/$name"; } 3>&1 && { [ -z "$new" ] || sync "$run" 2>&1; })
+      told_by_dd $?
+    else
+      message=$({ true >>"$run/$name"; } 2>&1)
+      drain "$length"
+      say "unknown $name $message"
+    fi
+    set -- $(($1 - 1))
+  done
+}
+
+told_by_dd() {
+  case $1$message in
+  '01+0 records in'*) say "stored $name" ;;
+  *) say "unknown $name ${message%%[!-~ ]*}" ;;
+  esac
 }
 
 # Two at a time: starting dd and sha256sum takes longer than reading does. Lines are told by the dozen, since each write
@@ -176,7 +224,7 @@ drop() {
 while read -r nonce verb arguments; do
   lines=0
   case $verb in
-  hello | begin | put | sums | fetch | list | drop) $verb $arguments ;;
+  hello | begin | put | overwrite | append | sums | fetch | list | drop) $verb $arguments ;;
   *) say "failed no such verb: $verb" ;;
   esac
   printf '%s end %s\n' "$nonce" "$lines"

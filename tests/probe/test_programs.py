@@ -1,4 +1,4 @@
-"""The shell program, run by every POSIX shell that is here; what it does is looked at on the disk."""
+"""Both programs, the shell one in every POSIX shell here, held to the same; what they do is looked at on the disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from chaosd.probe import protocol
 
 SHELLS = [["sh"], ["dash"], ["bash", "--posix"], ["busybox", "sh"]]
 HERE = [shell for shell in SHELLS if shutil.which(shell[0])]
+AGENT = [sys.executable]
 DATA = os.urandom(16384)
 
 
@@ -33,7 +35,7 @@ class Probe:
         self.process.stdin.write(f"nonce {verb} {arguments}\n".encode() + data)
         lines: list[str] = []
         async with asyncio.timeout(20):
-            while line := (await self.process.stdout.readline()).decode():
+            while line := (await self.process.stdout.readline()).decode(errors="replace"):
                 if line.startswith("nonce end "):
                     assert len(lines) >= int(line.split()[2])
                     return lines
@@ -45,18 +47,28 @@ class Probe:
 
     async def put(self, **files: bytes) -> protocol.Stored:
         named = {name.removeprefix("f"): data for name, data in files.items()}
-        return protocol.read_stored(named, await self.ask("put", *protocol.put_request(named)))
+        return await self.write("put", named)
+
+    async def write(self, verb: str, files: dict[str, bytes]) -> protocol.Stored:
+        return protocol.read_stored(files, await self.ask(verb, *protocol.write_request(files)))
 
     async def sums(self, *names: str) -> dict[str, protocol.Sum]:
         return protocol.read_sums(await self.ask("sums", f"2 {' '.join(names)}"))
 
 
-@pytest.fixture(params=HERE, ids=" ".join)
+def started(interpreter: list[str], mount: Path | str) -> list[str]:
+    program = protocol.Program.AGENT if interpreter is AGENT else protocol.Program.SHELL
+    return [*interpreter, *protocol.argv(program, str(mount), ".chaosd", "RUN", 60)[1:]]
+
+
+def name_of(interpreter: list[str]) -> str:
+    return "agent" if interpreter is AGENT else " ".join(interpreter)
+
+
+@pytest.fixture(params=[*HERE, AGENT], ids=name_of)
 async def probe(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Probe]:
-    argv = protocol.argv(str(tmp_path), ".chaosd", "RUN", 60)[1:]
     process = await asyncio.create_subprocess_exec(
-        *request.param,
-        *argv,
+        *started(request.param, tmp_path),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -88,6 +100,25 @@ async def test_hello_tells_facts_and_writes_nothing(probe: Probe) -> None:
     assert [p.name for p in probe.mount.iterdir()] == ["theirs"]
 
 
+async def test_a_path_that_is_not_there_is_told(probe: Probe) -> None:
+    probe.mount.rmdir()
+    facts = protocol.read_facts(await probe.ask("hello"))
+    assert (facts.mount, facts.present, facts.entries, facts.free_bytes) == (str(probe.mount), False, (), None)
+    assert facts.hostname
+    probe.mount.mkdir()
+    assert protocol.read_facts(await probe.ask("hello")).present
+
+
+async def test_strange_names_do_not_break_the_reply(probe: Probe) -> None:
+    for name in ("two\nlines", "a b", "*", "\udcff", "\x85", "-n"):
+        (probe.mount / name).touch()
+    facts = protocol.read_facts(await probe.ask("hello"))
+    assert {"a b", "*", "-n"} < set(facts.entries)
+    assert facts.present
+    assert facts.hostname
+    assert await probe.begin() == []
+
+
 async def test_begin_writes_the_identity_once(probe: Probe) -> None:
     assert await probe.begin() == []
     assert (probe.mount / ".chaosd/identity").read_text() == '{"replica":1}\n'
@@ -98,7 +129,7 @@ async def test_begin_writes_the_identity_once(probe: Probe) -> None:
 async def test_files_are_stored_whole_and_read_back(probe: Probe) -> None:
     await probe.begin()
     stored = await probe.put(f0001=DATA, f0002=DATA[:4096])
-    assert stored == protocol.Stored(frozenset({"0001", "0002"}), {}, "")
+    assert stored == protocol.Stored(frozenset({"0001", "0002"}), {}, {})
     assert (probe.run / "0001").read_bytes() == DATA
     assert list((probe.run / "stage").iterdir()) == []
     sums = await probe.sums("0001", "0002", "0003")
@@ -116,6 +147,52 @@ async def test_names_are_listed_and_dropped_files_are_gone(probe: Probe) -> None
     assert sorted(protocol.read_names(await probe.ask("list"))) == ["0001", "0002", "stage"]
     protocol.refuse_failure(await probe.ask("drop", "0001 0099"))
     assert sorted(protocol.read_names(await probe.ask("list"))) == ["0002", "stage"]
+
+
+async def test_a_file_is_overwritten_in_place_or_by_renaming(probe: Probe) -> None:
+    await probe.begin()
+    await probe.put(r0=DATA)
+    kept = os.stat(probe.run / "r0").st_ino
+    assert (await probe.write("overwrite", {"r0": DATA[::-1]})).durable == {"r0"}
+    assert (probe.run / "r0").read_bytes() == DATA[::-1]
+    assert os.stat(probe.run / "r0").st_ino == kept
+    assert (await probe.put(r0=DATA)).durable == {"r0"}
+    assert (probe.run / "r0").read_bytes() == DATA
+    assert os.stat(probe.run / "r0").st_ino != kept
+
+
+async def test_a_log_grows_at_its_end(probe: Probe) -> None:
+    await probe.begin()
+    assert (await probe.write("append", {"l0": DATA[:4096], "l1": DATA})).durable == {"l0", "l1"}
+    assert (await probe.write("append", {"l0": DATA[4096:]})).durable == {"l0"}
+    assert (probe.run / "l0").read_bytes() == (probe.run / "l1").read_bytes() == DATA
+
+
+async def test_a_write_in_place_that_fails_or_is_cut_off_is_unknown(probe: Probe) -> None:
+    await probe.begin()
+    (probe.run / "l0").mkdir()
+    assert set((await probe.write("overwrite", {"r0": DATA})).unknown) == {"r0"}
+    assert set((await probe.write("append", {"l0": DATA})).unknown) == {"l0"}
+    await probe.put(r1=DATA)
+    assert (await probe.sums("r1"))["r1"].digest, "the session goes on"
+    assert probe.process.stdin is not None
+    assert probe.process.stdout is not None
+    probe.process.stdin.write(b"nonce overwrite 1\nr1 4096\n" + DATA[:100])
+    probe.process.stdin.close()
+    async with asyncio.timeout(10):
+        assert b"stored" not in await probe.process.stdout.read()
+
+
+async def test_what_is_known_of_the_file_system_and_of_other_runs(probe: Probe) -> None:
+    (probe.mount / ".chaosd/OLDER").mkdir(parents=True)
+    (probe.mount / ".chaosd/theirs").touch()
+    facts = protocol.read_facts(await probe.ask("hello"))
+    ask = ("stat", "-f", "-c", "%i %b %S", str(probe.mount))
+    stat = await asyncio.create_subprocess_exec(*ask, stdout=asyncio.subprocess.PIPE)
+    told, _ = await stat.communicate()
+    fsid, blocks, size = told.decode().split()
+    assert (facts.fsid, facts.total_bytes) == (fsid, int(blocks) * int(size))
+    assert facts.runs == ("OLDER",)
 
 
 async def test_a_file_that_cannot_be_stored_fails_alone_and_the_session_goes_on(probe: Probe) -> None:
@@ -178,7 +255,7 @@ async def test_what_is_no_file_or_far_too_long_is_told_at_once(probe: Probe) -> 
 async def test_the_path_is_told_as_the_kernel_knows_it(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    argv = protocol.argv(f"{tmp_path}//link/", ".chaosd", "RUN", 60)
+    argv = started(["sh"], f"{tmp_path}//link/")
     process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     told, _ = await process.communicate(b"nonce hello \n")
     assert f"resolved {tmp_path}/real" in told.decode().splitlines()
@@ -193,12 +270,11 @@ def test_a_mount_is_found_behind_links_and_slashes() -> None:
     assert protocol.read_facts(["mount /srv"]).mounted is None
 
 
-@pytest.mark.parametrize("shell", HERE, ids=" ".join)
-async def test_it_ends_with_its_input_however_early_that_ends(shell: list[str], tmp_path: Path) -> None:
-    argv = protocol.argv(str(tmp_path), ".chaosd", "RUN", 60)[1:]
+@pytest.mark.parametrize("interpreter", [*HERE, AGENT], ids=name_of)
+async def test_it_ends_with_its_input_however_early_that_ends(interpreter: list[str], tmp_path: Path) -> None:
     for _ in range(30):
         process = await asyncio.create_subprocess_exec(
-            *shell, *argv, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            *started(interpreter, tmp_path), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
         )
         async with asyncio.timeout(10):
             assert await process.wait() == 0
