@@ -19,6 +19,7 @@
     │   └── UnreachableError  no answer: connection, TLS, proxy or 5xx
     ├── ProbeError            the probe beside the volume answered with an error         exit 3
     │   └── SessionLostError  the session broke: what was in flight may have happened
+    ├── DisruptionError       a command that disturbs failed: nobody knows what it did   exit 3
     └── DeadlineError         a wait passed its deadline                                 exit 3
 
 Foreign exceptions are translated where they enter (the cluster adapters, the ledger, the experiment loader) with the
@@ -110,6 +111,10 @@ class ProbeError(ChaosdError):
 
 class SessionLostError(ProbeError):
     """The session broke before its reply was complete: what was in flight may or may not have happened."""
+
+
+class DisruptionError(ChaosdError):
+    """A command that disturbs could not be started, failed, or took too long: nobody knows what it did."""
 
 
 class DeadlineError(ChaosdError):

@@ -29,6 +29,7 @@ class TargetLock:
         self._cluster = cluster
         self._seconds = seconds
         self._clock = clock
+        self._holder = holder
         self._lease = Lease(namespace, f"chaosd-{statefulset}", holder, seconds)
         self._turn = asyncio.Lock()
 
@@ -46,7 +47,7 @@ class TargetLock:
             await asyncio.sleep(min(left, 1.0))
             found = await self._find()
         try:
-            await self._put(replace(found, holder=self._lease.holder, duration_seconds=self._seconds))
+            await self._put(replace(found, holder=self._holder, duration_seconds=self._seconds))
         except ConflictError as error:
             raise TargetError(f"another chaosd took the Lease {found.namespace}/{found.name} just now") from error
         undo = self._lease.annotations.get(UNDO_ANNOTATION)
@@ -92,4 +93,11 @@ class TargetLock:
         await unbroken(self._written(replace(lease, renewed_at=self._clock())))
 
     async def _written(self, lease: Lease) -> None:
-        self._lease = await self._cluster.put_lease(lease)
+        """Where the answer to an earlier write was lost, the Lease has a version that is ours and that we do not know."""
+        try:
+            self._lease = await self._cluster.put_lease(lease)
+        except ConflictError:
+            found = await self._find()
+            if found.holder != self._holder:
+                raise
+            self._lease = await self._cluster.put_lease(replace(lease, version=found.version))

@@ -13,6 +13,7 @@ from typing import Any
 from chaosd.cluster.port import (
     Attachment,
     Claim,
+    ClusterEvent,
     Container,
     Lease,
     Mount,
@@ -58,6 +59,7 @@ def pod(document: Json) -> Pod:
             if "persistentVolumeClaim" in v
         },
         containers=_containers(spec, status),
+        ephemeral=_containers(spec, status, "ephemeralContainers", "ephemeralContainerStatuses"),
     )
 
 
@@ -156,6 +158,26 @@ def node(document: Json) -> Node:
     )
 
 
+def event(document: Json) -> ClusterEvent:
+    """A core/v1 Event. One that was written through events.k8s.io counts and dates itself in its series, or not at all.
+    Source: Kubernetes API reference, "Event v1 core"."""
+    meta, about, series = document["metadata"], document["involvedObject"], document.get("series") or {}
+    seen = series.get("lastObservedTime") or document.get("lastTimestamp") or document.get("eventTime")
+    return ClusterEvent(
+        namespace=meta.get("namespace", "default"),
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        about_kind=about.get("kind", ""),
+        about_name=about.get("name", ""),
+        about_uid=about.get("uid", ""),
+        reason=document.get("reason", ""),
+        message=document.get("message", ""),
+        warning=document.get("type") == "Warning",
+        count=series.get("count") or document.get("count") or 1,
+        last_seen=epoch(seen or meta.get("creationTimestamp")) or 0.0,
+    )
+
+
 def lease(document: Json) -> Lease:
     """A coordination.k8s.io/v1 Lease."""
     meta, spec = document["metadata"], document.get("spec", {})
@@ -177,6 +199,7 @@ PARSERS: Mapping[type, Callable[[Json], Object]] = {
     Attachment: attachment,
     StatefulSet: statefulset,
     Node: node,
+    ClusterEvent: event,
 }
 
 
@@ -188,21 +211,30 @@ def _volume_kind(volume: Json) -> str:
     return next((key for key in volume if key != "name"), "emptyDir")
 
 
-def _containers(spec: Json, status: Json) -> tuple[Container, ...]:
-    states = {s["name"]: s for s in status.get("containerStatuses") or ()}
-    return tuple(_container(c, states.get(c["name"], {})) for c in spec.get("containers") or ())
+def _containers(
+    spec: Json, status: Json, field: str = "containers", statuses: str = "containerStatuses"
+) -> tuple[Container, ...]:
+    states = {s["name"]: s for s in status.get(statuses) or ()}
+    return tuple(_container(c, states.get(c["name"], {})) for c in spec.get(field) or ())
 
 
 def _container(spec: Json, status: Json) -> Container:
+    state = status.get("state") or {}
     return Container(
         name=spec["name"],
         image=spec.get("image", ""),
         id=status.get("containerID", ""),
         ready=bool(status.get("ready")),
         restarts=status.get("restartCount", 0),
-        waiting=status.get("state", {}).get("waiting", {}).get("reason", ""),
+        waiting=(state.get("waiting") or {}).get("reason", ""),
+        ended=_ended(state.get("terminated")),
         mounts=tuple(
-            Mount(m["name"], m["mountPath"], bool(m.get("readOnly")), m.get("subPath", ""))
+            Mount(m["name"], m["mountPath"], bool(m.get("readOnly")), m.get("subPath") or m.get("subPathExpr", ""))
             for m in spec.get("volumeMounts") or ()
         ),
     )
+
+
+def _ended(terminated: Json | None) -> str:
+    """The API requires only the exit code of a state that ended."""
+    return (terminated.get("reason") or f"exit code {terminated['exitCode']}") if terminated else ""

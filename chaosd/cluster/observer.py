@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from chaosd.cluster.port import (
@@ -17,6 +17,9 @@ from chaosd.cluster.port import (
     ChangeKind,
     Claim,
     Cluster,
+    ClusterEvent,
+    Container,
+    Mount,
     Node,
     Object,
     Pod,
@@ -39,7 +42,11 @@ _F: Mapping[type[Object], str] = {
     Attachment: "attachment",
     StatefulSet: "statefulset",
     Node: "node",
+    ClusterEvent: "event",
 }
+
+
+_FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in (*_F, Container, Mount)}
 
 
 @dataclass(slots=True)
@@ -96,6 +103,7 @@ class Observer:
         # Objects that may turn out to be the target's once the volume that links them is known.
         self._attachments: dict[str, Attachment] = {}
         self._nodes: dict[str, Node] = {}
+        self._warnings: dict[str, tuple[str, str]] = {}  # reason and message, by the event's UID
 
     async def run(self) -> None:
         """Watch for ever. Raises what a watch of the target's namespace cannot go on after (ForbiddenError)."""
@@ -109,7 +117,8 @@ class Observer:
             for kind in _NAMESPACED:
                 tasks.create_task(self._watch(kind, namespace), name=f"watch {kind.__name__}")
             for kind in _CLUSTER_SCOPED:
-                tasks.create_task(self._watch_if_allowed(kind), name=f"watch {kind.__name__}")
+                tasks.create_task(self._watch_if_allowed(kind, ""), name=f"watch {kind.__name__}")
+            tasks.create_task(self._watch_if_allowed(ClusterEvent, namespace), name="watch ClusterEvent")
 
     async def synced(self, timeout_seconds: float) -> None:
         """Wait until every kind was listed once. Raises DeadlineError."""
@@ -117,6 +126,8 @@ class Observer:
 
     async def wait(self, look: Callable[[View], Result | None], timeout_seconds: float, what: str) -> Result:
         """The first answer that `look` gives which is not None. Raises DeadlineError naming `what`."""
+        if (at_once := look(self.view)) is not None:
+            return at_once
         try:
             async with asyncio.timeout(timeout_seconds), self._changed:
                 while (result := look(self.view)) is None:
@@ -133,9 +144,9 @@ class Observer:
             late = "; ".join(f"{pod}: {why}" for pod, why in self.view.late(self._target, replicas).items())
             raise DeadlineError(f"not converged at {replicas} replicas after {timeout_seconds:.0f} s: {late}") from error
 
-    async def _watch_if_allowed(self, kind: type[Object]) -> None:
+    async def _watch_if_allowed(self, kind: type[Object], namespace: str) -> None:
         try:
-            await self._watch(kind, "")
+            await self._watch(kind, namespace)
         except ForbiddenError as error:
             self.view.unobservable[_F[kind]] = str(error)
             self._synced.add(kind)
@@ -213,6 +224,23 @@ class Observer:
         _keep(self.view.nodes, change, node)
         return [_event(change)]
 
+    def _cluster_event(self, change: Change, event: ClusterEvent) -> list[Event]:
+        """Warnings about pods of the target. One that recurs is told again when it says something else; that its time to
+        live is over is not told."""
+        of_a_pod = event.about_kind == "Pod" and self._target.ordinal(event.about_name) is not None
+        if not event.warning or not of_a_pod:
+            return []
+        if change.kind is ChangeKind.DELETED:
+            self._warnings.pop(event.uid, None)
+            return []
+        said = (event.reason, event.message)
+        if self._warnings.get(event.uid) == said:
+            return []
+        self._warnings[event.uid] = said
+        about = {"namespace": event.namespace, "pod": event.about_name, "pod_uid": event.about_uid}
+        told = {"reason": event.reason, "message": event.message, "count": event.count, "change": str(change.kind)}
+        return [Event(OBSERVER, "event", Kind.OK, {**about, **told})]
+
     def _owner(self, namespace: str, claim: str) -> str | None:
         templates = self.view.statefulset.template_claims if self.view.statefulset else ()
         return self._target.pod_of_claim(claim, templates) if namespace == self._target.namespace else None
@@ -225,6 +253,7 @@ _TAKE: dict[type[Object], Callable[..., list[Event]]] = {
     Volume: Observer._volume,
     Attachment: Observer._attachment,
     Node: Observer._node,
+    ClusterEvent: Observer._cluster_event,
 }
 
 Named = TypeVar("Named", Pod, Claim, Volume, Attachment, Node)
@@ -240,5 +269,14 @@ def _keep(held: dict[str, Named], change: Change, found: Named) -> None:
 def _event(change: Change, **more: Any) -> Event:
     """The object as plain JSON, without what is empty, and how it changed."""
     assert change.object is not None, "SYNCED and GAP are told by `watch`"
-    told = {key: value for key, value in asdict(change.object).items() if value not in (None, "", (), {}, False)}
+    told = _plain(change.object)
     return Event(OBSERVER, _F[type(change.object)], Kind.OK, {**told, **more, "change": str(change.kind)})
+
+
+def _plain(value: Any) -> Any:
+    if names := _FIELDS.get(type(value)):
+        told = ((name, getattr(value, name)) for name in names)
+        return {name: _plain(part) for name, part in told if part not in (None, "", (), {}, False)}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return dict(value) if isinstance(value, Mapping) else value

@@ -29,7 +29,8 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a pod: its spec's mounts and its present status. `id` is empty until it was started."""
+    """One container of a pod: its spec's mounts and its present status. `id` is empty until it was started, `waiting` and
+    `ended` are the reasons why it does not run yet or any more, such as `ImagePullBackOff` and `Completed`."""
 
     name: str
     image: str = ""
@@ -37,12 +38,31 @@ class Container:
     ready: bool = False
     restarts: int = 0
     waiting: str = ""
+    ended: str = ""
     mounts: tuple[Mount, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return bool(self.id) and not self.waiting and not self.ended
+
+
+@dataclass(frozen=True, slots=True)
+class EphemeralContainer:
+    """A container to be added to a running pod. `argv` stands in the place of its image's own command; with `like`, it has
+    the security context of the pod's container of that name: its user, its capabilities."""
+
+    name: str
+    image: str
+    argv: tuple[str, ...]
+    mounts: tuple[Mount, ...]
+    like: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod. `claims` maps the pod's volume names to claim names; volumes of other kinds are not in it."""
+    """A pod. `claims` maps the pod's volume names to claim names; volumes of other kinds are not in it. `ephemeral` are the
+    containers that were added since it was made."""
 
     namespace: str
     name: str
@@ -61,6 +81,7 @@ class Pod:
     unschedulable: str = ""
     claims: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[Container, ...] = ()
+    ephemeral: tuple[Container, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +200,25 @@ class Lease:
     version: str = ""
 
 
-Object = Pod | Claim | Volume | Attachment | StatefulSet | Node
-T = TypeVar("T", Pod, Claim, Volume, Attachment, StatefulSet, Node)
+@dataclass(frozen=True, slots=True)
+class ClusterEvent:
+    """An Event of core/v1: what a component tells about an object. It is kept for an hour, and counted where it recurs."""
+
+    namespace: str
+    name: str
+    uid: str
+    about_kind: str
+    about_name: str
+    about_uid: str
+    reason: str
+    message: str
+    warning: bool
+    count: int
+    last_seen: float
+
+
+Object = Pod | Claim | Volume | Attachment | StatefulSet | Node | ClusterEvent
+T = TypeVar("T", Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent)
 
 
 class ChangeKind(StrEnum):
@@ -264,6 +302,14 @@ class Cluster(Protocol):
         """Evict the pod (policy/v1 Eviction), so that a PodDisruptionBudget is respected.
 
         Raises ThrottledError when a budget allows none now, NotFoundError, ConflictError.
+        """
+
+    async def add_ephemeral_container(self, namespace: str, pod: str, container: EphemeralContainer, *, uid: str) -> None:
+        """Add a container to a running pod; it cannot be taken away again, nor started a second time.
+
+        Raises NotFoundError, ConflictError when the pod of that name has another UID, RefusedError when the API server says
+        no (a subPath mount, a name that is taken, a namespace's Pod Security), ForbiddenError. Source: Kubernetes docs,
+        "Ephemeral Containers".
         """
 
     async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:

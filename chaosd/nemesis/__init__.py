@@ -13,12 +13,13 @@ from pydantic import Field
 
 from chaosd.cluster.port import Cluster
 from chaosd.nemesis.base import Disruption, Prepared, Scene
+from chaosd.nemesis.external import External
 from chaosd.nemesis.pod_delete import PodDelete
 from chaosd.nemesis.scale import Scale, heal_scale
 
-DISRUPTIONS: Mapping[str, type[Disruption]] = {"pod-delete": PodDelete, "scale": Scale}
+DISRUPTIONS: Mapping[str, type[Disruption]] = {"pod-delete": PodDelete, "scale": Scale, "external": External}
 
-AnyDisruption = Annotated[PodDelete | Scale, Field(discriminator="kind")]
+AnyDisruption = Annotated[PodDelete | Scale | External, Field(discriminator="kind")]
 
 Healer = Callable[[Cluster, Mapping[str, Any], float], Awaitable[str]]
 

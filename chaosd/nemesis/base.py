@@ -69,5 +69,10 @@ def patiently(timeout_seconds: float) -> AsyncIterator[stamina.Attempt]:
     """Attempts of an act that is safe to repeat, while the API server is away or throttles. Use: `async for attempt in
     patiently(60): with attempt: await act()`."""
     return stamina.retry_context(
-        on=(UnreachableError, ThrottledError), attempts=None, timeout=timeout_seconds, wait_initial=0.2, wait_max=5.0
+        on=(UnreachableError, ThrottledError),
+        attempts=None,
+        timeout=timeout_seconds,
+        wait_initial=0.2,
+        wait_max=5.0,
+        wait_jitter=0,  # one client needs none, and a simulation must wait the same every time
     ).__aiter__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any, Protocol
 
 import pytest
 
+from chaosd.cluster import target as targets
 from chaosd.cluster.kubernetes import KubernetesCluster
 from chaosd.cluster.port import Change, Cluster, Pod, StatefulSet, T
 from chaosd.cluster.sandbox import SandboxCluster
+from chaosd.probe.protocol import Program
+from chaosd.probe.session import Place
 from tests import manifests
 from tests.manifests import Document
 from tests.real import RealCluster
@@ -24,6 +28,7 @@ class Harness(Protocol):
     cluster: Cluster
     namespace: str
     image: str
+    agent_image: str
     storage_class: str
     patience_seconds: float
 
@@ -38,6 +43,7 @@ class SandboxHarness:
 
     namespace = "default"
     image = "nginx"
+    agent_image = "python:3"
     bare_image = "noshell"
     storage_class = "alicloud-disk-ssd"
     patience_seconds = 10.0
@@ -58,6 +64,7 @@ class RealHarness:
         self.cluster = cluster
         self.namespace = namespace
         self.image, self.storage_class = real.image, real.storage_class
+        self.agent_image = agent_image()
         self._real = real
 
     @property
@@ -66,6 +73,12 @@ class RealHarness:
 
     async def apply(self, document: Document) -> None:
         await asyncio.to_thread(self._real.apply, document)
+
+
+def agent_image() -> str:
+    """An image with python3 that the real cluster has, or can pull."""
+    default = "python:3-slim" if os.environ.get("KUBECONFIG") else "testbed.local/agent:1"
+    return os.environ.get("CHAOSD_E2E_AGENT_IMAGE", default)
 
 
 class Recording:
@@ -104,6 +117,12 @@ class World:
         await self.harness.apply(manifests.statefulset(replicas=replicas, **{**common, **options}))
         if ready:
             await self.converged(replicas)
+
+    async def place(self, *, path: str = "", program: Program | None = None, image: str = "") -> Place:
+        """Where a probe of `web` works."""
+        found = await self.cluster.get(StatefulSet, self.namespace, "web")
+        target = targets.resolve(found, path=path, container="", require_claim=not path)
+        return Place(target, ".chaosd", "01JD0000000000000000000000", "E00001.7", program, image)
 
     async def converged(self, replicas: int) -> None:
         """Exactly so many replicas, all Ready."""

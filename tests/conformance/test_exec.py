@@ -8,10 +8,10 @@ import os
 
 import pytest
 
-from chaosd.cluster import target as targets
-from chaosd.cluster.port import ExecStream, Pod, StatefulSet
+from chaosd.cluster.port import ExecStream, Pod
 from chaosd.errors import ClusterError, NotFoundError, RefusedError, SessionLostError, TargetError
-from chaosd.probe.session import Place, open_session
+from chaosd.probe.protocol import Program, Stored
+from chaosd.probe.session import open_session
 from tests.conformance.conftest import World
 
 
@@ -106,8 +106,9 @@ async def test_a_pod_that_vanishes_in_mid_write_never_looks_like_success(world: 
 
 async def test_the_probe_sees_the_pod_that_it_is_in(world: World) -> None:
     await world.start()
-    place = await _place(world)
+    place = await world.place()
     async with open_session(world.cluster, place, "web-0", 30.0) as session:
+        assert session.program is Program.SHELL
         assert session.facts.hostname == "web-0"
         assert session.facts.boot_id
         assert " - ext4 " in session.facts.mountinfo
@@ -120,12 +121,12 @@ async def test_the_probe_sees_the_pod_that_it_is_in(world: World) -> None:
 
 async def test_what_the_probe_stored_is_there_after_the_pod_was_replaced(world: World) -> None:
     await world.start()
-    place = await _place(world)
+    place = await world.place()
     files = {f"{n:08d}": os.urandom(8192) for n in range(20)}
     async with open_session(world.cluster, place, "web-0", 30.0) as session:
         await session.begin(b"{}")
         stored = await session.put(files)
-        assert (stored.durable, dict(stored.failed), stored.unknown) == (frozenset(files), {}, "")
+        assert stored == Stored(frozenset(files), {}, {})
         pod = session.pod
     await world.cluster.delete_pod(world.namespace, "web-0", uid=pod.uid, grace_seconds=0)
     await world.replaced(pod)
@@ -144,17 +145,27 @@ async def test_what_the_probe_stored_is_there_after_the_pod_was_replaced(world: 
 async def test_a_container_without_a_shell_cannot_run_the_probe(world: World) -> None:
     await world.start(bare=True)
     with pytest.raises(TargetError, match="name a container with a POSIX shell"):
-        async with open_session(world.cluster, await _place(world), "web-0", 30.0):
+        async with open_session(world.cluster, await world.place(), "web-0", 30.0):
             pass
+
+
+async def test_what_a_path_stands_on_is_told(world: World) -> None:
+    await world.start()
+    async with open_session(world.cluster, await world.place(), "web-0", 30.0) as session:
+        facts = session.facts
+    assert (facts.mounted, facts.fs_type, facts.read_only, facts.node_disk) == (True, "ext4", False, False)
+    assert facts.mount_root == "/"
+    assert facts.device == facts.mountinfo.split()[2]
+
+
+async def test_an_empty_dir_is_on_the_nodes_own_disk(world: World) -> None:
+    await world.start(claim=False)
+    place = await world.place(path="/data")
+    async with open_session(world.cluster, place, "web-0", 30.0) as session:
+        assert (session.facts.mounted, session.facts.node_disk) == (True, True)
 
 
 async def _run(world: World, script: str, path: str) -> bytes:
     """Paths are arguments of their own, since the sandbox leads those into its folders."""
     async with world.cluster.exec(world.namespace, "web-0", "app", ["sh", "-c", script, "sh", path]) as stream:
         return await _all(stream)
-
-
-async def _place(world: World) -> Place:
-    found = await world.cluster.get(StatefulSet, world.namespace, "web")
-    target = targets.resolve(found, path="", container="", require_claim=True)
-    return Place(target, ".chaosd", "01JD0000000000000000000000", "e1")

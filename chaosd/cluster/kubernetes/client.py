@@ -100,10 +100,14 @@ class Client:
         *,
         query: Query = (),
         body: Any = None,
+        content_type: str = "application/json",
         timeout_seconds: float = REQUEST_SECONDS,
     ) -> dict[str, Any]:
         """One request, and the object that answers it. Raises ClusterError."""
-        async with self.response(method, path, query=query, body=body, timeout_seconds=timeout_seconds) as response:
+        asked = self.response(
+            method, path, query=query, body=body, content_type=content_type, timeout_seconds=timeout_seconds
+        )
+        async with asked as response:
             answer = _parsed(await response.read())
         if not isinstance(answer, dict):
             raise UnreachableError(f"{_what(method, path)}: the answer is no JSON object: is that an API server?")
@@ -111,13 +115,20 @@ class Client:
 
     @asynccontextmanager
     async def response(
-        self, method: str, path: Sequence[str], *, query: Query = (), body: Any = None, timeout_seconds: float
+        self,
+        method: str,
+        path: Sequence[str],
+        *,
+        query: Query = (),
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout_seconds: float,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer whose body the caller reads. Raises ClusterError, also for what breaks while it is read."""
         what = _what(method, path)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS)
         with translated(what):
-            headers = {"Accept": "application/json", **await self._authorization()}
+            headers = {"Accept": "application/json", "Content-Type": content_type, **await self._authorization()}
             sent = await self._rest.request(
                 method, self._url(path, query), headers=headers, body=body, _request_timeout=timeout
             )

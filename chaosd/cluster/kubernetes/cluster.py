@@ -15,11 +15,25 @@ from chaosd.cluster import objects
 from chaosd.cluster.kubernetes.client import Client, load_configuration
 from chaosd.cluster.kubernetes.exec import ExecSession, open_exec
 from chaosd.cluster.kubernetes.informer import Informer, list_all
-from chaosd.cluster.port import Attachment, Change, Claim, Lease, Node, Pod, StatefulSet, T, Volume
-from chaosd.errors import ConflictError, ForbiddenError, ThrottledError
+from chaosd.cluster.port import (
+    Attachment,
+    Change,
+    Claim,
+    ClusterEvent,
+    EphemeralContainer,
+    Lease,
+    Mount,
+    Node,
+    Pod,
+    StatefulSet,
+    T,
+    Volume,
+)
+from chaosd.errors import ConflictError, ForbiddenError, RefusedError, ThrottledError
 
 Json = dict[str, Any]
 _SCALE_ATTEMPTS = 10
+_STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,7 @@ _RESOURCES: Mapping[type, _Resource] = {
     Claim: _Resource(("api", "v1"), "persistentvolumeclaims"),
     Volume: _Resource(("api", "v1"), "persistentvolumes"),
     Node: _Resource(("api", "v1"), "nodes"),
+    ClusterEvent: _Resource(("api", "v1"), "events"),
     StatefulSet: _Resource(("apis", "apps", "v1"), "statefulsets"),
     Attachment: _Resource(("apis", "storage.k8s.io", "v1"), "volumeattachments"),
 }
@@ -101,6 +116,26 @@ class KubernetesCluster:
             "deleteOptions": _delete_options(uid, grace_seconds),
         }
         await self._client.request("POST", (*_path(_RESOURCES[Pod], namespace), name, "eviction"), body=eviction)
+
+    async def add_ephemeral_container(self, namespace: str, pod: str, container: EphemeralContainer, *, uid: str) -> None:
+        """See the port. The UID in the patch is a precondition, since the API server lets nobody change it."""
+        path = (*_path(_RESOURCES[Pod], namespace), pod)
+        found = await self._client.request("GET", path)
+        if found["metadata"]["uid"] != uid:
+            raise ConflictError(f"{namespace}/{pod} has the UID {found['metadata']['uid']}, not {uid}")
+        patch = {"metadata": {"uid": uid}, "spec": {"ephemeralContainers": [_ephemeral(container, found)]}}
+        try:
+            await self._client.request("PATCH", (*path, "ephemeralcontainers"), body=patch, content_type=_STRATEGIC_MERGE)
+        except RefusedError as error:
+            if "metadata.uid" in str(error):
+                raise ConflictError(f"{namespace}/{pod} was replaced meanwhile: {error}") from error
+            raise
+        except ForbiddenError as error:
+            # Admission, such as Pod Security, answers 403 as well; the authorizers' answer says who may not do what.
+            # Source: k8s.io/apiserver, endpoints/handlers/responsewriters/errors.go, forbiddenMessage.
+            if " cannot patch resource " in str(error):
+                raise
+            raise RefusedError(str(error)) from error
 
     async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
         """See the port. The resourceVersion that was read makes the write conditional; it changes with the status too, and
@@ -182,6 +217,27 @@ def _path(resource: _Resource, namespace: str) -> tuple[str, ...]:
 def _delete_options(uid: str, grace_seconds: int | None) -> Json:
     grace = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
     return {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, **grace}
+
+
+def _ephemeral(container: EphemeralContainer, pod: Json) -> Json:
+    spec: Json = {
+        "name": container.name,
+        "image": container.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(container.argv),
+        "volumeMounts": [_mount(mount) for mount in container.mounts],
+    }
+    if container.like:
+        contexts = {c["name"]: c.get("securityContext") or {} for c in pod["spec"]["containers"]}
+        if container.like not in contexts:
+            raise RefusedError(f"{pod['metadata']['name']} has no container {container.like}")
+        spec["securityContext"] = contexts[container.like]
+    return spec
+
+
+def _mount(mount: Mount) -> Json:
+    sub_path = {"subPath": mount.sub_path} if mount.sub_path else {}
+    return {"name": mount.volume, "mountPath": mount.path, "readOnly": mount.read_only, **sub_path}
 
 
 def _lease(lease: Lease) -> Json:

@@ -15,13 +15,26 @@ from pathlib import Path
 from typing import IO, Any
 
 from chaosd.cluster import objects
-from chaosd.cluster.port import Change, Claim, Lease, Node, Pod, StatefulSet, T
+from chaosd.cluster.port import (
+    Change,
+    Claim,
+    Container,
+    EphemeralContainer,
+    Lease,
+    Node,
+    Pod,
+    StatefulSet,
+    T,
+    Volume,
+)
 from chaosd.cluster.sandbox import manifest, volumes
 from chaosd.cluster.sandbox import statefulset as controller
-from chaosd.cluster.sandbox.disks import Disks
+from chaosd.cluster.sandbox.directory_disks import DirectoryDisks
+from chaosd.cluster.sandbox.disks import Process
 from chaosd.cluster.sandbox.kubelet import Kubelets
-from chaosd.cluster.sandbox.process import LocalProcess
-from chaosd.cluster.sandbox.store import Budget, Store, Timings
+from chaosd.cluster.sandbox.memory_disk import MemoryDisk
+from chaosd.cluster.sandbox.memory_disks import MemoryDisks
+from chaosd.cluster.sandbox.store import Budget, Store, Subject, Timings
 from chaosd.errors import ConflictError, NotFoundError, RefusedError, ThrottledError, UsageError
 
 VERSION = "v1.37"
@@ -31,14 +44,25 @@ _TICK_SECONDS = 0.5
 
 
 class SandboxCluster:
-    """The embedded cluster. Open it with `open`; everything it keeps is in one folder."""
+    """The embedded cluster. Open it with `open`, which keeps everything in one folder, or with `in_memory`.
+
+    For tests and drills, beside the port: `store` (its objects), `disks`, `timings` (which may be replaced while it runs),
+    `attach_seconds` (how much longer a disk takes to attach, by handle), `crash_node` and `boot_node`, and `tamper`.
+    """
 
     kind = "sandbox"
 
-    def __init__(self, store: Store, disks: Disks, timings: Timings, lock: IO[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        disks: DirectoryDisks | MemoryDisks,
+        timings: Timings | None,
+        lock: IO[str] | None = None,
+    ) -> None:
         self._store = store
-        self._disks = disks
-        self._kubelets = Kubelets(store, disks, timings)
+        self.disks = disks
+        self._kubelets = Kubelets(store, disks, timings or Timings())
+        self.attach_seconds = self._kubelets.attach_seconds
         self._lock = lock
         self._controllers: asyncio.Task[None] | None = None
 
@@ -57,19 +81,33 @@ class SandboxCluster:
         Raises UsageError when another process has it, InconclusiveError when its state is damaged.
         """
         lock = _lock(directory)
-        store = Store(directory / STATE_FILE, rng or random.SystemRandom(), clock)
+        rng = rng or random.SystemRandom()
+        store = Store(directory / STATE_FILE, rng, clock)
         try:
             known = store.load()
         except BaseException:
             lock.close()
             raise
-        cluster = cls(store, Disks(directory.resolve()), timings or Timings(), lock)
-        if not known:
-            for number in range(1, nodes + 1):
-                store.put(Node(f"sandbox-{number}", store.uid(), boot_id=store.uid()))
-        cluster._kubelets.resume()
-        store.changed.set()
-        cluster._controllers = asyncio.create_task(cluster._control(), name="sandbox controllers")
+        disks = DirectoryDisks(directory.resolve(), rng)
+        cluster = cls(store, disks, timings, lock)
+        cluster._begin(0 if known else nodes)
+        return cluster
+
+    @classmethod
+    async def in_memory(
+        cls,
+        *,
+        rng: random.Random,
+        clock: Callable[[], float],
+        timings: Timings | None = None,
+        nodes: int = 2,
+    ) -> SandboxCluster:
+        """A new cluster that is nowhere but in this process. The same `rng`, `clock` and requests, in virtual time, make it
+        do the same to the last byte. What disks do in a crash is drawn from a stream of its own."""
+        timings = timings or Timings()
+        disks = MemoryDisks(random.Random(rng.getrandbits(64)), timings)  # noqa: S311 - no secret
+        cluster = cls(Store(None, rng, clock), disks, timings)
+        cluster._begin(nodes)
         return cluster
 
     async def close(self) -> None:
@@ -79,7 +117,8 @@ class SandboxCluster:
             await asyncio.gather(self._controllers, return_exceptions=True)
         await self._kubelets.close()
         self._store.flush()
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
     @property
     def is_empty(self) -> bool:
@@ -116,6 +155,59 @@ class SandboxCluster:
     async def delete_claim(self, namespace: str, name: str) -> None:
         """Delete a claim; while a pod uses it, it stays Terminating. Raises NotFoundError."""
         self._store.put(replace(self._store.get(Claim, namespace, name), deleting=True))
+        self._store.flush()
+
+    # What breaks it on purpose.
+
+    @property
+    def store(self) -> Store:
+        """Its objects: `store.put(replace(...))` and `store.remove(...)` change them behind everybody's back."""
+        return self._store
+
+    @property
+    def timings(self) -> Timings:
+        """How long it takes for what; may be replaced while it runs."""
+        return self._kubelets.timings
+
+    @timings.setter
+    def timings(self, timings: Timings) -> None:
+        self._kubelets.timings = timings
+        if isinstance(self.disks, MemoryDisks):
+            self.disks.timings = timings
+
+    def disk(self, namespace: str, claim: str) -> MemoryDisk:
+        """In memory: the disk that a claim's volume stands on. Raises NotFoundError, KeyError."""
+        assert isinstance(self.disks, MemoryDisks), "a disk that is a folder is broken by hand"
+        volume = self._store.get(Claim, namespace, claim).volume
+        return self.disks[self._store.get(Volume, "", volume).handle]
+
+    def tamper(self, kind: type[Subject], change: Callable[[Subject], Subject | None]) -> Callable[[], None]:
+        """Let every object of a kind that a controller is about to store pass through `change`, which returns it as it is,
+        changed, or None so that it is never stored; and with `Mounting`, what kubelet is about to mount. Returns what ends
+        that. To change an object once, `store.put(replace(...))` is enough."""
+        return self._store.tamper(kind, change)
+
+    def crash_node(
+        self, name: str, *, lying: bool = False, keep: float = 0.5, down_seconds: float | None = None, boots: bool = True
+    ) -> None:
+        """A node loses its power. Of what its pods' disks were not asked to flush, each piece stays with the chance `keep`;
+        `lying` disks lose what they acknowledged, too, since they were mounted or began to lie. It comes back after
+        `down_seconds` (Timings.reboot, unless told), unless it `boots` not. Raises NotFoundError; ValueError for lying
+        disks that are folders."""
+        if lying and isinstance(self.disks, DirectoryDisks):
+            raise ValueError("disks that are folders cannot lie: use a sandbox in memory")
+        down = self.timings.reboot if down_seconds is None else down_seconds
+        self._kubelets.crash(name, lying=lying, keep=keep, down_seconds=down if boots else None)
+        self._store.flush()
+
+    def boot_node(self, name: str) -> None:
+        """A node that is away comes back. Raises NotFoundError."""
+        self._kubelets.boot(name)
+        self._store.flush()
+
+    def create_replica(self, namespace: str, name: str, ordinal: int) -> None:
+        """Create a replica's pod, whatever the StatefulSet's rules say. Raises NotFoundError."""
+        controller.create(self._store, self._store.get(StatefulSet, namespace, name), ordinal)
         self._store.flush()
 
     # The port.
@@ -155,6 +247,22 @@ class SandboxCluster:
         controller.terminate(self._store, pod, grace_seconds)
         self._store.flush()
 
+    async def add_ephemeral_container(self, namespace: str, pod: str, container: EphemeralContainer, *, uid: str) -> None:
+        """See the port. No process stands for the container; only what is started in it is one."""
+        found = self._pod(namespace, pod, uid)
+        if any(container.name == one.name for one in (*found.containers, *found.ephemeral)):
+            raise RefusedError(f"Pod {pod} is invalid: spec.ephemeralContainers: Duplicate value: {container.name}")
+        if any(mount.sub_path for mount in container.mounts):
+            raise RefusedError(f"Pod {pod} is invalid: spec.ephemeralContainers: subPath: cannot be set")
+        if container.like and container.like not in (one.name for one in found.containers):
+            raise RefusedError(f"{pod} has no container {container.like}")
+        known = {mount.volume for one in found.containers for mount in one.mounts}
+        if unknown := [mount.volume for mount in container.mounts if mount.volume not in known]:
+            raise RefusedError(f"Pod {pod} is invalid: spec.ephemeralContainers: volumeMounts: Not found: {unknown[0]}")
+        added = Container(container.name, container.image, waiting="ContainerCreating", mounts=container.mounts)
+        self._store.put(replace(found, ephemeral=(*found.ephemeral, added)))
+        self._store.flush()
+
     async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
         """See the port."""
         found = self._store.get(StatefulSet, namespace, name)
@@ -165,15 +273,13 @@ class SandboxCluster:
         self._store.flush()
 
     @asynccontextmanager
-    async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> AsyncIterator[LocalProcess]:
+    async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> AsyncIterator[Process]:
         """See the port."""
         found = self._store.get(Pod, namespace, pod)
-        inside = next((c for c in found.containers if container in ("", c.name)), None)
-        if inside is None or found.phase != "Running" or found.deleting:
+        inside = next((c for c in (*found.containers, *found.ephemeral) if container in ("", c.name)), None)
+        if inside is None or found.deleting:
             raise RefusedError(f"container {container or 'of'} {pod} is not running")
-        if "noshell" in inside.image:
-            raise RefusedError(f'exec: "{argv[0]}": executable file not found in $PATH')
-        process = await self._kubelets.run(found, inside, list(argv))
+        process = await self._kubelets.run(found, inside, argv)
         try:
             yield process
         finally:
@@ -212,17 +318,26 @@ class SandboxCluster:
         self._store.record_event(event)
         self._store.flush()
 
+    def _begin(self, new_nodes: int) -> None:
+        for number in range(1, new_nodes + 1):
+            self._store.put(Node(f"sandbox-{number}", self._store.uid(), boot_id=self._store.uid()))
+        self._kubelets.resume()
+        self._store.changed.set()
+        self._controllers = asyncio.create_task(self._control(), name="sandbox controllers")
+
     async def _control(self) -> None:
         """Every controller, whenever something changed."""
         while True:
             self._store.changed.clear()
+            ticks = False
             for found in self._store.all(StatefulSet):
                 controller.reconcile(self._store, found)
+                ticks |= found.min_ready_seconds > 0
             self._kubelets.reconcile()
-            volumes.reclaim(self._store, self._disks)
+            volumes.reclaim(self._store, self.disks)
             self._store.flush()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_SECONDS):
+                async with asyncio.timeout(_TICK_SECONDS if ticks else None):
                     await self._store.changed.wait()
 
     def _apply_statefulset(self, document: Mapping[str, Any]) -> None:

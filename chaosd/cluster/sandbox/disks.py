@@ -1,95 +1,112 @@
-"""Disks and containers as folders.
-
-    DIR/disks/<volume handle>/          a disk: what a container sees at the mount path of its volume
-    DIR/pods/<pod uid>/volumes/<name>/  an emptyDir, gone with the pod
-    DIR/pods/<pod uid>/root/            the container's own disk, gone with the pod
-    DIR/pods/<pod uid>/proc/            what the probe reads of /proc
-
-The layout is documented (README) and people break disks in it by hand, so nothing of it is ever cached.
-"""
+"""What the sandbox's kubelets ask of disks and containers, whether these are folders and local processes or in memory."""
 
 from __future__ import annotations
 
-import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from chaosd.cluster.port import Container, Mount, Node, Pod
+from chaosd.cluster.port import Container, ExecStream, Node, Pod
+from chaosd.errors import RefusedError
+
+# Device numbers as in proc(5), mountinfo: of the node's own disk and of a container's root.
+_NODE_DEVICE = "254:0"
+_ROOT_DEVICE = "0:50"
 
 
-class Disks:
-    """The folders of one sandbox."""
+@dataclass(frozen=True, slots=True)
+class Mounting:
+    """What kubelet is about to mount into a container: a disk, or where `handle` is empty an emptyDir of the node's."""
 
-    def __init__(self, directory: Path) -> None:
-        self._disks = directory / "disks"
-        self._pods = directory / "pods"
+    namespace: str
+    pod: str
+    pod_uid: str
+    container: str
+    volume: str
+    path: str
+    handle: str = ""
+    sub_path: str = ""
+    read_only: bool = False
 
-    def create(self, handle: str) -> None:
-        """A new disk, as ext4 makes it."""
-        (self._disks / handle / "lost+found").mkdir(parents=True)
+
+class Process(ExecStream, Protocol):
+    """A process in a sandbox's container."""
+
+    @property
+    def exited(self) -> bool:
+        """Whether it is gone."""
+
+    def kill(self) -> None:
+        """Its container stops."""
+
+    async def end(self) -> None:
+        """Its connection ends."""
+
+
+class Disks(Protocol):
+    """The disks of a sandbox, and what its containers have of them."""
+
+    def create(self, handle: str, capacity: str = "1Gi") -> object:
+        """A new disk with an empty file system; `capacity` as Kubernetes writes it."""
 
     def delete(self, handle: str) -> None:
         """The disk is gone."""
-        shutil.rmtree(self._disks / handle, ignore_errors=True)
 
-    def mount(self, pod: Pod, handles: Mapping[str, str], node: Node) -> None:
-        """Make a pod's folders. `handles` maps the pod's volume names to disks."""
-        for container in pod.containers:
-            for mount in container.mounts:
-                if mount.volume not in handles:
-                    self._folder(pod, mount, handles).mkdir(parents=True, exist_ok=True)
-        root = self._pods / pod.uid / "root"
-        root.mkdir(parents=True, exist_ok=True)
-        proc = self.proc(pod)
-        for name, text in (
-            ("self/mountinfo", "".join(self._mountinfo(pod, handles))),
-            ("sys/kernel/hostname", f"{pod.hostname}\n"),
-            ("sys/kernel/random/boot_id", f"{node.boot_id}\n"),
-        ):
-            (proc / name).parent.mkdir(parents=True, exist_ok=True)
-            (proc / name).write_text(text)
+    def mount(self, pod: Pod, mountings: Sequence[Mounting], node: Node) -> None:
+        """Make what a pod's containers see. Raises OSError where a disk cannot be mounted."""
+
+    def mount_also(self, pod: Pod, mountings: Sequence[Mounting]) -> None:
+        """Let a container that was added to the pod see volumes of the pod's."""
 
     def unmount(self, pod_uid: str) -> None:
-        """The pod's own folders are gone; its disks stay."""
-        shutil.rmtree(self._pods / pod_uid, ignore_errors=True)
+        """The pod's containers have ended in good order; what is its own is gone, its disks are written back."""
+
+    def crash(self, pod_uids: Sequence[str], *, lying: bool, keep: float) -> None:
+        """The node of these pods lost its power, and with it what was only in its page cache."""
 
     def mounted(self) -> list[str]:
-        """UIDs of the pods that have folders."""
-        return [path.name for path in self._pods.iterdir()] if self._pods.exists() else []
+        """UIDs of the pods that have something mounted."""
 
-    def proc(self, pod: Pod) -> Path:
-        """The pod's /proc."""
-        return self._pods / pod.uid / "proc"
+    def drop_mount(self, pod_uid: str, path: str) -> None:
+        """What is mounted at a path goes, behind everybody's back: what it hid, the container's own disk, is seen."""
 
-    def root(self, pod: Pod) -> Path:
-        """The container's own disk."""
-        return self._pods / pod.uid / "root"
+    async def start(self, pod: Pod, container: Container, argv: Sequence[str]) -> Process:
+        """A process in a container. Raises RefusedError when there is no such program."""
 
-    def translate(self, pod: Pod, container: Container, handles: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
-        """Arguments as the local process must see them: absolute paths, but for the program's, lead into folders."""
-        return [*arguments[:1], *(self._translated(pod, container, handles, a) for a in arguments[1:])]
 
-    def _translated(self, pod: Pod, container: Container, handles: Mapping[str, str], argument: str) -> str:
-        if not argument.startswith("/"):
-            return argument
-        for mount in sorted(container.mounts, key=lambda m: len(m.path), reverse=True):
-            if argument == mount.path or argument.startswith(mount.path.rstrip("/") + "/"):
-                return str(self._folder(pod, mount, handles)) + argument[len(mount.path.rstrip("/")) :]
-        return f"{self.root(pod)}{argument}"
+def refuse_absent(container: Container, program: str) -> None:
+    """An image whose name says `noshell` has no sh, one that says `nopython` no python3. Raises RefusedError."""
+    lacks = {"sh": "noshell", "python3": "nopython"}.get(program)
+    if lacks and lacks in container.image:
+        raise RefusedError(f'exec: "{program}": executable file not found in $PATH')
 
-    def _folder(self, pod: Pod, mount: Mount, handles: Mapping[str, str]) -> Path:
-        handle = handles.get(mount.volume)
-        base = self._disks / handle if handle else self._pods / pod.uid / "volumes" / mount.volume
-        return base / mount.sub_path if mount.sub_path else base
 
-    def _mountinfo(self, pod: Pod, handles: Mapping[str, str]) -> Iterator[str]:
-        """Lines as in proc(5), mountinfo. A disk has a device number of its own, made from its handle."""
-        yield "20 1 254:0 / / rw,relatime - overlay overlay rw\n"
-        mounts = {mount.path: mount for container in pod.containers for mount in container.mounts}
-        for number, mount in enumerate(mounts.values(), 21):
-            handle = handles.get(mount.volume)
-            device, source = (7, f"/dev/sandbox/{handle}") if handle else (254, "/dev/sandbox/node")
-            minor = zlib.crc32(handle.encode()) % (1 << 20) if handle else 0
-            point = str(self._folder(pod, mount, handles)).replace(" ", "\\040")
-            yield f"{number} 20 {device}:{minor} / {point} rw,relatime - ext4 {source} rw\n"
+def mountinfo(
+    mountings: Sequence[Mounting],
+    point: Callable[[Mounting], str] = lambda one: one.path,
+    is_read_only: Callable[[Mounting], bool] = lambda _: False,
+) -> Iterator[str]:
+    """Lines as in proc(5), mountinfo, each path once: the container's root, what kubelet mounts of the node's disk, and the
+    volumes. A disk has a device number of its own, made from its handle; `is_read_only` is of its file system."""
+    yield f"20 1 {_ROOT_DEVICE} / / rw,relatime - overlay overlay rw"
+    uid = mountings[0].pod_uid if mountings else "none"
+    yield f"21 20 {_NODE_DEVICE} {_of_pod(uid, 'etc-hosts')} /etc/hosts rw,relatime - ext4 /dev/sandbox/node rw"
+    for number, one in enumerate({one.path: one for one in mountings}.values(), 22):
+        root = f"/{one.sub_path}" if one.sub_path else "/"
+        device, source = _NODE_DEVICE, "/dev/sandbox/node"
+        if one.handle:
+            device, source = f"7:{zlib.crc32(one.handle.encode()) % (1 << 20)}", f"/dev/sandbox/{one.handle}"
+        else:
+            root = _of_pod(uid, f"volumes/kubernetes.io~empty-dir/{one.volume}").rstrip("/") + root.rstrip("/")
+        options = "ro,relatime" if one.read_only else "rw,relatime"
+        state = "ro" if is_read_only(one) else "rw"
+        yield f"{number} 20 {device} {_escaped(root)} {_escaped(point(one))} {options} - ext4 {source} {state}"
+
+
+def _of_pod(uid: str, name: str) -> str:
+    return f"/var/lib/kubelet/pods/{uid}/{name}"
+
+
+def _escaped(path: str) -> str:
+    return path.replace("\\", "\\134").replace(" ", "\\040")

@@ -1,161 +1,284 @@
-"""The nodes: scheduling, attaching, starting and stopping pods, each with the time that it takes."""
+"""The nodes: scheduling, attaching, starting and stopping pods, each with the time that it takes; and nodes that crash."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from chaosd.cluster.port import Attachment, Claim, Container, Node, Pod, Volume
 from chaosd.cluster.sandbox import volumes
-from chaosd.cluster.sandbox.disks import Disks
-from chaosd.cluster.sandbox.process import LocalProcess
+from chaosd.cluster.sandbox.disks import Disks, Mounting, Process
 from chaosd.cluster.sandbox.store import Store, Timings
+from chaosd.errors import RefusedError, UnreachableError
+
+# An image whose name says this cannot be pulled.
+NO_IMAGE = "noimage"
 
 
 class Kubelets:
-    """The kubelets of all nodes. `reconcile` starts what is to be done; each pod's life is a task."""
+    """The kubelets of all nodes. `reconcile` starts what is to be done; each pod's life is a task. `attach_seconds` are how
+    much longer than others the disks with these handles take to be attached."""
 
     def __init__(self, store: Store, disks: Disks, timings: Timings) -> None:
+        self.attach_seconds: dict[str, float] = {}
         self._store = store
         self._disks = disks
-        self._timings = timings
+        self.timings = timings
         self._lives: dict[str, asyncio.Task[None]] = {}
-        self._running: set[str] = set()
-        self._processes: dict[str, set[LocalProcess]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: dict[str, str] = {}  # the node of each pod whose containers run, by its UID
+        self._processes: dict[str, dict[Process, None]] = {}
 
     def resume(self) -> None:
         """After a restart of the sandbox: containers run on, since they never were processes; folders of pods that are
         gone are removed, and the others' mounts told anew, since the sandbox may lie elsewhere now."""
         pods = {pod.uid: pod for pod in self._store.all(Pod)}
-        self._running = {uid for uid, pod in pods.items() if pod.phase == "Running"}
-        for uid in set(self._disks.mounted()) - set(pods):
-            self._disks.unmount(uid)
         nodes = {node.name: node for node in self._store.all(Node)}
-        for uid in self._running:
-            self._disks.mount(pods[uid], self.handles(pods[uid]), nodes[pods[uid].node])
+        for uid in self._disks.mounted():
+            if uid not in pods:
+                self._disks.unmount(uid)
+        for pod in pods.values():
+            if pod.phase == "Running" and nodes[pod.node].ready:
+                try:
+                    there = (*pod.containers, *(c for c in pod.ephemeral if c.running))
+                    self._disks.mount(pod, self._mountings(pod, there), nodes[pod.node])
+                except OSError:
+                    continue  # it is started again, which fails with an event
+                self._running[pod.uid] = pod.node
+        for node in nodes.values():
+            if not node.ready:
+                self._once(f"boot {node.name}", self._boot_later, node.name, self.timings.reboot)
 
     def reconcile(self) -> None:
         """Start, stop and detach what the objects ask for."""
         pods = {pod.uid: pod for pod in self._store.all(Pod)}
+        down = {node.name for node in self._store.all(Node) if not node.ready}
         for uid, pod in pods.items():
+            if pod.node in down:
+                continue
             if pod.deleting:
                 self._once(f"stop {uid}", self._stop, pod)
-            elif pod.phase == "Pending":
+            elif uid not in self._running:
                 self._once(f"start {uid}", self._start, pod)
-        for uid in self._running - set(pods):
-            self._once(f"kill {uid}", self._kill, uid)
+            elif any(not container.id for container in pod.ephemeral):
+                self._once(f"ephemeral {uid}", self._start_ephemeral, pod)
+        for uid in self._running:
+            if uid not in pods:
+                self._once(f"kill {uid}", self._kill, uid)
+        used = volumes.in_use(self._store)
         for attachment in self._store.all(Attachment):
-            if not volumes.in_use(self._store, attachment):
+            if (attachment.volume, attachment.node) not in used:
                 self._once(f"detach {attachment.name}", self._detach, attachment)
 
-    def handles(self, pod: Pod) -> dict[str, str]:
-        """Disks by the pod's volume names."""
-        found = {}
-        for name, claim_name in pod.claims.items():
-            claim = self._store.find(Claim, pod.namespace, claim_name)
-            volume = self._store.find(Volume, "", claim.volume) if claim else None
-            if volume:
-                found[name] = volume.handle
-        return found
-
-    async def run(self, pod: Pod, container: Container, argv: list[str]) -> LocalProcess:
-        """A process in a running container."""
-        handles = self.handles(pod)
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C", "HOSTNAME": pod.hostname}
-        environment["CHAOSD_PROC"] = str(self._disks.proc(pod))
-        translated = self._disks.translate(pod, container, handles, argv)
-        process = await LocalProcess.start(translated, environment, self._disks.root(pod))
-        self._processes.setdefault(pod.uid, set()).add(process)
+    async def run(self, pod: Pod, container: Container, argv: Sequence[str]) -> Process:
+        """A process in a running container. Raises UnreachableError, RefusedError."""
+        node = self._store.find(Node, "", pod.node)
+        if node is not None and not node.ready:
+            raise UnreachableError(f"exec into {pod.name}: error dialing backend: no route to {pod.node}")
+        if pod.uid not in self._running or not container.running:
+            raise RefusedError(f"container {container.name} of {pod.name} is not running")
+        process = await self._disks.start(pod, container, argv)
+        self._processes.setdefault(pod.uid, {})[process] = None
         return process
 
-    async def end(self, pod_uid: str, process: LocalProcess) -> None:
-        """The connection to a process ended."""
+    async def end(self, pod_uid: str, process: Process) -> None:
+        """The connection to a process ended, which may outlive it."""
         await process.end()
-        self._processes.get(pod_uid, set()).discard(process)
+        if process.exited:
+            self._processes.get(pod_uid, {}).pop(process, None)
+
+    def crash(self, name: str, *, lying: bool, keep: float, down_seconds: float | None) -> None:
+        """A node loses its power: its processes end in the middle of what they do, and its page cache is gone. Its pods are
+        not Ready, and start again when it is back after `down_seconds` (None: never, unless `boot` is called)."""
+        node = self._store.get(Node, "", name)
+        on_it = [pod for pod in self._store.all(Pod) if pod.node == name]
+        for pod in on_it:
+            for life in ("start", "stop", "ephemeral"):
+                self._cancel(f"{life} {pod.uid}")
+        crashed = [uid for uid, where in self._running.items() if where == name]
+        for uid in crashed:
+            self._end_processes(uid)
+            del self._running[uid]
+        self._disks.crash(crashed, lying=lying, keep=keep)
+        self._store.put(replace(node, ready=False))
+        for pod in on_it:
+            containers = tuple(replace(c, ready=False) for c in pod.containers)
+            ephemeral = tuple(replace(c, ready=False, ended="Error") if c.id else c for c in pod.ephemeral)
+            dead = replace(pod, ready=False, ready_at=None, containers=containers, ephemeral=ephemeral)
+            self._store.put(dead)
+        if down_seconds is not None:
+            self._once(f"boot {name}", self._boot_later, name, down_seconds)
+
+    def boot(self, name: str) -> None:
+        """A node that was away comes back, with another boot id. What it had of pods that are gone goes."""
+        pods = {pod.uid for pod in self._store.all(Pod)}
+        for uid in self._disks.mounted():
+            if uid not in pods and uid not in self._running:
+                self._disks.unmount(uid)
+        self._store.put(replace(self._store.get(Node, "", name), ready=True, boot_id=self._store.uid()))
 
     async def close(self) -> None:
         """End every process and every task."""
         for processes in self._processes.values():
             for process in processes:
                 process.kill()
-        for task in list(self._tasks):
+        tasks = list(self._lives.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _once(self, name: str, act: Any, subject: Any) -> None:
+    def _once(self, name: str, act: Callable[..., Coroutine[Any, Any, None]], *subject: Any) -> None:
         if name not in self._lives:
-            work: Coroutine[Any, Any, None] = act(subject)
-            task = self._lives[name] = asyncio.create_task(work, name=name)
-            self._tasks.add(task)
+            task = self._lives[name] = asyncio.create_task(act(*subject), name=name)
             task.add_done_callback(lambda done: self._ended(name, done))
 
     def _ended(self, name: str, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        del self._lives[name]
+        if self._lives.get(name) is task:
+            del self._lives[name]
         self._store.changed.set()
 
+    def _cancel(self, name: str) -> None:
+        task = self._lives.pop(name, None)
+        if task:
+            task.cancel()
+
     async def _start(self, pod: Pod) -> None:
-        """Schedule, bind, attach, mount, run; each step only while the pod is still wanted."""
+        """Schedule, bind, attach, mount, run; each step only while the pod is still wanted. What fails is told in an Event,
+        and tried again after a while."""
         bound = volumes.bind(self._store, self._disks, pod)
         if bound is None:
-            self._store.put(replace(pod, unschedulable="pod has unbound PersistentVolumeClaims"))
+            await self._unscheduled(pod, "pod has unbound PersistentVolumeClaims")
             return
-        node = self._choose_node()
-        pod = replace(pod, node=node.name, scheduled_at=self._store.now(), unschedulable="")
-        self._store.put(pod)
+        node = self._store.find(Node, "", pod.node) if pod.node else self._choose_node()
+        if node is None:
+            await self._unscheduled(pod, f"0/{len(self._store.all(Node))} nodes are available")
+            return
+        if not pod.node:
+            pod = self._store.put(replace(pod, node=node.name, scheduled_at=self._store.now(), unschedulable=""))
         for volume in bound:
-            await self._attach(volume, node)
-        await asyncio.sleep(self._timings.start)
-        if not self._still_there(pod):
+            await self._attach(pod, volume, node)
+        await asyncio.sleep(self.timings.start)
+        now = self._still_there(pod)
+        if now is None:
             return
-        self._disks.mount(pod, self.handles(pod), node)
-        self._running.add(pod.uid)
-        containers = tuple(replace(c, id=f"sandbox://{self._store.hexadecimal(64)}", ready=True) for c in pod.containers)
-        started = replace(pod, phase="Running", ready=True, ready_at=self._store.now(), containers=containers)
-        self._store.put(started)
+        if image := next((c.image for c in now.containers if NO_IMAGE in c.image), None):
+            waiting = tuple(replace(c, waiting="ImagePullBackOff" if NO_IMAGE in c.image else "") for c in now.containers)
+            self._store.put(replace(now, containers=waiting))
+            await self._failed(now, "Failed", f'Failed to pull image "{image}": not found')
+            return
+        try:
+            self._disks.mount(now, self._mountings(now, now.containers), node)
+        except OSError as error:
+            await self._failed(now, "FailedMount", f"MountVolume.MountDevice failed: {error}")
+            return
+        self._running[now.uid] = node.name
+        self._store.put(self._started(now))
 
-    def _still_there(self, pod: Pod) -> bool:
+    def _started(self, pod: Pod) -> Pod:
+        """The pod with its containers running, which were started before if it ran before."""
+        again = pod.phase == "Running"
+        containers = tuple(
+            replace(c, id=self._container_id(), ready=True, waiting="", restarts=c.restarts + again) for c in pod.containers
+        )
+        return replace(pod, phase="Running", ready=True, ready_at=self._store.now(), containers=containers)
+
+    async def _start_ephemeral(self, pod: Pod) -> None:
+        await asyncio.sleep(self.timings.start)
+        now = self._still_there(pod)
+        if now is None:
+            return
+        new = [container for container in now.ephemeral if not container.id]
+        self._disks.mount_also(now, self._mountings(now, new))
+        started = tuple(replace(c, id=self._container_id(), waiting="") if c in new else c for c in now.ephemeral)
+        self._store.put(replace(now, ephemeral=started))
+
+    def _container_id(self) -> str:
+        return f"sandbox://{self._store.hexadecimal(64)}"
+
+    async def _unscheduled(self, pod: Pod, why: str) -> None:
+        self._store.put(replace(pod, unschedulable=why))
+        await self._failed(pod, "FailedScheduling", why)
+
+    async def _failed(self, pod: Pod, reason: str, message: str) -> None:
+        self._store.warn(pod, reason, message)
+        await asyncio.sleep(self.timings.retry)
+
+    def _still_there(self, pod: Pod) -> Pod | None:
+        """The pod as it is now."""
         found = self._store.find(Pod, pod.namespace, pod.name)
-        return found is not None and found.uid == pod.uid and not found.deleting
+        return found if found is not None and found.uid == pod.uid and not found.deleting else None
 
-    def _choose_node(self) -> Node:
+    def _choose_node(self) -> Node | None:
         pods = [pod.node for pod in self._store.all(Pod)]
-        nodes = [n for n in self._store.all(Node) if not n.unschedulable]
-        return min(nodes, key=lambda node: (pods.count(node.name), node.name))
+        nodes = [n for n in self._store.all(Node) if n.ready and not n.unschedulable]
+        return min(nodes, key=lambda node: (pods.count(node.name), node.name), default=None)
 
-    async def _attach(self, volume: Volume, node: Node) -> None:
-        while self._attached_elsewhere(volume, node):  # noqa: ASYNC110 - polls, as the real controller does
-            await asyncio.sleep(self._timings.detach)
-        wanted = volumes.attachment(volume, node.name, self._store)
-        if wanted.attached:
+    def _mountings(self, pod: Pod, containers: Sequence[Container]) -> list[Mounting]:
+        return [
+            found
+            for container in containers
+            for one in self._mountings_of(pod, container)
+            if (found := self._store.tampered(one)) is not None
+        ]
+
+    def _mountings_of(self, pod: Pod, container: Container) -> Iterator[Mounting]:
+        for mount in container.mounts:
+            handle = ""
+            if name := pod.claims.get(mount.volume):
+                claim = self._store.find(Claim, pod.namespace, name)
+                volume = self._store.find(Volume, "", claim.volume) if claim else None
+                handle = volume.handle if volume else "unbound"
+            where = (pod.namespace, pod.name, pod.uid, container.name)
+            yield Mounting(*where, mount.volume, mount.path, handle, mount.sub_path, mount.read_only)
+
+    async def _attach(self, pod: Pod, volume: Volume, node: Node) -> None:
+        timings = self.timings
+        waited, wait = 0.0, timings.detach
+        while self._attached_elsewhere(volume, node):
+            if waited > timings.retry:
+                self._store.warn(pod, "FailedAttachVolume", f'Multi-Attach error for volume "{volume.name}"')
+            await asyncio.sleep(wait)
+            waited, wait = waited + wait, min(2 * wait, timings.retry)
+        attachment = volumes.attachment(volume, node.name, self._store)
+        if attachment.attached:
             return
-        self._store.put(wanted)
-        await asyncio.sleep(self._timings.attach)
-        self._store.put(replace(wanted, attached=True))
+        self._store.put(attachment)
+        await asyncio.sleep(timings.attach + self.attach_seconds.get(volume.handle, 0.0))
+        found = self._store.find(Attachment, "", attachment.name)
+        if found is not None:
+            self._store.put(replace(found, attached=True))
 
     def _attached_elsewhere(self, volume: Volume, node: Node) -> bool:
         return any(a.volume == volume.name and a.node != node.name for a in self._store.all(Attachment))
 
     async def _stop(self, pod: Pod) -> None:
-        await asyncio.sleep(self._timings.stop)
+        await asyncio.sleep(self.timings.stop)
         self._end_container(pod.uid)
-        self._store.remove(pod)
+        now = self._store.find(Pod, pod.namespace, pod.name)
+        if now is not None and now.uid == pod.uid:
+            self._store.remove(now)
 
     async def _kill(self, uid: str) -> None:
         """A forced deletion: the object is gone already, the container follows."""
-        await asyncio.sleep(self._timings.stop)
+        await asyncio.sleep(self.timings.orphan)
         self._end_container(uid)
 
     def _end_container(self, uid: str) -> None:
-        for process in self._processes.pop(uid, set()):
-            process.kill()
-        self._running.discard(uid)
+        self._end_processes(uid)
+        self._running.pop(uid, None)
         self._disks.unmount(uid)
 
+    def _end_processes(self, uid: str) -> None:
+        for process in self._processes.pop(uid, {}):
+            process.kill()
+
     async def _detach(self, attachment: Attachment) -> None:
-        await asyncio.sleep(self._timings.detach)
-        if not volumes.in_use(self._store, attachment):
-            self._store.remove(attachment)
+        await asyncio.sleep(self.timings.detach)
+        found = self._store.find(Attachment, "", attachment.name)
+        if found is not None and (found.volume, found.node) not in volumes.in_use(self._store):
+            self._store.remove(found)
+
+    async def _boot_later(self, name: str, down_seconds: float) -> None:
+        await asyncio.sleep(down_seconds)
+        self.boot(name)

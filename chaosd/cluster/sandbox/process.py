@@ -74,6 +74,11 @@ class LocalProcess:
         return 128 - status if status is not None and status < 0 else status
 
     @property
+    def exited(self) -> bool:
+        """Whether it is gone."""
+        return self._process.returncode is not None
+
+    @property
     def stderr(self) -> bytes:
         """The last of its stderr."""
         return self._stderr

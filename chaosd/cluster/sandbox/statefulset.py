@@ -34,7 +34,7 @@ def _move(store: Store, statefulset: StatefulSet, pods: Mapping[int, Pod]) -> No
     for ordinal in wanted:
         pod = pods.get(ordinal)
         if pod is None:
-            _create(store, statefulset, ordinal)
+            create(store, statefulset, ordinal)
         if ordered and (pod is None or pod.deleting or not _available(store, statefulset, pod)):
             return
     for ordinal in sorted(set(pods) - set(wanted), reverse=True):
@@ -50,9 +50,14 @@ def _available(store: Store, statefulset: StatefulSet, pod: Pod) -> bool:
     return store.clock() - pod.ready_at >= statefulset.min_ready_seconds
 
 
-def _create(store: Store, statefulset: StatefulSet, ordinal: int) -> None:
+def create(store: Store, statefulset: StatefulSet, ordinal: int) -> None:
+    """Create a replica's pod, and its claims where they are absent, whatever the rules of order say. A claim that is being
+    deleted must be gone first (stateful_pod_control.go, createPersistentVolumeClaims)."""
     name = statefulset.pod_name(ordinal)
     spec = store.manifests[statefulset.key]
+    claims = [f"{template}-{name}" for template in statefulset.template_claims]
+    if any((claim := store.find(Claim, statefulset.namespace, one)) and claim.deleting for one in claims):
+        return
     for template in spec.get("volumeClaimTemplates", ()):
         _create_claim(store, statefulset, f"{template['metadata']['name']}-{name}", template["spec"])
     store.put(
@@ -109,15 +114,14 @@ def _status(store: Store, statefulset: StatefulSet) -> None:
         store.remove(statefulset)
         return
     ready = sum(1 for pod in pods.values() if pod.ready and not pod.deleting)
-    store.put(
-        replace(
-            statefulset,
-            ready_replicas=ready,
-            observed_generation=statefulset.generation,
-            current_revision=statefulset.update_revision,
-            updated_replicas=len(pods),
-        )
-    )
+    told = {
+        "ready_replicas": ready,
+        "observed_generation": statefulset.generation,
+        "current_revision": statefulset.update_revision,
+        "updated_replicas": len(pods),
+    }
+    if any(getattr(statefulset, name) != value for name, value in told.items()):
+        store.put(replace(statefulset, **told))  # type: ignore[arg-type]
 
 
 def _pods(store: Store, statefulset: StatefulSet) -> dict[int, Pod]:

@@ -1,4 +1,4 @@
-"""What the sandbox's API server would hold: objects, watchers, and the file in which they outlive the process."""
+"""What the sandbox's API server would hold: objects, watchers, and the file in which they outlive the process, if any."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import json
 import os
 import random
 import uuid
+import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +21,7 @@ from chaosd.cluster.port import (
     Change,
     ChangeKind,
     Claim,
+    ClusterEvent,
     Lease,
     Node,
     Object,
@@ -31,6 +34,10 @@ from chaosd.errors import InconclusiveError, NotFoundError
 
 FORMAT = 1
 EVENTS_KEPT = 1_000
+_KINDS: tuple[type[Object], ...] = (Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent)
+
+Subject = TypeVar("Subject")
+Kept = TypeVar("Kept", bound=Object)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,16 @@ class Timings:
     start: float = 0.05
     stop: float = 0.02
     detach: float = 0.01
+    # A container runs on after its pod was force-deleted.
+    orphan: float = 0.02
+    # A node is away after a crash.
+    reboot: float = 0.5
+    # A failed mount, and an image that cannot be pulled, are tried again.
+    retry: float = 0.5
+    # In memory: a probe's answer, and how long a process outlives its connection with what it was sent
+    # (opencontainers/runc#3359).
+    answer: float = 0.001
+    linger: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,7 @@ class State:
     budgets: list[Budget] = field(default_factory=list)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    cluster_events: list[ClusterEvent] = field(default_factory=list)
 
 
 _STATE = TypeAdapter(State)
@@ -78,9 +96,9 @@ _STATE = TypeAdapter(State)
 
 class Store:
     """Objects by kind and key. Every change is told to watchers, wakes the controllers, and is on disk when `flush`
-    returns."""
+    returns; without a `path` it is nowhere but here."""
 
-    def __init__(self, path: Path, rng: random.Random, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path | None, rng: random.Random, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.leases: dict[str, Lease] = {}
         self.budgets: dict[str, Budget] = {}
@@ -92,13 +110,20 @@ class Store:
         self._rng = rng
         self._version = 0
         self._dirty = False
-        self._objects: dict[type[Object], dict[str, Any]] = {
-            kind: {} for kind in (Pod, Claim, Volume, Attachment, StatefulSet, Node)
-        }
-        self._watchers: list[tuple[type[Object], str, asyncio.Queue[Change]]] = []
+        # Each in the order of its keys.
+        self._objects: dict[type[Object], dict[str, Any]] = {kind: {} for kind in _KINDS}
+        self._watches: dict[type[Object], list[weakref.ref[Watch]]] = {kind: [] for kind in _KINDS}
+        self._tampering: dict[type, list[Callable[[Any], Any]]] = {}
+
+    @property
+    def version(self) -> int:
+        """Grows with every change."""
+        return self._version
 
     def load(self) -> bool:
         """Take in what was stored; False where nothing was. Raises InconclusiveError for a file that is not its own."""
+        if self._path is None:
+            return False
         try:
             text = self._path.read_text()
         except FileNotFoundError:
@@ -109,9 +134,11 @@ class Store:
             state = _STATE.validate_json(text)
         except (ValidationError, ValueError, AttributeError) as error:
             raise InconclusiveError(f"{self._path} is damaged: restore it, or name another --sandbox-dir") from error
-        for found in (state.pods, state.claims, state.volumes, state.attachments, state.statefulsets, state.nodes):
+        namespaced: list[list[Any]] = [state.pods, state.claims, state.statefulsets, state.cluster_events]
+        for found in (*namespaced, state.volumes, state.attachments, state.nodes):
             for one in found:
                 self._objects[type(one)][key_of(one)] = one
+        self._objects = {kind: dict(sorted(held.items())) for kind, held in self._objects.items()}
         self.leases = {f"{lease.namespace}/{lease.name}": lease for lease in state.leases}
         self.budgets = {f"{b.namespace}/{b.name}": b for b in state.budgets}
         self.manifests, self.events, self._version = state.manifests, state.events, state.version
@@ -120,7 +147,7 @@ class Store:
 
     def flush(self) -> None:
         """Store everything, if anything changed."""
-        if not self._dirty:
+        if not self._dirty or self._path is None:
             return
         state = State(
             id=self.id,
@@ -135,6 +162,7 @@ class Store:
             budgets=list(self.budgets.values()),
             manifests=self.manifests,
             events=self.events,
+            cluster_events=self.all(ClusterEvent),
         )
         beside = self._path.with_suffix(".new")
         beside.write_bytes(_STATE.dump_json(state))
@@ -143,8 +171,8 @@ class Store:
 
     def all(self, kind: type[T], namespace: str = "") -> list[T]:
         """Every object of a kind, in the order of their names."""
-        held = self._objects[kind]
-        return [held[key] for key in sorted(held) if not namespace or key.startswith(f"{namespace}/")]
+        held = self._objects[kind].values()
+        return [one for one in held if getattr(one, "namespace", "") == namespace] if namespace else list(held)
 
     def find(self, kind: type[T], namespace: str, name: str) -> T | None:
         """One object, or None."""
@@ -158,20 +186,48 @@ class Store:
             raise NotFoundError(f'{kind.__name__.lower()}s "{name}" not found')
         return found
 
-    def put(self, changed: Object) -> None:
-        """Create or replace."""
-        held, key = self._objects[type(changed)], key_of(changed)
+    def put(self, changed: Kept) -> Kept:
+        """Create or replace; returns what was stored."""
+        kind: type[Any] = type(changed)
+        if self._tampering and (tampered := self.tampered(changed)) is not changed:
+            if tampered is None:
+                return changed
+            changed = tampered
+        held, key = self._objects[kind], key_of(changed)
         before = held.get(key)
         if before == changed:
-            return
+            return changed
         held[key] = changed
+        if before is None and len(held) > 1:
+            self._objects[kind] = dict(sorted(held.items()))
         self._tell(ChangeKind.ADDED if before is None else ChangeKind.MODIFIED, changed)
+        return changed
 
     def remove(self, gone: Object) -> None:
         """Delete."""
         last = self._objects[type(gone)].pop(key_of(gone), None)
         if last is not None:
             self._tell(ChangeKind.DELETED, last)
+
+    def tamper(self, kind: type[Subject], change: Callable[[Subject], Subject | None]) -> Callable[[], None]:
+        """Let everything of a kind that is put pass through `change` first, which returns it as it is, changed, or None so
+        that it never arrives. Returns what ends that."""
+        changes = self._tampering.setdefault(kind, [])
+        changes.append(change)
+
+        def end() -> None:
+            changes.remove(change)
+
+        return end
+
+    def tampered(self, subject: Subject) -> Subject | None:
+        """What tampering makes of it."""
+        found: Subject | None = subject
+        for change in self._tampering.get(type(subject), ()):
+            found = change(found)
+            if found is None:
+                break
+        return found
 
     def touch(self) -> None:
         """Something that is no watched object changed."""
@@ -184,19 +240,30 @@ class Store:
         self.events = [*self.events[-EVENTS_KEPT + 1 :], event]
         self.touch()
 
-    async def watch(self, kind: type[T], namespace: str) -> AsyncIterator[Change]:
+    def warn(self, about: Object, reason: str, message: str) -> None:
+        """Tell a Warning in an Event about an object: a new one, or once more the one that said the same."""
+        namespace = getattr(about, "namespace", "default")
+        kind = "PersistentVolumeClaim" if isinstance(about, Claim) else type(about).__name__
+        for event in self.all(ClusterEvent, namespace):
+            if (event.about_uid, event.reason, event.message) == (about.uid, reason, message):
+                self.put(replace(event, count=event.count + 1, last_seen=self.now()))
+                return
+        name = f"{about.name}.{self.hexadecimal(16)}"
+        told = (kind, about.name, about.uid, reason, message, True, 1, self.now())
+        self.put(ClusterEvent(namespace, name, self.uid(), *told))
+        events = self.all(ClusterEvent)
+        if len(events) > EVENTS_KEPT:
+            self.remove(min(events, key=lambda event: event.last_seen))
+
+    def watch(self, kind: type[T], namespace: str) -> Watch:
         """PRESENT objects, SYNCED, then every change, without end."""
-        queue: asyncio.Queue[Change] = asyncio.Queue()
+        watch = Watch(namespace)
         for present in self.all(kind, namespace):
-            queue.put_nowait(Change(ChangeKind.PRESENT, present))
-        queue.put_nowait(Change(ChangeKind.SYNCED))
-        watcher = (kind, namespace, queue)
-        self._watchers.append(watcher)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._watchers.remove(watcher)
+            watch.tell(Change(ChangeKind.PRESENT, present))
+        watch.tell(Change(ChangeKind.SYNCED))
+        watches = self._watches[kind]
+        watches.append(weakref.ref(watch, watches.remove))
+        return watch
 
     def uid(self) -> str:
         """A new UID."""
@@ -217,9 +284,32 @@ class Store:
 
     def _tell(self, kind: ChangeKind, changed: Object) -> None:
         self.touch()
-        for watched, namespace, queue in self._watchers:
-            if watched is type(changed) and namespace in ("", getattr(changed, "namespace", "")):
-                queue.put_nowait(Change(kind, changed))
+        change, namespace = Change(kind, changed), getattr(changed, "namespace", "")
+        for watch in [reference() for reference in self._watches[type(changed)]]:
+            if watch is not None and watch.namespace in ("", namespace):
+                watch.tell(change)
+
+
+class Watch(AsyncIterator[Change]):
+    """What one watcher was not told yet. It ends when nobody holds it any more."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._untold: deque[Change] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def tell(self, change: Change) -> None:
+        """One more."""
+        self._untold.append(change)
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def __anext__(self) -> Change:
+        """The next one, as soon as there is one."""
+        while not self._untold:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._untold.popleft()
 
 
 def key_of(found: Object) -> str:

@@ -23,7 +23,7 @@ def bind(store: Store, disks: Disks, pod: Pod) -> list[Volume] | None:
     volumes = []
     for name in pod.claims.values():
         claim = store.find(Claim, pod.namespace, name)
-        if claim is None or claim.deleting:
+        if claim is None or claim.deleting or claim.phase == "Lost":
             return None
         if claim.phase == "Pending" and claim.storage_class != NO_PROVISIONER:
             claim = _provision(store, disks, claim)
@@ -40,10 +40,10 @@ def attachment(volume: Volume, node: str, store: Store) -> Attachment:
     return store.find(Attachment, "", name) or Attachment(name, store.uid(), volume.name, node)
 
 
-def in_use(store: Store, found: Attachment) -> bool:
-    """Whether a pod on the attachment's node uses its volume."""
-    claims = {c.name for c in store.all(Claim) if c.volume == found.volume}
-    return any(pod.node == found.node and claims & set(pod.claims.values()) for pod in store.all(Pod))
+def in_use(store: Store) -> set[tuple[str, str]]:
+    """Volumes that pods use, each with the pod's node."""
+    volumes = {(claim.namespace, claim.name): claim.volume for claim in store.all(Claim)}
+    return {(volumes.get((pod.namespace, name), ""), pod.node) for pod in store.all(Pod) for name in pod.claims.values()}
 
 
 def reclaim(store: Store, disks: Disks) -> None:
@@ -52,6 +52,8 @@ def reclaim(store: Store, disks: Disks) -> None:
         if claim.deleting and not any(pods_on(store, claim)):
             store.remove(claim)
     claims = {claim.uid for claim in store.all(Claim)}
+    if all(volume.claim_uid in claims for volume in store.all(Volume)):
+        return
     attached = {a.volume for a in store.all(Attachment)}
     for volume in store.all(Volume):
         if volume.claim_uid not in claims and volume.name not in attached:
@@ -61,7 +63,7 @@ def reclaim(store: Store, disks: Disks) -> None:
 
 def _provision(store: Store, disks: Disks, claim: Claim) -> Claim:
     handle = f"d-{store.hexadecimal(20)}"
-    disks.create(handle)
+    disks.create(handle, claim.requested)
     volume = Volume(
         name=f"pvc-{claim.uid}",
         uid=store.uid(),

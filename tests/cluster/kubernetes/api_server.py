@@ -28,7 +28,7 @@ class ApiServer:
         self._handlers[method, path] = list(handlers)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.text() if request.method in ("POST", "PUT", "DELETE") else ""
+        body = await request.text() if request.method in ("POST", "PUT", "PATCH", "DELETE") else ""
         self.requests.append((request.method, request.path, dict(request.query), json.loads(body) if body else None))
         handlers = self._handlers.get((request.method, request.path))
         if not handlers:

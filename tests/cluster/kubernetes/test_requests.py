@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from chaosd.cluster.kubernetes import KubernetesCluster, client
-from chaosd.cluster.port import Lease, Pod, StatefulSet
+from chaosd.cluster.port import ClusterEvent, Container, EphemeralContainer, Lease, Mount, Pod, StatefulSet
 from chaosd.errors import (
     ClusterError,
     ConflictError,
@@ -121,6 +121,95 @@ async def test_an_eviction_goes_through_its_subresource(cluster: KubernetesClust
     (_, _, _, body) = server.requests[0]
     assert (body["kind"], body["apiVersion"]) == ("Eviction", "policy/v1")
     assert body["deleteOptions"]["preconditions"] == {"uid": "u1"}
+
+
+AGENT = EphemeralContainer("agent", "python:3", ("python3", "-V"), (Mount("disk", "/data", read_only=True),), like="app")
+EPHEMERAL = f"{PODS}/web-0/ephemeralcontainers"
+
+
+async def test_an_ephemeral_container_is_added_by_a_patch_that_names_the_uid(
+    cluster: KubernetesCluster, server: ApiServer
+) -> None:
+    kinds: list[str] = []
+
+    async def patched(request: web.Request) -> dict[str, object]:
+        kinds.append(request.headers["Content-Type"])
+        return {}
+
+    user = {"runAsUser": 999, "capabilities": {"drop": ["ALL"]}}
+    server.on("GET", f"{PODS}/web-0", says(pod("web-0", containers=[{"name": "app", "securityContext": user}])))
+    server.on("PATCH", EPHEMERAL, patched)
+    await cluster.add_ephemeral_container("default", "web-0", AGENT, uid="u1")
+    assert kinds == ["application/strategic-merge-patch+json"]
+    added = {
+        "name": "agent",
+        "image": "python:3",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-V"],
+        "volumeMounts": [{"name": "disk", "mountPath": "/data", "readOnly": True}],
+        "securityContext": user,
+    }
+    assert server.requests[-1][3] == {"metadata": {"uid": "u1"}, "spec": {"ephemeralContainers": [added]}}
+    with pytest.raises(ConflictError, match="has the UID u1, not u2"):
+        await cluster.add_ephemeral_container("default", "web-0", AGENT, uid="u2")
+    assert [method for method, *_ in server.requests] == ["GET", "PATCH", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error"),
+    [
+        (422, 'Pod "web-0" is invalid: metadata.uid: Invalid value: "u1": field is immutable', ConflictError),
+        (422, "spec.ephemeralContainers[0].volumeMounts[0].subPath: Forbidden", RefusedError),
+        (403, 'pods "web-0" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', RefusedError),
+        (403, 'pods "web-0" is forbidden: User "u" cannot patch resource "pods/ephemeralcontainers"', ForbiddenError),
+        (404, 'pods "web-0" not found', NotFoundError),
+    ],
+)
+async def test_why_an_ephemeral_container_is_not_added(
+    cluster: KubernetesCluster, server: ApiServer, code: int, message: str, error: type[ClusterError]
+) -> None:
+    server.on("GET", f"{PODS}/web-0", says(pod("web-0", containers=[{"name": "app"}])))
+    server.on("PATCH", EPHEMERAL, refuses(code, message))
+    with pytest.raises(error) as raised:
+        await cluster.add_ephemeral_container("default", "web-0", AGENT, uid="u1")
+    assert type(raised.value) is error
+    assert message in str(raised.value)
+
+
+async def test_ephemeral_containers_are_told_with_how_they_are(cluster: KubernetesCluster, server: ApiServer) -> None:
+    document = pod("web-0", ephemeralContainers=[{"name": "one", "image": "i"}, {"name": "two"}, {"name": "three"}])
+    document["status"]["ephemeralContainerStatuses"] = [
+        {"name": "one", "containerID": "c://1", "state": {"running": {"startedAt": "2026-11-23T00:00:00Z"}}},
+        {"name": "two", "containerID": "c://2", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}},
+        {"name": "three", "state": {"waiting": {"reason": "ErrImagePull"}}},
+    ]
+    server.on("GET", f"{PODS}/web-0", says(document))
+    found = (await cluster.get(Pod, "default", "web-0")).ephemeral
+    assert found == (
+        Container("one", image="i", id="c://1"),
+        Container("two", id="c://2", ended="OOMKilled"),
+        Container("three", waiting="ErrImagePull"),
+    )
+    assert [c.running for c in found] == [True, False, False]
+
+
+async def test_events_are_read_however_they_were_written(cluster: KubernetesCluster, server: ApiServer) -> None:
+    about = {"kind": "Pod", "namespace": "default", "name": "web-0", "uid": "u1"}
+    common = {"involvedObject": about, "reason": "FailedMount", "message": "no disk", "type": "Warning"}
+    meta = {"namespace": "default", "creationTimestamp": "2023-11-14T22:13:20Z"}
+    # Of the kubelet, through core/v1; of the scheduler, through events.k8s.io, once and again.
+    old = {**common, "metadata": {**meta, "name": "a", "uid": "e1"}, "count": 3, "lastTimestamp": "2023-11-14T22:13:25Z"}
+    new = {**common, "metadata": {**meta, "name": "b", "uid": "e2"}, "eventTime": "2023-11-14T22:13:21.500000Z"}
+    new |= {"count": None, "lastTimestamp": None, "type": "Normal"}
+    again = {**new, "metadata": {**meta, "name": "c", "uid": "e3"}}
+    again["series"] = {"count": 9, "lastObservedTime": "2023-11-14T22:13:30.000000Z"}
+    server.on("GET", "/api/v1/namespaces/default/events", says(page(old, new, again)))
+    pod_event = ("Pod", "web-0", "u1", "FailedMount", "no disk")
+    assert await cluster.list(ClusterEvent, "default") == [
+        ClusterEvent("default", "a", "e1", *pod_event, warning=True, count=3, last_seen=1_700_000_005.0),
+        ClusterEvent("default", "b", "e2", *pod_event, warning=False, count=1, last_seen=1_700_000_001.5),
+        ClusterEvent("default", "c", "e3", *pod_event, warning=False, count=9, last_seen=1_700_000_010.0),
+    ]
 
 
 async def test_a_scale_is_written_at_the_version_that_was_read(cluster: KubernetesCluster, server: ApiServer) -> None:

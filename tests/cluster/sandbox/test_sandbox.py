@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,14 +13,17 @@ from typing import Any
 
 import pytest
 
-from chaosd.cluster.port import Claim, Pod, StatefulSet, Volume
+from chaosd.cluster import target as targets
+from chaosd.cluster.port import Claim, ClusterEvent, Node, Pod, StatefulSet, Volume
 from chaosd.cluster.sandbox import SandboxCluster
 from chaosd.errors import InconclusiveError, RefusedError, UsageError
+from chaosd.probe.protocol import Facts, Program
+from chaosd.probe.session import Place, open_session
 from tests import manifests
 
 
 async def _ready(cluster: SandboxCluster, replicas: int = 1) -> None:
-    await _until(lambda: sum(pod.ready for pod in cluster._store.all(Pod)) == replicas)
+    await _until(lambda: sum(pod.ready for pod in cluster.store.all(Pod)) == replicas)
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -47,8 +51,30 @@ async def _run(cluster: SandboxCluster, *argv: str) -> str:
         return text.decode()
 
 
+async def _facts(cluster: SandboxCluster, program: Program = Program.SHELL) -> Facts:
+    target = targets.resolve(
+        cluster.store.get(StatefulSet, "default", "web"), path="/data", container="", require_claim=False
+    )
+    place = Place(target, ".chaosd", "RUN", "e1", program=program)
+    async with open_session(cluster, place, "web-0", 30.0) as session:
+        return session.facts
+
+
+async def _replaced(cluster: SandboxCluster) -> Pod:
+    """The pod in place of web-0, which is deleted."""
+    pod = cluster.store.get(Pod, "default", "web-0")
+    await cluster.delete_pod("default", "web-0", uid=pod.uid, grace_seconds=0)
+
+    def there() -> bool:
+        found = cluster.store.find(Pod, "default", "web-0")
+        return found is not None and found.uid != pod.uid and found.ready
+
+    await _until(there)
+    return cluster.store.get(Pod, "default", "web-0")
+
+
 async def test_a_disk_is_the_folder_that_the_readme_names(web: SandboxCluster, tmp_path: Path) -> None:
-    (volume,) = web._store.all(Volume)
+    (volume,) = web.store.all(Volume)
     await _run(web, "sh", "-c", 'echo there >"$1"', "sh", "/data/file")
     assert (tmp_path / "disks" / volume.handle / "file").read_text() == "there\n"
     assert sorted(p.name for p in (tmp_path / "disks" / volume.handle).iterdir()) == ["file", "lost+found"]
@@ -56,7 +82,7 @@ async def test_a_disk_is_the_folder_that_the_readme_names(web: SandboxCluster, t
 
 async def test_what_is_not_on_a_mount_is_the_containers_own_and_goes_with_it(web: SandboxCluster, tmp_path: Path) -> None:
     await _run(web, "sh", "-c", 'echo there >"$1"', "sh", "/file")
-    pod = web._store.get(Pod, "default", "web-0")
+    pod = web.store.get(Pod, "default", "web-0")
     assert (tmp_path / "pods" / pod.uid / "root" / "file").exists()
     await web.delete_pod("default", "web-0", uid=pod.uid)
     await _until(lambda: not (tmp_path / "pods" / pod.uid).exists())
@@ -67,12 +93,12 @@ async def test_the_next_process_meets_the_same_cluster(tmp_path: Path) -> None:
     assert first.is_empty
     await first.apply([manifests.statefulset(replicas=2)])
     await _ready(first, 2)
-    before = {kind: first._store.all(kind) for kind in (Pod, Claim, Volume)}
+    before = {kind: first.store.all(kind) for kind in (Pod, Claim, Volume)}
     await first.close()
 
     second = await SandboxCluster.open(tmp_path)
     assert not second.is_empty
-    assert {kind: second._store.all(kind) for kind in (Pod, Claim, Volume)} == before
+    assert {kind: second.store.all(kind) for kind in (Pod, Claim, Volume)} == before
     assert await _run(second, "sh", "-c", 'ls "$1"', "sh", "/data") == "lost+found\n"
     await second.close()
 
@@ -108,7 +134,7 @@ async def test_no_process_outlives_its_pod_or_the_sandbox(web: SandboxCluster, t
 
     tasks = [asyncio.create_task(sleeper()) for _ in range(2)]
     await _until(lambda: len(pids) == 2)
-    pod = web._store.get(Pod, "default", "web-0")
+    pod = web.store.get(Pod, "default", "web-0")
     await web.delete_pod("default", "web-0", uid=pod.uid, grace_seconds=0)
     await _until(lambda: not any(_sessions(pid) for pid in pids))
     for task in tasks:
@@ -155,3 +181,104 @@ async def test_events_are_kept_in_its_state(web: SandboxCluster, tmp_path: Path)
     await web.post_event(target, reason="RunPassed", message="all there", warning=False)
     (event,) = json.loads((tmp_path / "state.json").read_text())["events"]
     assert (event["target"], event["type"], event["reason"]) == ("default/web", "Normal", "RunPassed")
+
+
+@pytest.mark.parametrize("program", Program)
+async def test_a_disk_that_was_wiped_by_hand_is_another_file_system_when_it_is_mounted_again(
+    web: SandboxCluster, tmp_path: Path, program: Program
+) -> None:
+    (volume,) = web.store.all(Volume)
+    disk = tmp_path / "disks" / volume.handle
+    before = await _facts(web, program)
+    assert (before.fs_type, before.mounted, before.node_disk) == ("ext4", True, False)
+    await _replaced(web)
+    (disk / "file").write_text("x")
+    assert (await _facts(web, program)).fsid == before.fsid
+    shutil.rmtree(disk)
+    (disk / "lost+found").mkdir(parents=True)
+    assert (await _facts(web, program)).fsid == before.fsid, "still mounted"
+    await _replaced(web)
+    wiped = await _facts(web, program)
+    assert wiped.fsid != before.fsid
+    await _replaced(web)
+    assert (await _facts(web, program)).fsid == wiped.fsid
+
+
+async def test_disks_that_change_places_take_their_file_systems_with_them(tmp_path: Path) -> None:
+    cluster = await SandboxCluster.open(tmp_path)
+    await cluster.apply([manifests.statefulset(replicas=2)])
+    await _ready(cluster, 2)
+    first, second = (tmp_path / "disks" / volume.handle for volume in cluster.store.all(Volume))
+    uuids = [(disk / "lost+found" / "superblock").read_text() for disk in (first, second)]
+    assert len(set(uuids)) == 2
+    first.rename(tmp_path / "between")
+    second.rename(first)
+    (tmp_path / "between").rename(second)
+    await _replaced(cluster)
+    assert [(disk / "lost+found" / "superblock").read_text() for disk in (second, first)] == uuids
+    await cluster.close()
+
+
+async def test_a_pod_whose_disk_is_not_there_does_not_start_and_an_event_says_why(
+    web: SandboxCluster, tmp_path: Path
+) -> None:
+    (volume,) = web.store.all(Volume)
+    disk = tmp_path / "disks" / volume.handle
+    disk.rename(tmp_path / "away")
+    await web.delete_pod("default", "web-0", uid=web.store.get(Pod, "default", "web-0").uid)
+    await _until(lambda: web.store.all(ClusterEvent))
+    assert [event.reason for event in web.store.all(ClusterEvent)] == ["FailedMount"]
+    (tmp_path / "away").rename(disk)
+    await _ready(web)
+
+
+async def test_an_empty_dir_is_on_the_nodes_own_disk(tmp_path: Path) -> None:
+    cluster = await SandboxCluster.open(tmp_path)
+    await cluster.apply([manifests.statefulset(replicas=1, claim=False)])
+    await _ready(cluster)
+    facts = await _facts(cluster)
+    assert (facts.mounted, facts.node_disk) == (True, True)
+    assert facts.mount_root.endswith("/volumes/kubernetes.io~empty-dir/disk")
+    await cluster.close()
+
+
+async def test_a_mount_that_goes_uncovers_the_containers_own_disk(web: SandboxCluster) -> None:
+    web.disks.drop_mount(web.store.get(Pod, "default", "web-0").uid, "/data")
+    facts = await _facts(web)
+    assert (facts.present, facts.mounted, facts.entries) == (True, False, ())
+
+
+async def test_a_node_that_crashes_restarts_its_containers_with_another_boot_id(web: SandboxCluster) -> None:
+    before, pod = await _facts(web), web.store.get(Pod, "default", "web-0")
+    web.crash_node(pod.node)
+    assert not web.store.get(Pod, "default", "web-0").ready
+    await _ready(web)
+    again = web.store.get(Pod, "default", "web-0")
+    assert (again.uid, again.containers[0].restarts) == (pod.uid, 1)
+    after = await _facts(web)
+    assert (after.boot_id, after.fsid) == (web.store.get(Node, "", pod.node).boot_id, before.fsid)
+    assert after.boot_id != before.boot_id
+    with pytest.raises(ValueError, match="disks that are folders cannot lie"):
+        web.crash_node(pod.node, lying=True)
+
+
+async def test_a_container_without_a_shell_may_have_python(tmp_path: Path) -> None:
+    cluster = await SandboxCluster.open(tmp_path)
+    await cluster.apply([manifests.statefulset(replicas=1, image="noshell")])
+    await _ready(cluster)
+    with pytest.raises(RefusedError, match='"sh": executable file not found'):
+        await _run(cluster, "sh", "-c", "true")
+    assert await _run(cluster, "python3", "-c", "print(1)") == "1\n"
+    await cluster.close()
+
+
+async def test_a_node_that_was_away_when_the_sandbox_ended_comes_back(tmp_path: Path) -> None:
+    first = await SandboxCluster.open(tmp_path)
+    await first.apply([manifests.statefulset(replicas=1)])
+    await _ready(first)
+    first.crash_node("sandbox-1", boots=False)
+    await first.close()
+    second = await SandboxCluster.open(tmp_path)
+    assert not second.store.get(Node, "", "sandbox-1").ready
+    await _ready(second)
+    await second.close()

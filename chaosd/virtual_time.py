@@ -1,0 +1,165 @@
+"""Virtual time: an asyncio event loop that never waits.
+
+Where nothing is ready it jumps to the next timer, so that hours pass in milliseconds, and the same program does the same
+in the same order every time: callbacks run first in, first out, and so do timers of the same moment. There are no
+sockets, no threads and no subprocesses. What would wait for ever is an error that says who waits for what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, NoReturn, TypeVar
+
+Result = TypeVar("Result")
+
+# 2026-01-01T00:00:00Z, when every simulated run begins.
+EPOCH_SECONDS = 1_767_225_600.0
+# Longer than any simulated run, shorter than a loop of timers that a fault would keep going for ever.
+LIMIT_SECONDS = 365 * 86_400.0
+# How near to each other two moments are the same: more than what a float loses within LIMIT_SECONDS.
+_RESOLUTION_SECONDS = 1e-6
+
+
+class StuckError(RuntimeError):
+    """Nothing can happen any more, or time runs on without end."""
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """The event loop; `run` makes one. `time()` is 0 at first."""
+
+    def __init__(self, *, limit_seconds: float = LIMIT_SECONDS) -> None:
+        super().__init__()
+        self.failures: list[BaseException] = []
+        self._now = 0.0
+        self._limit_seconds = limit_seconds
+        self._timers = 0
+        self._tasks = 0
+        self.set_task_factory(_numbered)  # type: ignore[arg-type]
+        self._clock_resolution = _RESOLUTION_SECONDS
+        self._selector = self
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._now
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As in any loop, but timers of the same moment keep their order."""
+        self._check_closed()  # type: ignore[attr-defined]
+        self._timers += 1
+        timer = _Timer(when, callback, args, self, context)
+        timer.number = self._timers
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
+        timer._scheduled = True
+        return timer
+
+    def task_number(self) -> int:
+        """The next one."""
+        self._tasks += 1
+        return self._tasks
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What nobody awaits must not go unseen: `run` raises it."""
+        self.failures.append(context.get("exception") or RuntimeError(context.get("message")))
+
+    def run_in_executor(self, *_: Any) -> NoReturn:  # type: ignore[override]
+        """Refused: a thread would run in real time."""
+        raise RuntimeError("there are no threads in virtual time: what needs one must be given another adapter")
+
+    # What BaseEventLoop asks of a selector and of its subclass.
+
+    def select(self, timeout: float | None) -> list[Any]:
+        """Let time pass instead of waiting."""
+        if timeout is None:
+            raise StuckError(f"nothing is left to happen: {_waiting(self)}")
+        if timeout > 0:
+            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
+            if self._now > self._limit_seconds:
+                raise StuckError(f"not done after {self._limit_seconds:.0f} virtual seconds: {_waiting(self)}")
+        return []
+
+    def _process_events(self, _: list[Any]) -> None:
+        """There are none."""
+
+    def _write_to_self(self) -> None:
+        """Nothing sleeps that would have to be woken."""
+
+
+class WallClock:
+    """Seconds since the epoch, as a clock beside the running virtual loop tells them."""
+
+    def __init__(self, epoch_seconds: float = EPOCH_SECONDS) -> None:
+        self._offset_seconds = epoch_seconds
+
+    def __call__(self) -> float:
+        """Now. Raises RuntimeError where no loop runs."""
+        return self._offset_seconds + asyncio.get_running_loop().time()
+
+    def step(self, seconds: float) -> None:
+        """Set the clock forward or, with negative `seconds`, back, as a time server may."""
+        self._offset_seconds += seconds
+
+
+def run(main: Coroutine[Any, Any, Result], *, limit_seconds: float = LIMIT_SECONDS) -> Result:
+    """Run a coroutine to its end in virtual time, as asyncio.run does in real time.
+
+    Raises StuckError when it waits for what cannot happen, or is not done after `limit_seconds` of virtual time; and
+    what was raised where nobody awaits it, if the coroutine itself raised nothing.
+    """
+    loop = VirtualLoop(limit_seconds=limit_seconds)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        result = runner.run(main)
+    if loop.failures:
+        raise loop.failures[0]
+    return result
+
+
+class _Task(asyncio.Task[Any]):
+    """A task that sets have in the same place every time: they order by hash, which else is an address in memory. A
+    TaskGroup cancels its tasks in the order of such a set."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], *, loop: VirtualLoop, **options: Any) -> None:
+        self._number = loop.task_number()
+        super().__init__(coroutine, loop=loop, name=f"task {self._number}", **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def _numbered(loop: VirtualLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> _Task:
+    return _Task(coroutine, loop=loop, **options)
+
+
+class _Timer(asyncio.TimerHandle):
+    """A timer that knows its place among those of its moment."""
+
+    __slots__ = ("number",)
+    number: int
+    _when: float
+    _scheduled: bool
+
+    def __lt__(self, other: _Timer) -> bool:  # type: ignore[override]
+        return self._when < other._when or (self._when == other._when and self.number < other.number)
+
+
+def _waiting(loop: VirtualLoop) -> str:
+    """Every task that is not done, and the line of it that waits."""
+    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
+    return "; ".join(f"{task.get_name()} waits at {_place(task)}" for task in tasks) or "no task is left"
+
+
+def _place(task: asyncio.Task[Any]) -> str:
+    coroutine: Any = task.get_coro()
+    place = "its beginning"
+    while coroutine is not None and (frame := getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)):
+        if "/asyncio/" not in frame.f_code.co_filename:
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return place
