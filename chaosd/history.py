@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(StrEnum):
@@ -34,6 +34,9 @@ NEMESIS = "nemesis"
 OBSERVER = "observer"
 RUN = "run"
 
+# What the writers and readers of replicas do; nearly all ops of a history.
+DATA = frozenset({"open", "write", "read", "list", "delete"})
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -45,17 +48,16 @@ class Event:
     value: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One event of the history.
 
     `index` counts from 0 without holes within a run; `time` is in seconds since the epoch, by the daemon's clock,
-    and is evidence, never order: the order is the index.
+    and is evidence, never order: the order is the index. A tuple, since histories of a million are judged in seconds.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # what a tuple has of that name, nobody asks an op for
     time: float
     process: str
     f: str
     kind: Kind
-    value: Mapping[str, Any] = field(default_factory=dict)
+    value: Mapping[str, Any] = {}

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from chaosd.checkers.attachment import Attachment
 from chaosd.checkers.binding import BindingChecker
 from chaosd.checkers.identity import Identity
 from chaosd.checkers.integrity import Integrity
+from chaosd.checkers.mount import Mount
 from chaosd.checkers.ordering import Ordering
 from chaosd.checkers.recovery import Recovery
 from chaosd.checkers.steps import Steps
 from chaosd.checkers.verdict import Checker, Unknown, Value, Verdict, Violation, root_causes
-from chaosd.history import Op
+from chaosd.history import DATA, Op
 
 CHECKERS: Mapping[str, Callable[[], Checker]] = {
     "integrity": Integrity,
+    "mount": Mount,
     "binding": BindingChecker,
+    "attachment": Attachment,
     "identity": Identity,
     "ordering": Ordering,
     "recovery": Recovery,
@@ -54,29 +58,41 @@ class Judgement:
         return tuple(note for v in self.verdicts for note in v.by_policy)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What else a reader should know."""
+        return tuple(note for v in self.verdicts for note in v.notes)
+
+    @property
     def not_applicable(self) -> tuple[str, ...]:
         """The checks that this target cannot have."""
         return tuple(note for v in self.verdicts for note in v.not_applicable)
 
 
-@dataclass(slots=True)
 class Panel:
-    """Every checker, fed with the same history."""
+    """Every checker, fed with the same history: with what the workers did, each one that follows it; with all else,
+    all."""
 
-    checkers: dict[str, Checker] = field(default_factory=lambda: {name: make() for name, make in CHECKERS.items()})
-    _crashed: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.checkers: dict[str, Checker] = {name: make() for name, make in CHECKERS.items()}
+        self._crashed: dict[str, str] = {}
+        self._route()
 
     def step(self, op: Op) -> None:
         """Feed one op to every checker that still works."""
-        for name, checker in self.checkers.items():
-            if name in self._crashed:
-                continue
+        following = self._following.get(op.f)
+        for checker in self._working if following is None else following:
             try:
                 checker.step(op)
             except Exception:
-                self._crashed[name] = f"the checker crashed at op {op.index}: {traceback.format_exc(limit=-2)}"
-        for claim_uid in self._binding.released:
-            self.integrity.release(claim_uid)
+                self._crashed[checker.name] = f"the checker crashed at op {op.index}: {traceback.format_exc(limit=-2)}"
+                self._route()
+        if following is None:
+            for claim_uid in self._binding.released:
+                self.integrity.release(claim_uid)
+
+    def _route(self) -> None:
+        self._working = [checker for name, checker in self.checkers.items() if name not in self._crashed]
+        self._following = {f: [checker for checker in self._working if f in checker.follows] for f in DATA}
 
     def judge(self) -> Judgement:
         """What can be said so far."""
@@ -94,6 +110,13 @@ class Panel:
     def _binding(self) -> BindingChecker:
         checker = self.checkers["binding"]
         assert isinstance(checker, BindingChecker)
+        return checker
+
+    @property
+    def attachment(self) -> Attachment:
+        """The checker that knows which volumes are suspect."""
+        checker = self.checkers["attachment"]
+        assert isinstance(checker, Attachment)
         return checker
 
     @property

@@ -15,6 +15,9 @@ from chaosd.history import NEMESIS, OBSERVER, Kind, Op
 
 Seen = Mapping[str, Any]
 
+# What bindings are judged by, and another right than that to the target's namespace is needed for.
+_NEEDED = frozenset({"volume", "attachment", "node"})
+
 
 @dataclass(slots=True)
 class ClaimHistory:
@@ -38,6 +41,7 @@ class BindingChecker:
     """Folds observations of the StatefulSet, its pods, claims and volumes."""
 
     name = "binding"
+    follows: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         # UIDs of the claims that the last op showed to have gone by policy: what was written to them is no longer owed.
@@ -46,8 +50,10 @@ class BindingChecker:
         self._statefulset: Seen = {}
         self._present: set[str] | None = None  # since a watch of claims began: those that it told
         self._volumes: dict[str, Seen] = {}
+        self._present_volumes: set[str] = set()
         self._deleted_by_policy: set[str] = set()
         self._gone_unseen: dict[str, str] = {}  # claims by name, and their replicas
+        self._lasting: dict[tuple[str, Class], Violation] = {}
         self._mismatches: dict[str, Violation] = {}
         self._unseen: dict[str, str] = {}
 
@@ -65,7 +71,8 @@ class BindingChecker:
         """Compares what each claim was bound to first with what it is bound to now."""
         if self._statefulset and not self._statefulset.get("template_claims"):
             return Verdict(self.name, not_applicable=("the StatefulSet has no volumeClaimTemplates",))
-        violations = tuple(v for c in self.claims.items() for v in self._violations(*c))
+        now = {(n, v.failure): v for n, claim in self.claims.items() for v in self._violations(n, claim)}
+        violations = tuple({**self._lasting, **now}.values())
         return Verdict(
             self.name,
             violations=violations + tuple(self._mismatches.values()),
@@ -93,6 +100,7 @@ class BindingChecker:
             yield self._violation(claim, Class.VOLUME_REBOUND, evidence)
         else:
             yield from self._handle_changed(claim)
+            yield from self._double_bound(claim)
 
     def _handle_changed(self, claim: ClaimHistory) -> Iterator[Violation]:
         assert claim.first is not None, "asked by _violations"
@@ -100,6 +108,36 @@ class BindingChecker:
         if volume and claim.first.handle and volume.get("handle", "") != claim.first.handle:
             evidence = {"volume_handle": {"was": claim.first.handle, "is": volume.get("handle", "")}}
             yield self._violation(claim, Class.HANDLE_CHANGED, evidence)
+
+    def _double_bound(self, claim: ClaimHistory) -> Iterator[Violation]:
+        """A claim that came to a volume or disk which another claim has already (kubernetes/kubernetes#23886, #111006);
+        who was there first is not accused."""
+        assert claim.first is not None, "asked by _violations"
+        volume = self._volumes.get(claim.first.volume, {})
+        owner = volume.get("claim_uid", "")
+        if owner and owner != claim.first.claim_uid and volume["name"] in self._present_volumes:
+            evidence = {"volume": volume["name"], "claim_uid": claim.first.claim_uid, "volume_is_claimed_by": owner}
+            yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+            return
+        for other in self.claims.values():
+            if other.first is None or other.now is None or other.since >= claim.since:
+                continue
+            if other.first.volume == claim.first.volume and not owner:
+                evidence = {"volume": claim.first.volume, "claims": [other.first.claim, claim.first.claim]}
+                yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+            elif other.first.handle and self._disk(other.first) == self._disk(claim.first):
+                evidence = {"volume_handle": other.first.handle, "volumes": [other.first.volume, claim.first.volume]}
+                yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+
+    def _disk(self, binding: Binding) -> tuple[str, str]:
+        return self._volumes.get(binding.volume, {}).get("driver", ""), binding.handle
+
+    def _keep(self, name: str, claim: ClaimHistory) -> None:
+        """What a claim or its volume was once is told even if it is put right again; that a claim is missing may be the
+        moment before it is made anew, and is told by what came of it."""
+        for violation in self._violations(name, claim):
+            if violation.failure is not Class.CLAIM_MISSING:
+                self._lasting.setdefault((name, violation.failure), violation)
 
     def _violation(self, claim: ClaimHistory, failure: Class, evidence: Seen) -> Violation:
         assert claim.first is not None, "a claim never seen bound breaks no promise"
@@ -161,8 +199,15 @@ class BindingChecker:
             wanted, mounted = f"{template}-{value['name']}", value.get("claims", {}).get(template)
             if mounted not in (wanted, None):
                 evidence = {"claim": {"wanted": wanted, "mounted": mounted}, "pod_uid": value["uid"]}
+                owner = self.claims.get(mounted)
                 self._mismatches[replica] = Violation(
-                    Class.CLAIM_MISMATCH, replica, op.index, -1, Binding(claim=wanted), evidence=evidence
+                    Class.CLAIM_MISMATCH,
+                    replica,
+                    op.index,
+                    -1,
+                    Binding(claim=wanted),
+                    evidence=evidence,
+                    shared_with=(owner.replica,) if owner else (),
                 )
 
     def _kept(self, replica: str) -> None:
@@ -175,6 +220,8 @@ class BindingChecker:
         kind, change = op.value["kind"], op.value["change"]
         if change == "synced":
             self._unseen.pop(kind, None)
+        if kind == "volume" and change == "began":
+            self._present_volumes.clear()
         if kind == "claim" and change == "began":
             self._present = set()
         elif kind == "claim" and change == "synced" and self._present is not None:
@@ -214,12 +261,14 @@ class BindingChecker:
             handle = self._volumes.get(now["volume"], {}).get("handle", "")
             claim.first = Binding(now["name"], now["uid"], now["volume"], handle)
             claim.since = op.index
+        self._keep(value["name"], claim)
 
     def _let_go_by_policy(self, claim: ClaimHistory, value: Seen, gone: bool) -> None:
         if claim.first is None:
             return
         remade = value["uid"] != claim.first.claim_uid
-        if self._present is not None and remade and self._policy("retention_when_scaled") == "Delete":
+        remade_unwatched = self._present is not None and claim.now is not None and value["uid"] != claim.now["uid"]
+        if remade_unwatched and self._policy("retention_when_scaled") == "Delete":
             self._gone_unseen[value["name"]] = claim.replica
             self._let_go(claim)
         elif claim.may_go and (gone or remade):
@@ -229,18 +278,23 @@ class BindingChecker:
     def _volume_seen(self, op: Op) -> None:
         value = op.value
         if value["change"] == "deleted":
+            self._present_volumes.discard(value["name"])
             return
+        self._present_volumes.add(value["name"])
         self._volumes[value["name"]] = value
-        for claim in self.claims.values():
+        for name, claim in self.claims.items():
             first = claim.first
             if first and first.volume == value["name"]:
-                if first.handle and first.handle != value.get("handle", ""):
+                other_handle = first.handle and first.handle != value.get("handle", "")
+                if other_handle or value.get("claim_uid", first.claim_uid) != first.claim_uid:
                     claim.changed_at = op.index
+                    self._keep(name, claim)
                 elif not first.handle:
                     claim.first = replace(first, handle=value.get("handle", ""))
 
     def _unobservable(self, op: Op) -> None:
-        self._unseen[op.value["kind"]] = op.value["error"]
+        if op.value["kind"] in _NEEDED:
+            self._unseen[op.value["kind"]] = op.value["error"]
 
 
 def _differs(was: Seen | None, now: Seen | None) -> bool:

@@ -15,6 +15,7 @@ class Identity:
     """Folds the `open` ops of every replica."""
 
     name = "identity"
+    follows = frozenset({"open"})
 
     def __init__(self) -> None:
         self._host_network = False

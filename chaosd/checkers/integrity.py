@@ -1,131 +1,91 @@
 """Integrity: is every acknowledged byte still there, and nothing that was deleted back again?
 
-Pure. What is owed is known from the history alone: a record is owed from the `ok` of its write to the invocation of its
-delete. A write that never answered (`info`) may be there or not, but is whole either way, since the probe renames only
-what it has fsynced. Source of the idea: Jepsen's set checkers.
+Pure. A record is owed from the `ok` of its write until its delete is invoked or, of a register, until a later value is
+acknowledged. A write that never answered (`info`) may be there or not; one that renames is whole either way, since the
+probe renames only what it has fsynced. Source of the idea: Jepsen's set and register checkers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
 from chaosd.history import NEMESIS, RUN, Kind, Op
-from chaosd.payload import Label, Origin, State, blocks_in
+from chaosd.payload import Origin, State
 
 # Evidence names this many files of a violation; the count says how many there are.
 NAMED_FILES = 20
 
-_CLASS_OF = {
+# What else a reading can find, beside the states of bytes.
+MISSING = "missing"  # the file is not there
+LOST = "lost"  # the file is there without what was acknowledged in it
+UNSETTLED = "unsettled"  # what an unanswered write in place may have left
+
+_CLASS_OF: Mapping[str, Class] = {
+    LOST: Class.LOST,
     State.TORN: Class.TORN,
+    State.ZEROED: Class.TORN,
+    State.TRUNCATED: Class.TORN,
     State.CORRUPT: Class.CORRUPT,
+    State.UNKNOWN: Class.CORRUPT,
+    State.MISDIRECTED: Class.CORRUPT,
     State.STALE: Class.STALE,
     State.FOREIGN: Class.FOREIGN,
 }
-
-
-@dataclass(slots=True)
-class Record:
-    """One file of a replica. `asked_at` is the index at which it was last asked for, `read_at` that of its last intact
-    reading, `cold_reads` how many were cold."""
-
-    origin: Origin
-    length: int
-    digest: str
-    written_at: int
-    asked_at: int = -1
-    read_at: int = -1
-    reads: int = 0
-    cold_reads: int = 0
-
-    def label(self, sequence: int) -> Label:
-        """What the file's blocks say of themselves."""
-        return Label(self.origin, sequence, blocks_in(self.length))
-
-
-@dataclass(slots=True)
-class Replica:
-    """What is known of one replica's records, by sequence.
-
-    `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
-    since their delete was invoked; `broken` were found damaged and are reported already. `opened_at` is the index of the
-    op that opened the present session; `identity` what the identity file said when the present claim was first opened in
-    this run. `writes_due`, `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was;
-    `refused`: why the last one was refused; `unstable`: readings that contradicted each other.
-    """
-
-    next_sequence: int = 0
-    origin: Origin | None = None
-    binding: Binding = field(default_factory=Binding)
-    at_risk_since: int = -1
-    opened_at: int = -1
-    identity: Mapping[str, Any] | None = None
-    acknowledged: bool = False
-    writes_due: bool = False
-    listing_due: bool = False
-    refused: str = ""
-    unstable: int = 0
-    mount_unseen: bool = False
-    attempted: dict[int, Record] = field(default_factory=dict)
-    maybe: dict[int, Record] = field(default_factory=dict)
-    owed: dict[int, Record] = field(default_factory=dict)
-    dropping: dict[int, Record] = field(default_factory=dict)
-    broken: set[int] = field(default_factory=set)
-    last_error: str = ""
-
-    @property
-    def bytes_held(self) -> int:
-        """Bytes that its records may take on the volume."""
-        held = (self.attempted, self.maybe, self.owed, self.dropping)
-        return sum(r.length for records in held for r in records.values())
-
-    @property
-    def files_held(self) -> int:
-        """Files that may be on the volume."""
-        return len(self.attempted) + len(self.maybe) + len(self.owed) + len(self.dropping)
-
-    def at_risk(self) -> Iterator[int]:
-        """Owed records that were not read since the last thing that could have harmed them."""
-        return (s for s, r in self.owed.items() if r.read_at < max(self.at_risk_since, r.written_at))
 
 
 class Integrity:
     """Folds `open`, `write`, `read`, `list`, `delete` of every replica."""
 
     name = "integrity"
+    follows = frozenset({"open", "write", "read", "list", "delete"})
 
     def __init__(self) -> None:
         self.replicas: dict[str, Replica] = {}
         self._found: dict[tuple[str, Class, str], Violation] = {}
         self._acknowledged = 0
+        self._forced: set[str] = set()
+        self._by_policy: list[str] = []
+        self._undecided: list[Unknown] = []
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
-        if op.process in (NEMESIS, RUN):
+        if fold := _FOLDS.get((op.f, op.kind)):
+            replica = self.replicas.get(op.process)
+            if replica is None:
+                replica = self.replicas[op.process] = Replica()
+            fold(self, replica, op)
+        elif op.process in (NEMESIS, RUN):
             self._put_at_risk(op)
-        elif fold := _FOLDS.get((op.f, op.kind)):
-            fold(self, self.replicas.setdefault(op.process, Replica()), op)
 
     def release(self, claim_uid: str) -> None:
         """Nothing is owed any more that was written to this claim: its StatefulSet's own policy let it go."""
         for replica in self.replicas.values():
-            for held in (replica.owed, replica.maybe, replica.dropping):
-                for sequence in [s for s, record in held.items() if record.origin.claim_uid == claim_uid]:
-                    del held[sequence]
+            replica.release(claim_uid)
 
     def verdict(self) -> Verdict:
         """Fail where a promise is broken, unknown where an owed record was not read after the last disruption."""
         return Verdict(
             self.name,
-            violations=tuple(self._found.values()),
-            unknowns=tuple(self._unknowns()),
+            violations=tuple(map(self._settled, self._found.values())),
+            unknowns=(*self._undecided, *self._unknowns()),
+            by_policy=tuple(self._by_policy),
+            notes=tuple(self._notes()),
             measured={
                 "owed_records": sum(len(r.owed) for r in self.replicas.values()),
                 "records_at_risk": sum(1 for r in self.replicas.values() for _ in r.at_risk()),
             },
         )
+
+    def _settled(self, found: Violation) -> Violation:
+        """Where another pod's unanswered value stands in the place of a later one, it either came after that, or was there
+        before: where other files went back in time too, it was the volume that did."""
+        pod_uid = found.evidence["pod_uid"]
+        went_back = any((found.replica, failure, pod_uid) in self._found for failure in (Class.STALE, Class.LOST))
+        return replace(found, failure=Class.STALE) if "overtaken" in found.evidence and went_back else found
 
     def _unknowns(self) -> Iterator[Unknown]:
         if not self._acknowledged:
@@ -134,16 +94,26 @@ class Integrity:
             yield from (Unknown(name, why) for why in _not_tested(replica, self._acknowledged > 0))
             if count := sum(1 for _ in replica.at_risk()):
                 why = replica.last_error or "the run ended before they were read"
-                yield Unknown(name, f"{count} acknowledged files were not read back after the last disruption: {why}")
+                yield Unknown(name, f"{count} acknowledged records were not read back after the last disruption: {why}")
+
+    def _notes(self) -> Iterator[str]:
+        for name, replica in self.replicas.items():
+            if replica.strangers:
+                listed = ", ".join(replica.strangers)
+                yield f"{name}: in chaosd's folder stands what chaosd did not write, and is left alone: {listed}"
 
     def _put_at_risk(self, op: Op) -> None:
         """A disruption may harm everything; a round that verifies owes a reading of everything."""
-        if op.f == "round" and op.kind is Kind.INVOKE:
+        if op.kind is not Kind.INVOKE:
+            return
+        if op.f == "round":
             for name in op.value["replicas"]:
                 replica = self.replicas.setdefault(name, Replica())
                 replica.writes_due |= bool(op.value.get("files")) and not replica.acknowledged
                 replica.listing_due |= bool(op.value["verify"])
-        if op.kind is Kind.INVOKE and (op.value.get("disrupts") or op.value.get("verify")):
+        if str(op.value.get("grace", "")) == "0":
+            self._forced |= {pod["uid"] for pod in op.value.get("deletes", ())}
+        if op.value.get("disrupts") or op.value.get("verify"):
             for name, replica in self.replicas.items():
                 replica.at_risk_since = op.index
                 if op.f == "round" and name not in op.value["replicas"]:
@@ -151,9 +121,7 @@ class Integrity:
 
     def _opened(self, replica: Replica, op: Op) -> None:
         value = op.value
-        binding = value.get("binding", {})
-        first = not replica.origin or replica.origin.claim_uid != binding.get("claim_uid", "")
-        replica.binding = Binding(**binding)
+        replica.binding = Binding(**value.get("binding", {}))
         origin = Origin(
             run=value["run"],
             replica=op.process,
@@ -165,84 +133,77 @@ class Integrity:
         if replica.origin != origin:
             replica.origin = origin
             replica.at_risk_since = op.index
-        replica.mount_unseen = value.get("mounted") is None
-        if value.get("mounted") is False and replica.binding.claim:
-            evidence = {"mountinfo": value.get("mountinfo", ""), "path": value.get("path", "")}
-            self._report(replica, op, Class.NOT_MOUNTED, -1, _Place(None, None, evidence))
-        self._check_identity(replica, op, first=first)
-
-    def _check_identity(self, replica: Replica, op: Op, *, first: bool) -> None:
-        """The identity file names whose disk it was when it was written. A disk may have served others before this run, so
-        what it says when a claim is first opened is what it must go on saying; this run's own name is never another's."""
-        named = op.value.get("identity")
-        if first:
-            replica.identity = named
-        if not named:
-            return
-        of_this_run = named.get("run") == op.value["run"]
-        foreign = of_this_run and named.get("replica") != op.process
-        if not first and not foreign:
-            foreign = not of_this_run if replica.identity is None else named != replica.identity
-        if foreign:
-            failure = Class.CORRUPT if "unreadable" in named else Class.FOREIGN
-            since = min((r.written_at for r in replica.owed.values()), default=op.index)
-            self._report(replica, op, failure, since, _Place(None, None, {"identity_names": named}))
 
     def _write_invoked(self, replica: Replica, op: Op) -> None:
-        sequence = op.value["sequence"]
         assert replica.origin is not None, "a write is invoked in a session, and a session was opened"
-        record = Record(replica.origin, op.value["length"], op.value["digest"], op.index)
-        replica.attempted[sequence] = record
-        replica.next_sequence = max(replica.next_sequence, sequence + 1)
+        replica.attempt(record_of(op.value, replica.origin, op.index))
 
     def _write_acknowledged(self, replica: Replica, op: Op) -> None:
-        record = replica.attempted.pop(op.value["sequence"])
-        record.written_at = op.index
-        replica.owed[op.value["sequence"]] = record
-        replica.acknowledged, replica.writes_due, replica.refused = True, False, ""
+        replica.acknowledge(op.value["sequence"], op.index)
+        replica.acknowledged, replica.writes_due = True, False
+        # A full volume refuses new files, and lets old ones be written over.
+        if op.value.get("how") not in (How.OVERWRITE, How.APPEND):
+            replica.refused = ""
         self._acknowledged += 1
 
     def _write_failed(self, replica: Replica, op: Op) -> None:
-        replica.attempted.pop(op.value["sequence"])
+        replica.withdraw(op.value["sequence"])
         replica.refused = replica.last_error = op.value.get("error", "")
 
     def _write_unanswered(self, replica: Replica, op: Op) -> None:
-        replica.maybe[op.value["sequence"]] = replica.attempted.pop(op.value["sequence"])
+        replica.leave_open(op.value["sequence"])
+        replica.last_error = op.value.get("error", "")
 
     def _read_invoked(self, replica: Replica, op: Op) -> None:
         for sequence in expand(op.value["sequences"]):
-            if record := replica.owed.get(sequence) or replica.maybe.get(sequence):
+            if record := replica.find(sequence):
                 record.asked_at = op.index
 
     def _read(self, replica: Replica, op: Op) -> None:
-        for sequence in expand(op.value["sequences"]):
-            record = replica.owed.get(sequence) or replica.maybe.get(sequence)
-            if record:  # else it was reported or dropped meanwhile
-                self._found_in_place(replica, op, sequence, record)
-
-    def _found_in_place(self, replica: Replica, op: Op, sequence: int, record: Record) -> None:
         finding = op.value["finding"]
-        if finding == State.INTACT:
-            record.read_at = op.index
-            record.reads += 1
-            record.cold_reads += op.value["cache"] == "cold"
-        elif finding == "missing":
-            self._missing(replica, op, sequence, record)
-        else:
-            place = _Place(op.value["file"], op.value.get("block"), op.value.get("evidence", {}))
-            self._report(replica, op, _CLASS_OF[State(finding)], record.written_at, place)
-            self._forget(replica, sequence)
+        if finding not in (State.INTACT, UNSETTLED):
+            self._damaged(replica, op)
+            return
+        cold = op.value["cache"] == "cold"
+        for sequence in expand(op.value["sequences"]):
+            if record := replica.find(sequence):  # else it was reported or dropped meanwhile
+                record.read_at = op.index
+                record.reads += 1
+                record.cold_reads += cold
 
-    def _missing(self, replica: Replica, op: Op, sequence: int, record: Record) -> None:
-        if sequence in replica.owed:
-            place = _Place(op.value["file"], None, {"acknowledged_at": record.written_at, "bytes": record.length})
-            self._report(replica, op, Class.LOST, record.written_at, place)
-        self._forget(replica, sequence)
+    def _damaged(self, replica: Replica, op: Op) -> None:
+        finding, evidence = op.value["finding"], op.value.get("evidence", {})
+        for sequence in expand(op.value["sequences"]):
+            record = replica.find(sequence)
+            if record is None:
+                continue
+            if finding == MISSING:
+                self._missing(replica, op, record)
+            else:
+                place = _Place(op.value["file"], op.value.get("block"), evidence)
+                self._misread(replica, op, record, place)
+            replica.forget_file(record)
 
-    def _forget(self, replica: Replica, sequence: int) -> None:
-        replica.owed.pop(sequence, None)
-        replica.maybe.pop(sequence, None)
-        replica.broken.add(sequence)
+    def _misread(self, replica: Replica, op: Op, record: Record, place: _Place) -> None:
+        failure = _CLASS_OF[op.value["finding"]]
+        writer = _overtaken_writer(place.evidence, record, replica)
+        if writer in self._forced:
+            why = f"{place.file} was lost to an earlier write of pod {writer}, which was deleted by force and may write on"
+            self._undecided.append(Unknown(op.process, why))
+            return
+        if failure in (Class.FOREIGN, Class.STALE) and (writer or _is_of_another_pod(place.evidence, record)):
+            failure = Class.DOUBLE_WRITER
+            place = replace(place, evidence={**place.evidence, "overtaken": writer} if writer else place.evidence)
+        self._report(replica, op, failure, record.written_at, place)
+
+    def _missing(self, replica: Replica, op: Op, record: Record) -> None:
+        document = replica.document(record)
+        since = document.acknowledged_at if document else record.written_at if record.sequence in replica.owed else -1
+        if since >= 0:
+            evidence = {"acknowledged_at": since, "bytes": record.length}
+            self._report(replica, op, Class.LOST, since, _Place(op.value["file"], None, evidence))
+        elif replica.origin and replica.origin.pod_uid != record.origin.pod_uid:
+            replica.absent[record.file] = record
 
     def _read_failed(self, replica: Replica, op: Op) -> None:
         replica.last_error = op.value.get("error", "")
@@ -251,25 +212,34 @@ class Integrity:
     def _listed(self, replica: Replica, op: Op) -> None:
         """Whatever stands there must have been attempted, and must not have been deleted with acknowledgement."""
         replica.listing_due = False
-        known = (replica.attempted, replica.maybe, replica.owed, replica.dropping)
-        for sequence in expand(op.value["present"]):
-            if sequence in replica.broken or any(sequence in held for held in known):
-                continue
-            never = sequence >= replica.next_sequence
-            why = "it was never written" if never else "its delete was acknowledged"
-            place = _Place(f"{op.value['folder']}/{sequence:08d}", None, {"why": why})
-            self._report(replica, op, Class.UNEXPECTED, replica.opened_at, place)
-            replica.broken.add(sequence)
+        replica.strangers = tuple(op.value.get("strangers", ()))
+        known = replica.may_be_there() | replica.broken
+        present = [name_of(sequence) for sequence in expand(op.value["present"])]
+        for name in (*present, *op.value.get("documents", ())):
+            if record := replica.absent.pop(name, None):
+                self._landed_late(replica, op, record)
+            elif name not in known:
+                why = "it was never written" if _is_new(replica, name) else "its delete was acknowledged"
+                place = _Place(f"{op.value['folder']}/{name}", None, {"why": why})
+                self._report(replica, op, Class.UNEXPECTED, replica.opened_at, place)
+                replica.broken.add(name)
+
+    def _landed_late(self, replica: Replica, op: Op, record: Record) -> None:
+        """A write from a pod that was replaced landed after the pod that came after it had seen that it was not there."""
+        file = f"{op.value['folder']}/{record.file}"
+        if record.origin.pod_uid in self._forced:
+            self._by_policy.append(f"{file}: written by pod {record.origin.pod_uid} after it was deleted by force")
+            return
+        evidence = {"written_by": record.origin.pod_uid, "why": "it came after another pod had seen that it was not there"}
+        self._report(replica, op, Class.DOUBLE_WRITER, record.written_at, _Place(file, None, evidence))
 
     def _delete_invoked(self, replica: Replica, op: Op) -> None:
         for sequence in expand(op.value["sequences"]):
-            record = replica.owed.pop(sequence, None) or replica.maybe.pop(sequence, None)
-            if record:
-                replica.dropping[sequence] = record
+            replica.drop(sequence)
 
     def _delete_acknowledged(self, replica: Replica, op: Op) -> None:
         for sequence in expand(op.value["sequences"]):
-            replica.dropping.pop(sequence, None)
+            replica.dropped(sequence)
 
     def _report(self, replica: Replica, op: Op, failure: Class, since: int, place: _Place) -> None:
         """One violation for each replica, class and pod in which it was seen; its files are counted in its evidence."""
@@ -277,20 +247,51 @@ class Integrity:
         key = (op.process, failure, pod_uid)
         known = self._found.get(key)
         if known is None:
-            files = [place.file] if place.file else []
-            evidence = {**place.evidence, "pod_uid": pod_uid, "files": files, "file_count": len(files)}
+            evidence = {**place.evidence, "pod_uid": pod_uid, "files": [place.file], "file_count": 1}
             self._found[key] = Violation(
-                failure, op.process, op.index, since, replica.binding, place.file or "", place.block, evidence
+                failure,
+                op.process,
+                op.index,
+                since,
+                replica.binding,
+                place.file,
+                place.block,
+                evidence,
+                episode=replica.at_risk_since,
             )
-        elif place.file:
+        else:
             _add_file(known.evidence, place.file)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    file: str | None
+    file: str
     block: int | None
     evidence: Mapping[str, Any]
+
+
+def _is_of_another_pod(evidence: Mapping[str, Any], record: Record) -> bool:
+    """Whether another pod's bytes of this very record stand there."""
+    named = evidence.get("names_itself", {})
+    same = all(named.get(key) == getattr(record.origin, key) for key in ("run", "claim_uid"))
+    return same and named["sequence"] == record.sequence and named["pod_uid"] != record.origin.pod_uid
+
+
+def _overtaken_writer(evidence: Mapping[str, Any], record: Record, replica: Replica) -> str:
+    """The other pod of whose unanswered write, which a later value overtook, bytes stand there; empty where of none."""
+    named, document = evidence.get("names_itself", {}), replica.document(record)
+    if named and any(named.get(key) != getattr(record.origin, key) for key in ("run", "claim_uid")):
+        return ""
+    overtaken = document.overtaken if document else {}
+    found = [overtaken[s] for s in evidence.get("mixed_with", [named.get("sequence")]) if s in overtaken]
+    return next((label.origin.pod_uid for label in found if label.origin.pod_uid != record.origin.pod_uid), "")
+
+
+def _is_new(replica: Replica, name: str) -> bool:
+    """Whether no file of this name was ever written."""
+    if name.isdigit():
+        return int(name) >= replica.next_sequence
+    return not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
 
 
 def _not_tested(replica: Replica, anything_acknowledged: bool) -> Iterator[str]:
@@ -303,12 +304,12 @@ def _not_tested(replica: Replica, anything_acknowledged: bool) -> Iterator[str]:
         yield f"{replica.unstable} readings of files gave two different answers in a row"
     if replica.listing_due:
         yield "its folder was not listed, so files that should not be there could not be seen"
-    if replica.mount_unseen:
-        yield "the table of mounts could not be read, so whether the path is the volume is not known"
 
 
 def _add_file(evidence: Mapping[str, Any], file: str) -> None:
     assert isinstance(evidence, dict), "made in _report"
+    if file in evidence["files"]:
+        return
     evidence["file_count"] += 1
     if len(evidence["files"]) < NAMED_FILES:
         evidence["files"].append(file)
@@ -328,20 +329,3 @@ _FOLDS = {
     ("delete", Kind.INVOKE): Integrity._delete_invoked,
     ("delete", Kind.OK): Integrity._delete_acknowledged,
 }
-
-
-def compress(sequences: Iterable[int]) -> list[list[int]]:
-    """Ranges `[first, last]` of the sequences, so that an op that names thousands stays small."""
-    ranges: list[list[int]] = []
-    for sequence in sorted(sequences):
-        if ranges and sequence == ranges[-1][1] + 1:
-            ranges[-1][1] = sequence
-        else:
-            ranges.append([sequence, sequence])
-    return ranges
-
-
-def expand(ranges: Iterable[Iterable[int]]) -> Iterator[int]:
-    """The sequences that `compress` put into ranges."""
-    for first, last in ranges:
-        yield from range(first, last + 1)

@@ -36,6 +36,7 @@ class Ordering:
     """Folds the StatefulSet's and its pods' events, and the nemesis' deletions."""
 
     name = "ordering"
+    follows: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self._statefulset: Seen = {}

@@ -6,6 +6,7 @@ quota for the pod, that is no fault of storage and the answer is unknown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,18 @@ PHASES = ("deleted", "scheduled", "attached", "ready")
 
 # Reasons of a waiting container that are the image's or the spec's fault (kubelet, images/types.go).
 _NOT_STORAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "CrashLoopBackOff"})
+
+
+# Reasons of events that name the volume, and those that name something else (kubelet, events/event.go).
+_STORAGE_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+_NOT_STORAGE_EVENTS = ("FailedCreatePodSandBox", "NetworkNotReady", "NodeNotReady", "Evicted", "OutOfmemory", "OutOfcpu")
+
+# What fsck and the kernel say of a file system that is damaged (e2fsprogs; k8s.io/mount-utils; "Structure needs cleaning"
+# is EUCLEAN).
+_FILE_SYSTEM_BROKEN = re.compile(
+    r"found errors on device|could not correct|UNEXPECTED INCONSISTENCY|[Ss]tructure needs cleaning|[Bb]ad superblock|"
+    r"bad magic number"
+)
 
 
 @dataclass(slots=True)
@@ -32,6 +45,7 @@ class Recovery:
     """Folds disruptions, `converge` ops and the events of pods and attachments."""
 
     name = "recovery"
+    follows: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         # What the last op showed: phases reached, each with its seconds since the disruption.
@@ -42,6 +56,8 @@ class Recovery:
         self._happened, self._prevented = 0, ""
         self._unready_nodes: set[str] = set()
         self._lives: dict[str, _Life] = {}
+        self._disturbed_at = -1
+        self._events: dict[str, dict[str, str]] = {}  # of a pod by its UID: reasons and their last messages
         self._pods: dict[str, Mapping[str, Any]] = {}
         self._violations: list[Violation] = []
         self._unknowns: list[Unknown] = []
@@ -61,6 +77,8 @@ class Recovery:
             self._gone, self._wanted = op.value["change"] == "deleted", op.value.get("replicas", 0)
         elif op.process == OBSERVER and op.f == "node":
             self._node(op)
+        elif op.process == OBSERVER and op.f == "event":
+            self._events.setdefault(op.value["pod_uid"], {})[op.value["reason"]] = op.value["message"]
 
     def verdict(self) -> Verdict:
         """Fail where a deadline passed, unknown where that was for want of something that storage does not give."""
@@ -80,6 +98,8 @@ class Recovery:
         if op.kind is Kind.INVOKE:
             for pod in op.value.get("deletes", ()):
                 self._lives[pod["replica"]] = _Life(op.time, pod["uid"])
+            if op.value.get("disrupts"):
+                self._disturbed_at = op.index
             if op.f == "converge":
                 self._awaited = op.value["replicas"]
         elif op.f == "converge" and op.kind is Kind.OK:
@@ -97,15 +117,15 @@ class Recovery:
             return
         for late in op.value["late"]:
             replica, seen = late["replica"], self._pods.get(late["replica"], {})
-            if excuse := self._not_storage(seen):
+            events = self._events.get(seen.get("uid", ""), {})
+            if excuse := self._not_storage(seen, events):
                 self._unknowns.append(Unknown(replica, f"not ready within {op.value['seconds']:.0f} s: {excuse}"))
             else:
-                evidence = {
-                    "deadline_seconds": op.value["seconds"],
-                    "state": late["state"],
-                    "events": late.get("events", []),
-                }
-                self._violations.append(Violation(Class.NOT_RECOVERED, replica, op.index, -1, Binding(), evidence=evidence))
+                failure = Class.CORRUPT if any(map(_FILE_SYSTEM_BROKEN.search, events.values())) else Class.NOT_RECOVERED
+                evidence = {"deadline_seconds": op.value["seconds"], "state": late["state"], "events": events}
+                claims = seen.get("claims", {})
+                node = Binding(claim=next(iter(claims.values()), ""), node=seen.get("node", ""))
+                self._violations.append(Violation(failure, replica, op.index, self._disturbed_at, node, evidence=evidence))
 
     def _pod(self, op: Op) -> None:
         value = op.value
@@ -135,8 +155,9 @@ class Recovery:
         else:
             self._unready_nodes.add(op.value["name"])
 
-    def _not_storage(self, pod: Mapping[str, Any]) -> str:
-        """What else than storage keeps a pod from being Ready, as far as its status tells; empty where nothing does."""
+    def _not_storage(self, pod: Mapping[str, Any], events: Mapping[str, str]) -> str:
+        """What else than storage keeps a pod from being Ready, as far as its status and events tell; empty where nothing
+        does."""
         if not pod:
             return "the controller made no pod: its events say why, such as a quota or an admission webhook"
         if pod.get("node") in self._unready_nodes:
@@ -145,7 +166,10 @@ class Recovery:
             # The scheduler also says so of claims: that is storage's own.
             return "" if "PersistentVolumeClaim" in reason or "volume" in reason else f"not schedulable: {reason}"
         waiting = [c.get("waiting", "") for c in pod.get("containers", ()) if c.get("waiting", "") in _NOT_STORAGE]
-        return f"container waits: {waiting[0]}" if waiting else ""
+        if waiting:
+            return f"container waits: {waiting[0]}"
+        told = [f"{reason}: {events[reason]}" for reason in _NOT_STORAGE_EVENTS if reason in events]
+        return told[0] if told and not _STORAGE_EVENTS & set(events) else ""
 
     def _attachment(self, op: Op) -> None:
         life = self._lives.get(f"{op.value['namespace']}/{op.value['pod']}")

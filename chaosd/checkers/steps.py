@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaosd.checkers.integrity import expand
+from chaosd.checkers.records import expand
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
 from chaosd.history import NEMESIS, OBSERVER, Kind, Op
 from chaosd.quantities import KUBERNETES_QUANTITY
@@ -45,6 +45,7 @@ class Steps:
     """Folds everything that an expectation may ask about, and the `expect` ops themselves."""
 
     name = "steps"
+    follows = frozenset({"open", "read"})
 
     def __init__(self) -> None:
         self._target: Seen = {}

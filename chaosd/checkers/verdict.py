@@ -29,35 +29,45 @@ class Class(StrEnum):
     CORRUPT = "corrupt"
     STALE = "stale"
     FOREIGN = "foreign"
-    UNEXPECTED = "unexpected"
+    REFORMATTED = "reformatted"
     NOT_MOUNTED = "not_mounted"
+    NOT_EXPANDED = "not_expanded"
+    UNEXPECTED = "unexpected"
+    DOUBLE_WRITER = "double_writer"
     CLAIM_REPLACED = "claim_replaced"
     CLAIM_MISSING = "claim_missing"
     CLAIM_LOST = "claim_lost"
     CLAIM_MISMATCH = "claim_mismatch"
     VOLUME_REBOUND = "volume_rebound"
     HANDLE_CHANGED = "handle_changed"
+    DOUBLE_BOUND = "double_bound"
+    ATTACHED_ELSEWHERE = "attached_elsewhere"
     HOSTNAME_CHANGED = "hostname_changed"
     ORDER_VIOLATED = "order_violated"
     NOT_RECOVERED = "not_recovered"
 
 
-# How deep in the storage a class lies: claim, volume, handle, mount, file. A deeper fault explains the shallower ones.
-_DEPTH = {
-    Class.CLAIM_MISMATCH: 0,
-    Class.CLAIM_MISSING: 0,
-    Class.CLAIM_REPLACED: 0,
-    Class.CLAIM_LOST: 0,
-    Class.VOLUME_REBOUND: 1,
-    Class.HANDLE_CHANGED: 2,
-    Class.NOT_MOUNTED: 3,
-    Class.FOREIGN: 4,
-    Class.STALE: 5,
-    Class.LOST: 5,
-    Class.TORN: 5,
-    Class.CORRUPT: 5,
-    Class.UNEXPECTED: 5,
-}
+# How deep in the storage a class lies: claim, volume, handle, attachment, mount, file system, owner, second writer, the
+# whole volume back in time, then files by how much of them is gone. A deeper fault explains the shallower ones. Classes
+# that are not here lie in no volume, or, as `not_expanded`, harm no byte in it.
+_DEPTHS = (
+    (Class.CLAIM_MISMATCH, Class.CLAIM_MISSING, Class.CLAIM_REPLACED, Class.CLAIM_LOST),
+    (Class.VOLUME_REBOUND, Class.DOUBLE_BOUND),
+    (Class.HANDLE_CHANGED,),
+    (Class.ATTACHED_ELSEWHERE,),
+    (Class.NOT_MOUNTED,),
+    (Class.REFORMATTED,),
+    (Class.FOREIGN,),
+    (Class.DOUBLE_WRITER,),
+    (Class.STALE,),
+    (Class.LOST,),
+    (Class.TORN,),
+    (Class.UNEXPECTED,),
+    (Class.CORRUPT,),
+    (Class.NOT_RECOVERED,),
+)
+_OF_FILES = frozenset({Class.LOST, Class.TORN, Class.UNEXPECTED, Class.CORRUPT})
+_DEPTH = {failure: depth for depth, failures in enumerate(_DEPTHS) for failure in failures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,9 @@ class Violation:
     """One broken promise.
 
     `index` is the op that showed it; `since` the op from which on the promise stood, such as the acknowledgement of the
-    oldest file that is lost. `file` and `block` name the first damaged place, where there is one.
+    oldest file that is lost; `episode` the last op before it that could have harmed files, where it is about files. `file`
+    and `block` name the first damaged place, where there is one. `shared_with` are other replicas that use the same volume
+    because of it, and go on harming each other.
     """
 
     failure: Class
@@ -87,6 +99,8 @@ class Violation:
     file: str = ""
     block: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    episode: int = -1
+    shared_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +116,7 @@ class Verdict:
     """What one checker, or all of them, found.
 
     `by_policy` holds what the StatefulSet's own policies allow, `not_applicable` the checks that this target cannot
-    have; neither counts against a pass.
+    have, `notes` what else a reader should know; none counts against a pass.
     """
 
     checker: str
@@ -110,6 +124,7 @@ class Verdict:
     unknowns: tuple[Unknown, ...] = ()
     by_policy: tuple[str, ...] = ()
     not_applicable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -121,9 +136,11 @@ class Verdict:
 
 
 class Checker(Protocol):
-    """A fold over the history. `step` never raises for what a history may hold; it keeps no more than what is owed."""
+    """A fold over the history. Of the workers' ops (`history.DATA`) it is given those that it `follows`, and all others.
+    `step` never raises for what a history may hold, and keeps no more than what is owed."""
 
     name: str
+    follows: frozenset[str]
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
@@ -136,7 +153,8 @@ def root_causes(violations: Iterable[Violation]) -> tuple[Violation, ...]:
     """One violation for each volume and episode: the deepest; the others become its `consequences`.
 
     A shallower fault is a consequence where the deeper one was shown after the promise that the shallower broke had
-    begun: a file acknowledged on a claim that was then made anew. Files written since are judged by themselves.
+    begun: a file acknowledged on a claim that was then made anew. Files written since are judged by themselves. Among
+    classes of files only what was harmed at the same time belongs together.
     """
     ordered = sorted(violations, key=lambda v: (_DEPTH.get(v.failure, 0), v.index))
     roots: list[Violation] = []
@@ -155,9 +173,18 @@ def root_causes(violations: Iterable[Violation]) -> tuple[Violation, ...]:
 
 
 def _explains(root: Violation, other: Violation) -> bool:
-    if root.replica != other.replica or root.failure not in _DEPTH or other.failure not in _DEPTH:
+    if other.replica not in (root.replica, *root.shared_with):
         return False
-    return _DEPTH[root.failure] < _DEPTH[other.failure] and root.index >= other.since
+    if root.failure is other.failure:  # two checkers saw the same thing in the same pod
+        return "pod_uid" in root.evidence and root.evidence["pod_uid"] == other.evidence.get("pod_uid")
+    if root.failure not in _DEPTH or other.failure not in _DEPTH or _DEPTH[root.failure] > _DEPTH[other.failure]:
+        return False
+    if other.failure is Class.NOT_RECOVERED:  # of what keeps a pod from its volume, the first may be long past
+        return _DEPTH[root.failure] <= _DEPTH[Class.ATTACHED_ELSEWHERE]
+    if root.failure in _OF_FILES:
+        return root.episode == other.episode
+    goes_on = bool(root.shared_with)
+    return _DEPTH[root.failure] < _DEPTH[other.failure] and (goes_on or root.index >= other.since)
 
 
 def _summary(violation: Violation) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from chaosd.checkers.integrity import Integrity, compress, expand
+from typing import Any
+
+from chaosd.checkers.integrity import Integrity
+from chaosd.checkers.records import compress, expand
 from chaosd.checkers.verdict import Binding, Class, Unknown, Value, Verdict
 from chaosd.history import Event, Kind
 from tests.histories import (
@@ -135,44 +138,9 @@ def test_a_replica_that_is_scaled_away_is_named_as_the_reason() -> None:
     assert "scaled away" in verdict.unknowns[0].missing
 
 
-def test_a_path_that_is_no_mount_though_a_claim_is_behind_it_is_not_mounted() -> None:
-    assert classes(judged(opened(WEB_0, mounted=False))) == ["not_mounted"]
-
-
-def test_an_identity_file_of_another_replica_is_foreign() -> None:
-    identity = {"replica": WEB_1, "claim_uid": "claim-web-1"}
-    verdict = judged(opened(WEB_0), *written(WEB_0, 0), opened(WEB_0, "pod-2", identity=identity))
-    assert classes(verdict) == ["foreign"]
-    assert verdict.violations[0].evidence["identity_names"] == identity
-
-
 def test_ranges_hold_what_was_put_in() -> None:
     assert compress([3, 1, 2, 7]) == [[1, 3], [7, 7]]
     assert list(expand([[1, 3], [7, 7]])) == [1, 2, 3, 7]
-
-
-OLD = {"run": "OLDER", "replica": "default/web-7", "claim_uid": "claim-old"}
-OURS = {"run": "RUN", "replica": WEB_0, "claim_uid": "claim-web-0"}
-OTHERS = {"run": "RUN", "replica": WEB_1, "claim_uid": "claim-web-1"}
-
-
-def test_a_disk_that_served_others_before_this_run_is_no_foreign_disk() -> None:
-    used = (opened(WEB_0, identity=OLD), *written(WEB_0, 0), opened(WEB_0, "pod-2", identity=OLD), read(WEB_0, 0))
-    assert judged(*used).value is Value.PASS
-    own = (opened(WEB_0, identity=None), *written(WEB_0, 0), opened(WEB_0, "pod-2", identity=OURS), read(WEB_0, 0))
-    assert judged(*own).value is Value.PASS
-
-
-def test_an_identity_that_changes_during_the_run_is_another_disk() -> None:
-    for first, then in ((OLD, OURS | {"replica": WEB_1}), (OLD, OLD | {"replica": "x/y-0"}), (None, OLD), (None, OTHERS)):
-        verdict = judged(opened(WEB_0, identity=first), *written(WEB_0, 0), opened(WEB_0, "pod-2", identity=then))
-        assert classes(verdict) == ["foreign"], (first, then)
-    assert classes(judged(opened(WEB_0, identity=OTHERS))) == ["foreign"]
-
-
-def test_an_identity_that_can_no_longer_be_read_is_corrupt() -> None:
-    damaged = opened(WEB_0, "pod-2", identity={"unreadable": "x"})
-    assert classes(judged(opened(WEB_0, identity=OURS), *written(WEB_0, 0), damaged)) == ["corrupt"]
 
 
 def _unknown(verdict: Verdict) -> list[str]:
@@ -208,6 +176,121 @@ def test_readings_that_contradict_each_other_are_no_pass() -> None:
     assert told == ["1 readings of files gave two different answers in a row"]
 
 
-def test_a_table_of_mounts_that_could_not_be_read_is_no_accusation() -> None:
-    (told,) = _unknown(judged(opened(WEB_0, mounted=None), *written(WEB_0, 0), read(WEB_0, 0)))
-    assert "whether the path is the volume is not known" in told
+def document_write(kind: Kind, sequence: int, file: str, how: str) -> Event:
+    return Event(WEB_0, "write", kind, {**write(WEB_0, sequence, kind).value, "file": file, "how": how})
+
+
+def document_written(sequence: int, file: str, how: str) -> tuple[Event, Event]:
+    return document_write(Kind.INVOKE, sequence, file, how), document_write(Kind.OK, sequence, file, how)
+
+
+def document_read(*sequences: int, finding: str = "intact", **more: Any) -> Event:
+    return read(WEB_0, *sequences, finding=finding, **more)
+
+
+def test_a_register_owes_only_its_last_value() -> None:
+    values = (*document_written(0, "r00", "replace"), *document_written(1, "r00", "replace"))
+    verdict = judged(opened(WEB_0), *values, disrupted(), document_read(1))
+    assert verdict == Verdict("integrity", measured={"owed_records": 1, "records_at_risk": 0})
+
+
+def test_an_older_acknowledged_value_of_a_register_is_stale() -> None:
+    values = (*document_written(0, "r00", "replace"), *document_written(1, "r00", "replace"))
+    verdict = judged(opened(WEB_0), *values, disrupted(), document_read(1, finding="stale", block=0))
+    assert classes(verdict) == ["stale"]
+    assert (verdict.violations[0].since, verdict.violations[0].block) == (4, 0)
+
+
+def test_an_unanswered_value_in_place_may_stand_there_whole_in_part_or_not_at_all() -> None:
+    unanswered = (document_write(Kind.INVOKE, 1, "r01", "overwrite"), document_write(Kind.INFO, 1, "r01", "overwrite"))
+    for finding in ("intact", "unsettled"):
+        seen = document_read(0, 1, finding=finding)
+        verdict = judged(opened(WEB_0), *document_written(0, "r01", "replace"), *unanswered, seen)
+        assert verdict == Verdict("integrity", measured={"owed_records": 0, "records_at_risk": 0})
+
+
+def test_a_register_that_was_once_acknowledged_must_be_there_whatever_was_asked_since() -> None:
+    unanswered = (document_write(Kind.INVOKE, 1, "r01", "overwrite"), document_write(Kind.INFO, 1, "r01", "overwrite"))
+    gone = document_read(0, 1, finding="missing")
+    assert classes(judged(opened(WEB_0), *document_written(0, "r01", "replace"), *unanswered, gone)) == ["lost"]
+
+
+def test_a_register_that_was_never_acknowledged_may_be_absent() -> None:
+    unanswered = (document_write(Kind.INVOKE, 0, "r00", "replace"), document_write(Kind.INFO, 0, "r00", "replace"))
+    verdict = judged(opened(WEB_0), *written(WEB_0, 5), *unanswered, document_read(0, finding="missing"), read(WEB_0, 5))
+    assert verdict.value is Value.PASS
+
+
+def test_entries_that_are_gone_from_a_log_are_lost_with_their_condition() -> None:
+    entries = (*document_written(0, "l000000", "append"), *document_written(1, "l000000", "append"))
+    for condition in ("lost suffix", "hole", "rewound end"):
+        seen = document_read(0, 1, finding="lost", block=1, evidence={"condition": condition})
+        verdict = judged(opened(WEB_0), *entries, seen)
+        assert classes(verdict) == ["lost"]
+        assert verdict.violations[0].evidence["condition"] == condition
+
+
+def test_a_log_that_comes_back_after_its_acknowledged_delete_is_unexpected() -> None:
+    entries = document_written(0, "l000000", "append")
+    gone = deleted(WEB_0, 0, Kind.INVOKE, Kind.OK)
+    came_back = Event(WEB_0, "list", Kind.OK, {"present": [], "documents": ["l000000"], "folder": ".chaosd/RUN"})
+    verdict = judged(opened(WEB_0), *entries, document_read(0), *gone, came_back)
+    assert [(v.failure, v.evidence["why"]) for v in verdict.violations] == [
+        (Class.UNEXPECTED, "its delete was acknowledged")
+    ]
+
+
+def test_what_chaosd_did_not_write_is_named_and_no_fault() -> None:
+    strange = Event(WEB_0, "list", Kind.OK, {"present": [[0, 0]], "folder": ".chaosd/RUN", "strangers": ["notes.txt"]})
+    verdict = judged(opened(WEB_0), *written(WEB_0, 0), read(WEB_0, 0), strange)
+    assert verdict.value is Value.PASS
+    assert verdict.notes == (
+        "default/web-0: in chaosd's folder stands what chaosd did not write, and is left alone: notes.txt",
+    )
+
+
+UNANSWERED = (write(WEB_0, 1, Kind.INVOKE), write(WEB_0, 1, Kind.INFO))
+
+
+def test_a_write_that_lands_after_its_pod_was_replaced_has_a_second_writer() -> None:
+    """Two pods on one claim (kubernetes/kubernetes#61832)."""
+    before = (opened(WEB_0), *written(WEB_0, 0), *UNANSWERED)
+    after = (opened(WEB_0, "pod-2"), read(WEB_0, 0), read(WEB_0, 1, finding="missing"), listed(WEB_0, 0, 1))
+    verdict = judged(*before, *after)
+    assert [(v.failure, v.file, v.evidence["written_by"]) for v in verdict.violations] == [
+        (Class.DOUBLE_WRITER, ".chaosd/RUN/00000001", "pod-1")
+    ]
+
+
+def test_a_pod_deleted_by_force_may_write_on() -> None:
+    forced = disrupted("pod-delete", (WEB_0, "pod-1"), grace="0")
+    before = (opened(WEB_0), *written(WEB_0, 0), *UNANSWERED, forced)
+    after = (opened(WEB_0, "pod-2"), read(WEB_0, 0), read(WEB_0, 1, finding="missing"), listed(WEB_0, 0, 1))
+    verdict = judged(*before, *after)
+    assert verdict.value is Value.PASS
+    assert verdict.by_policy == (".chaosd/RUN/00000001: written by pod pod-1 after it was deleted by force",)
+
+
+def test_a_write_that_lands_while_its_pod_lives_is_no_second_writer() -> None:
+    seen = (read(WEB_0, 0), read(WEB_0, 1, finding="missing"), listed(WEB_0, 0, 1))
+    assert judged(opened(WEB_0), *written(WEB_0, 0), *UNANSWERED, *seen).value is Value.PASS
+
+
+def test_the_overtaken_value_of_a_replaced_pod_has_a_second_writer() -> None:
+    unanswered = (document_write(Kind.INVOKE, 1, "r00", "replace"), document_write(Kind.INFO, 1, "r00", "replace"))
+    named = {"run": "RUN", "claim_uid": "claim-web-0", "sequence": 1, "pod_uid": "pod-1"}
+    verdict = judged(
+        opened(WEB_0),
+        *document_written(0, "r00", "replace"),
+        *unanswered,
+        opened(WEB_0, "pod-2"),
+        *document_written(2, "r00", "replace"),
+        document_read(2, finding="stale", evidence={"names_itself": named}),
+    )
+    assert classes(verdict) == ["double_writer"]
+
+
+def test_the_same_record_from_another_pod_has_a_second_writer() -> None:
+    named = {"run": "RUN", "claim_uid": "claim-web-0", "sequence": 0, "pod_uid": "pod-9"}
+    seen = read(WEB_0, 0, finding="foreign", evidence={"names_itself": named})
+    assert classes(judged(opened(WEB_0), *written(WEB_0, 0), seen)) == ["double_writer"]

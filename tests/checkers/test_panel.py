@@ -64,7 +64,7 @@ def test_another_claims_disk_explains_the_files_on_it_that_this_replica_never_wr
     ).judge()
     (violation,) = judgement.violations
     assert violation.failure is Class.FOREIGN
-    assert [c["class"] for c in violation.evidence["consequences"]] == ["unexpected"]
+    assert [c["class"] for c in violation.evidence["consequences"]] == ["foreign", "unexpected"]
 
 
 def test_files_on_a_claim_that_went_by_policy_are_no_longer_owed() -> None:
@@ -117,7 +117,7 @@ def test_a_checker_that_crashes_says_unknown(monkeypatch: pytest.MonkeyPatch) ->
 
     made = panel(*SOUND, read(WEB_0, 0))
     monkeypatch.setattr(type(made.checkers["identity"]), "step", crash)
-    made.step(Op(99, 0.0, WEB_0, "list", Kind.INVOKE))
+    made.step(Op(99, 0.0, WEB_0, "open", Kind.INVOKE))
     judgement = made.judge()
     assert judgement.value is Value.UNKNOWN
     assert "on purpose" in judgement.unknowns[0].missing

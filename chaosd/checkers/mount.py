@@ -1,0 +1,161 @@
+"""Mount: is what the path stands on still the file system that it was?
+
+Pure; judged from what each session tells when it is opened. What a claim's path stood on when it was first opened in this
+run is the baseline: a disk may have served others before, and what its identity file said then is no fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
+from chaosd.history import OBSERVER, Kind, Op
+from chaosd.quantities import parse_bytes
+
+Opened = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Baseline:
+    """How a claim's path was first opened, at op `index`, and how large the claim was then."""
+
+    opened: Opened
+    index: int
+    capacity: str
+
+
+class Mount:
+    """Folds `open` of every replica, and what was seen of the claims' capacity."""
+
+    name = "mount"
+    follows = frozenset({"open"})
+
+    def __init__(self) -> None:
+        self._baselines: dict[str, _Baseline] = {}
+        self._capacity: dict[str, str] = {}
+        self._unseen: dict[str, str] = {}
+        self._identified: dict[str, str] = {}  # claims whose identity file was seen, by replica
+        self._notes: dict[str, str] = {}
+        self._found: dict[tuple[str, Class, str], Violation] = {}
+
+    def step(self, op: Op) -> None:
+        """Take in the next op."""
+        if op.process == OBSERVER and op.f == "claim":
+            self._capacity[op.value["uid"]] = op.value.get("capacity", "")
+        elif op.f == "open" and op.kind is Kind.OK:
+            self._opened(op)
+
+    def verdict(self) -> Verdict:
+        """Fail where the path is something else than it was, unknown where that could not be seen."""
+        unknowns = tuple(Unknown(replica, why) for replica, why in self._unseen.items())
+        return Verdict(self.name, tuple(self._found.values()), unknowns, notes=tuple(self._notes.values()))
+
+    def _opened(self, op: Op) -> None:
+        now = op.value
+        baseline = self._baseline(op)
+        self._unseen.pop(op.process, None)
+        if now.get("mounted") is None:
+            why = "the table of mounts could not be read, so whether the path is the volume is not known"
+            self._unseen[op.process] = why
+        if now.get("application_seen") is False:
+            self._notes[op.process] = (
+                f"{op.process}: the agent sees a mount of its own: what the application's container has at "
+                f"{now.get('path', 'the path')} was not seen"
+            )
+        if found := next(self._judged(op, now, baseline), None):  # the first explains the others
+            self._report(op, baseline, *found)
+        elif is_smaller := self._not_expanded(now, baseline):
+            self._report(op, baseline, Class.NOT_EXPANDED, is_smaller)
+
+    def _baseline(self, op: Op) -> _Baseline:
+        """Another claim has a baseline of its own; a path that has none behind it now is held against the claim's."""
+        claim_uid = _claim_uid(op.value)
+        known = self._baselines.get(op.process)
+        if known is None or (claim_uid and claim_uid != _claim_uid(known.opened)):
+            known = self._baselines[op.process] = _Baseline(op.value, op.index, self._capacity.get(claim_uid, ""))
+        return known
+
+    def _judged(self, op: Op, now: Opened, baseline: _Baseline) -> Iterator[tuple[Class, Mapping[str, Any]]]:
+        first = baseline.opened
+        where = {"path": now.get("path", ""), "mountinfo": now.get("mountinfo", "")}
+        if now.get("mounted") is False and _claim_uid(first):
+            yield Class.NOT_MOUNTED, where
+        if now.get("node_disk") and first.get("node_disk") is False:
+            yield Class.NOT_MOUNTED, {**where, "why": "the path is on the node's own disk"}
+        for fact, why in (
+            ("pod_volume", "the pod's spec has something else at the path"),
+            ("mount_root", "another folder is mounted"),
+        ):
+            # An emptyDir has a folder of its own for each pod.
+            if _claim_uid(first) and first.get(fact) and now.get(fact) != first[fact]:
+                yield Class.NOT_MOUNTED, {**where, "why": why, fact: {"was": first[fact], "is": now.get(fact)}}
+        changed = dict(_file_system_changes(first, now))
+        if changed and not now.get("identity"):
+            yield Class.REFORMATTED, {**where, **changed}
+        if foreign := _foreign_identity(op, now, baseline):
+            yield foreign
+        if now.get("identity"):
+            self._identified[op.process] = _claim_uid(now)
+        elif self._identified.get(op.process) == _claim_uid(now):
+            yield Class.LOST, {**where, "why": "the identity file is gone"}
+        if changed:
+            self._notes[f"remade {op.process}"] = (
+                f"{op.process}: another file system holds the same identity file: {changed}"
+            )
+
+    def _not_expanded(self, now: Opened, baseline: _Baseline) -> Mapping[str, Any]:
+        """A claim's new capacity is told once its file system was made larger, too (kubernetes/kubernetes#84030)."""
+        was, is_now = baseline.capacity, self._capacity.get(_claim_uid(now), "")
+        bytes_then, bytes_now = baseline.opened.get("total_bytes"), now.get("total_bytes")
+        grew = was and is_now and _quantity(is_now) > _quantity(was)
+        if not grew or not bytes_then or not bytes_now or bytes_now > bytes_then:
+            return {}
+        return {"capacity": {"was": was, "is": is_now}, "total_bytes": {"was": bytes_then, "is": bytes_now}}
+
+    def _report(self, op: Op, baseline: _Baseline, failure: Class, evidence: Mapping[str, Any]) -> None:
+        key = op.process, failure, op.value["pod_uid"]
+        binding = Binding(**op.value.get("binding", {}))
+        since = -1 if baseline.index == op.index else baseline.index
+        evidence = {**evidence, "pod_uid": op.value["pod_uid"]}
+        self._found.setdefault(key, Violation(failure, op.process, op.index, since, binding, evidence=evidence))
+
+
+def _claim_uid(opened: Opened) -> str:
+    return str(opened.get("binding", {}).get("claim_uid", ""))
+
+
+def _quantity(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError:
+        return 0  # written in a way that says nothing to be compared
+
+
+def _file_system_changes(first: Opened, now: Opened) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What tells one file system from another: its UUID; the id of statfs(2) only for ext4, which makes it from the UUID,
+    while xfs makes it from the device; and its type."""
+    facts = ["fs_type", "fs_uuid"]
+    if str(first.get("fs_type", "")).startswith("ext"):
+        facts.append("fsid")
+    for fact in facts:
+        was, is_now = first.get(fact), now.get(fact)
+        if was and is_now and was != is_now:
+            yield fact, {"was": was, "is": is_now}
+
+
+def _foreign_identity(op: Op, now: Opened, baseline: _Baseline) -> tuple[Class, Mapping[str, Any]] | None:
+    """The identity file names whose disk it was when it was written: what it said at first it must go on saying, and this
+    run's own name is never another's."""
+    named, before = now.get("identity"), baseline.opened.get("identity")
+    if not named:
+        return None
+    of_this_run = named.get("run") == now["run"]
+    foreign = of_this_run and named.get("replica") != op.process
+    if baseline.index != op.index and not of_this_run:
+        foreign = named != before
+    if not foreign:
+        return None
+    failure = Class.CORRUPT if "unreadable" in named else Class.FOREIGN
+    return failure, {"identity_names": named}

@@ -1,0 +1,276 @@
+"""What is owed: every record that was written to a replica's volume, by what is known of it from the history alone.
+
+Pure. A *record* is what one write wrote: a whole file that is written once, one value of a register, one entry of a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from chaosd.checkers.verdict import Binding
+from chaosd.payload import Label, Origin, blocks_in
+
+REGISTER_PREFIX, LOG_PREFIX = "r", "l"
+
+
+class How(StrEnum):
+    """How a record was written."""
+
+    CREATE = "create"  # a new file, renamed into place
+    REPLACE = "replace"  # a register's value, renamed into the place of the one before
+    OVERWRITE = "overwrite"  # a register's value, written over the one before
+    APPEND = "append"  # a log's entry
+
+
+@dataclass(slots=True)
+class Record:
+    """One record. `file` is the name of its file in the run's folder; `asked_at` the index at which it was last asked for,
+    `read_at` that of its last intact reading, `cold_reads` how many were cold."""
+
+    origin: Origin
+    sequence: int
+    file: str
+    how: How
+    length: int
+    digest: str
+    written_at: int
+    asked_at: int = -1
+    read_at: int = -1
+    reads: int = 0
+    cold_reads: int = 0
+
+    @property
+    def label(self) -> Label:
+        """What its blocks say of themselves."""
+        return Label(self.origin, self.sequence, blocks_in(self.length), self.file)
+
+
+@dataclass(slots=True)
+class Document:
+    """A file of several records, by sequence: of a register the last acknowledged value and the unanswered ones after it,
+    of a log all entries in their order.
+
+    `acknowledged_at` is the index at which anything of it was acknowledged first, since when the file must be there;
+    `acknowledged` the sequence of the last acknowledged value, whole still or perhaps overwritten in part; `former` the one
+    that it replaced; `in_doubt` the UID of the pod from which a write was never answered, which may still land while that
+    pod lives; `overtaken` such writes that a later value replaced.
+    """
+
+    entries: list[int] = field(default_factory=list)
+    acknowledged_at: int = -1
+    acknowledged: int = -1
+    former: Label | None = None
+    in_doubt: str = ""
+    overtaken: dict[int, Label] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Replica:
+    """What is known of one replica's records.
+
+    `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
+    since their delete was invoked; `broken` were found damaged and are reported already; `absent` were never answered and
+    then seen not to be there. `opened_at` is the index of the op that opened the present session. `writes_due`,
+    `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last
+    one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write.
+    """
+
+    next_sequence: int = 0
+    origin: Origin | None = None
+    binding: Binding = field(default_factory=Binding)
+    at_risk_since: int = -1
+    opened_at: int = -1
+    acknowledged: bool = False
+    writes_due: bool = False
+    listing_due: bool = False
+    refused: str = ""
+    unstable: int = 0
+    attempted: dict[int, Record] = field(default_factory=dict)
+    maybe: dict[int, Record] = field(default_factory=dict)
+    owed: dict[int, Record] = field(default_factory=dict)
+    dropping: dict[int, Record] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    absent: dict[str, Record] = field(default_factory=dict)
+    registers: dict[str, Document] = field(default_factory=dict)
+    logs: dict[str, Document] = field(default_factory=dict)
+    logs_begun: int = 0
+    strangers: tuple[str, ...] = ()
+    last_error: str = ""
+    bytes_held: int = 0  # that files which are written once may take on the volume
+    files_held: int = 0  # of those, how many may be on the volume
+
+    def find(self, sequence: int) -> Record | None:
+        """A record that is, or may be, on the volume."""
+        return self.owed.get(sequence) or self.maybe.get(sequence)
+
+    def document(self, record: Record) -> Document | None:
+        """The register or log that a record is part of."""
+        if record.how is How.CREATE:
+            return None
+        held = self.logs if record.how is How.APPEND else self.registers
+        return held.get(record.file)
+
+    def sequences_beside(self, record: Record) -> list[int]:
+        """The sequences of all records in a record's file."""
+        document = self.document(record)
+        return document.entries if document else [record.sequence]
+
+    def at_risk(self) -> Iterator[Record]:
+        """Owed records that were not read since the last thing that could have harmed them."""
+        return (r for r in self.owed.values() if r.read_at < max(self.at_risk_since, r.written_at))
+
+    # How records come and go.
+
+    def attempt(self, record: Record) -> None:
+        """It may be on the volume from now on."""
+        self.attempted[record.sequence] = record
+        self.absent.pop(record.file, None)  # a register that was never there is written anew
+        if record.sequence >= self.next_sequence:
+            self.next_sequence = record.sequence + 1
+        if record.how is How.CREATE:
+            self.bytes_held += record.length
+            self.files_held += 1
+            return
+        held = self.logs if record.how is How.APPEND else self.registers
+        if record.file not in held:
+            held[record.file] = Document()
+            self.logs_begun += record.how is How.APPEND
+        held[record.file].entries.append(record.sequence)
+
+    def acknowledge(self, sequence: int, index: int) -> None:
+        """It is owed from now on, which op `index` says; a register's values before it are no longer."""
+        record = self.attempted.pop(sequence, None)
+        if record is None:
+            return  # let go meanwhile, with its claim
+        record.written_at = index
+        self.owed[sequence] = record
+        if record.how is How.CREATE:
+            return
+        document = self.document(record)
+        assert document is not None, "attempt made one"
+        if document.acknowledged_at < 0:
+            document.acknowledged_at = index
+        if record.how is not How.APPEND:
+            document.in_doubt = ""
+            for earlier in document.entries[:-1]:
+                self._overtake(document, earlier)
+            document.entries, document.acknowledged = [sequence], sequence
+
+    def _overtake(self, document: Document, sequence: int) -> None:
+        was = self.owed.pop(sequence, None) or self.maybe.pop(sequence, None)
+        if was and sequence == document.acknowledged:
+            document.former = was.label
+        elif was:
+            document.overtaken[sequence] = was.label
+
+    def leave_open(self, sequence: int) -> None:
+        """Nobody knows whether it is there. In place, the value before it need not be whole any more."""
+        record = self.attempted.pop(sequence, None)
+        if record is None:
+            return
+        self.maybe[sequence] = record
+        document = self.document(record)
+        if document is None:
+            return
+        document.in_doubt = record.origin.pod_uid
+        if record.how is How.OVERWRITE:
+            for earlier in document.entries:
+                if was := self.owed.pop(earlier, None):
+                    self.maybe[earlier] = was
+
+    def withdraw(self, sequence: int) -> None:
+        """It surely is not there."""
+        if record := self.attempted.pop(sequence, None):
+            self._let_go(record)
+
+    def drop(self, sequence: int) -> None:
+        """It may be gone from now on, and with it all that stands in its file."""
+        if record := self.find(sequence):
+            for beside in self.sequences_beside(record):
+                if doomed := self.owed.pop(beside, None) or self.maybe.pop(beside, None):
+                    self.dropping[beside] = doomed
+
+    def dropped(self, sequence: int) -> None:
+        """Its file surely is gone."""
+        if record := self.dropping.get(sequence):
+            for beside in list(self.sequences_beside(record)):
+                self.forget(beside)
+
+    def release(self, claim_uid: str) -> None:
+        """Nothing is owed any more of what was, or may yet have been, written to this claim."""
+        for held in (self.attempted, self.maybe, self.owed, self.dropping):
+            for record in [r for r in held.values() if r.origin.claim_uid == claim_uid]:
+                del held[record.sequence]
+                self._let_go(record)
+
+    def forget(self, sequence: int) -> None:
+        """Nothing is owed or held of it any more, where anything was."""
+        for held in (self.owed, self.maybe, self.dropping):
+            if record := held.pop(sequence, None):
+                self._let_go(record)
+
+    def _let_go(self, record: Record) -> None:
+        if record.how is How.CREATE:
+            self.bytes_held -= record.length
+            self.files_held -= 1
+            return
+        held = self.logs if record.how is How.APPEND else self.registers
+        document = held.get(record.file)
+        if document and record.sequence in document.entries:
+            document.entries.remove(record.sequence)
+            if not document.entries:
+                del held[record.file]
+
+    def forget_file(self, record: Record) -> None:
+        """Nothing is owed any more of the file that a record is part of: it was reported."""
+        for sequence in list(self.sequences_beside(record)):
+            self.forget(sequence)
+        self.broken.add(record.file)
+
+    def may_be_there(self) -> set[str]:
+        """Names of the files that may be on the volume."""
+        held = (self.attempted, self.maybe, self.owed, self.dropping)
+        return {record.file for records in held for record in records.values()}
+
+
+def name_of(sequence: int) -> str:
+    """The name of a file that is written once."""
+    return f"{sequence:08d}"
+
+
+def register_name(number: int) -> str:
+    """The name of a register."""
+    return f"{REGISTER_PREFIX}{number:02d}"
+
+
+def log_name(number: int) -> str:
+    """The name of the replica's log that was begun as its `number`-th, from 0."""
+    return f"{LOG_PREFIX}{number:06d}"
+
+
+def record_of(value: Mapping[str, Any], origin: Origin, index: int) -> Record:
+    """The record that the invocation of a `write` names."""
+    sequence, how = value["sequence"], value.get("how")
+    if how is None:
+        return Record(origin, sequence, name_of(sequence), How.CREATE, value["length"], value["digest"], index)
+    return Record(origin, sequence, value["file"], How(how), value["length"], value["digest"], index)
+
+
+def compress(sequences: Iterable[int]) -> list[list[int]]:
+    """Ranges `[first, last]` of the sequences, so that an op that names thousands stays small."""
+    ranges: list[list[int]] = []
+    for sequence in sorted(sequences):
+        if ranges and sequence == ranges[-1][1] + 1:
+            ranges[-1][1] = sequence
+        else:
+            ranges.append([sequence, sequence])
+    return ranges
+
+
+def expand(ranges: Iterable[Iterable[int]]) -> Iterator[int]:
+    """The sequences that `compress` put into ranges."""
+    for first, last in ranges:
+        yield from range(first, last + 1)
