@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import secrets
 import signal
 import sys
 import traceback
@@ -135,6 +136,26 @@ def undo(
     for done in _run(lambda ending: daemon.undo_runs(settings, ending)) or ["nothing to undo"]:
         typer.echo(done)
     return PASS
+
+
+@app.command("drill")
+def run_drill(
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Only faults of this class; may be repeated.")
+    ] = None,
+    seed: Seed = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How often each fault is planted.")] = 1,
+) -> int:
+    """Plant every fault in simulated clusters, and show under which name each is found."""
+    from chaosd.simulation import drill
+
+    plants = drill.chosen(classes or [])
+    first = seed if seed is not None else secrets.randbits(32)
+    console = Console(stderr=True)
+    with console.status("drill") as status:
+        results = drill.drill(plants, first, count, lambda done: status.update(f"drill: {done.plant}"))
+    typer.echo(drill.table(results))
+    return PASS if all(result.right for result in results) else VIOLATED
 
 
 @app.command("daemon")

@@ -44,8 +44,9 @@ from chaosd.experiment import Experiment
 from chaosd.generator import Plan
 from chaosd.history import NEMESIS, Event, Kind
 from chaosd.interpreter import heal_or_leave
-from chaosd.ledger import Ledger, Run
+from chaosd.ledger import Ledger, Run, RunLedger
 from chaosd.metrics import Metrics, TargetMetrics
+from chaosd.report import text
 from chaosd.run import Ending, Finished, Runner
 from chaosd.settings import Settings
 
@@ -68,6 +69,11 @@ WISHES = tuple(
     for resource in ("persistentvolumes", "volumeattachments.storage.k8s.io", "nodes")
     for verb in ("get", "list", "watch")
 )
+# What it would like to see in the target's namespace: why a pod does not start. Without it, that is not told apart from
+# storage that does not come back.
+NAMESPACED_WISHES = tuple((verb, "events") for verb in ("get", "list", "watch"))
+# What a run needs besides, where the agent has an image of its own.
+AGENT_RIGHTS = (("patch", "pods/ephemeralcontainers"),)
 # A sandbox's folder has one process at a time, so a dead holder of a Lease in it need not be waited for long.
 _SANDBOX_LEASE_SECONDS = 4
 
@@ -141,7 +147,7 @@ async def run_experiment(
         cluster = await held.enter_async_context(open_cluster(settings, manifest))
         ledger = held.enter_context(open_ledger(settings))
         target = await find_target(cluster, experiment)
-        if lacking := await _missing(cluster, RIGHTS, target.namespace):
+        if lacking := await _missing(cluster, _rights(experiment), target.namespace):
             raise RightsError(f"the credentials lack {', '.join(lacking)} in {target.namespace}: grant them")
         lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
@@ -157,7 +163,7 @@ async def run_experiment(
         runner = Runner(cluster, ledger, lock, target, experiment, run)
         watch(target, runner, run)
         plans = experiment.plans(seed, target.replicas, target.first_ordinal)
-        return await runner.run(_until(plans, experiment.duration), ending, settings.out)
+        return _reported(await runner.run(_until(plans, experiment.duration), ending), settings.out)
 
 
 async def verify_run(
@@ -182,7 +188,14 @@ async def verify_run(
         await runner.replay()
         watch(target, runner, run)
         plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
-        return await runner.run(iter([plan]), ending, settings.out, writes=False)
+        return _reported(await runner.run(iter([plan]), ending, writes=False), settings.out)
+
+
+def _reported(finished: Finished, out: Path) -> Finished:
+    """What came of a run, left as files for people and machines."""
+    (out / "verdict.json").write_text(finished.verdict.as_json())
+    (out / "report.txt").write_text(text.render(finished.verdict))
+    return finished
 
 
 async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
@@ -217,8 +230,11 @@ async def _outlook(settings: Settings, experiment: Experiment, manifest: Path | 
             seed=seed,
             replicas=tuple([await _replica(cluster, target, pod) for pod in target.pods]),
             decisions=tuple(_decision(plan) for plan in itertools.islice(plans, 10)),
-            missing_rights=tuple(await _missing(cluster, RIGHTS, target.namespace)),
-            missing_wishes=tuple(await _missing(cluster, WISHES, "")),
+            missing_rights=tuple(await _missing(cluster, _rights(experiment), target.namespace)),
+            missing_wishes=(
+                *await _missing(cluster, WISHES, ""),
+                *await _missing(cluster, NAMESPACED_WISHES, target.namespace),
+            ),
         )
 
 
@@ -292,7 +308,12 @@ async def _taken(
 
 
 async def heal_target(
-    cluster: Cluster, ledger: Ledger, lock: TargetLock, key: str, noted: Mapping[str, Any] | None
+    cluster: Cluster,
+    ledger: RunLedger,
+    lock: TargetLock,
+    key: str,
+    noted: Mapping[str, Any] | None,
+    clock: Callable[[], float] = time.time,
 ) -> list[str]:
     """Undo what dead runs left on a target: what the ledger knows, else what its Lease notes. Tells what was done."""
     here = await cluster.cluster_id()
@@ -300,7 +321,7 @@ async def heal_target(
     done = []
     for run, undo in owed:
         told = await heal_or_leave(cluster, undo)
-        ledger.append(run, Event(NEMESIS, "undo", Kind.OK, {**undo, "done": told}), time.time())
+        ledger.append(run, Event(NEMESIS, "undo", Kind.OK, {**undo, "done": told}), clock())
         done.append(told)
     if noted and not owed:
         done.append(await heal_or_leave(cluster, noted))
@@ -324,6 +345,10 @@ def _sandbox_copied(settings: Settings) -> Iterator[Settings]:
 def _is_of(run: Run, cluster_id: str) -> bool:
     """Whether a run was on this cluster, as far as that can be seen."""
     return not run.cluster_id or not cluster_id or run.cluster_id == cluster_id
+
+
+def _rights(experiment: Experiment) -> Sequence[tuple[str, str]]:
+    return RIGHTS + AGENT_RIGHTS if experiment.target.probe_image else RIGHTS
 
 
 async def _missing(cluster: Cluster, rights: Sequence[tuple[str, str]], namespace: str) -> list[str]:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,8 +19,9 @@ from chaosd.checkers.steps import EXPECTATIONS
 from chaosd.errors import ExperimentError
 from chaosd.generator import Decision, Plan, random_rounds, stream
 from chaosd.nemesis import AnyDisruption
+from chaosd.probe.protocol import Program
 from chaosd.quantities import Seconds
-from chaosd.workload.files import Files
+from chaosd.workload.spec import Workload
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 # Names and folders go into shell words and file names of the probe.
@@ -45,6 +46,21 @@ class TargetSpec(BaseModel):
     ] = ""
     container: Annotated[str, Field(description="The container; left out: the first that mounts the path.")] = ""
     folder: Annotated[str, Field(pattern=_FOLDER, description="chaosd's own folder, below the path.")] = ".chaosd"
+    probe: Annotated[
+        Literal["auto", "shell", "agent"],
+        Field(
+            description="What runs beside the volume: `shell`, by exec in the container; `agent`, in probeImage, else in "
+            "the container's own Python; `auto`: the shell where the container has one, else the agent in probeImage."
+        ),
+    ] = "auto"
+    probe_image: Annotated[
+        str,
+        Field(
+            alias="probeImage",
+            pattern=r"^\S*$",
+            description="An image with python3; each pod gets an ephemeral container of it that stays while the pod does.",
+        ),
+    ] = ""
 
     @field_validator("folder")
     @classmethod
@@ -52,6 +68,17 @@ class TargetSpec(BaseModel):
         if {".", ".."} & set(folder.split("/")):
             raise ValueError("it lies below the path: name it without . and ..")
         return folder
+
+    @model_validator(mode="after")
+    def _image_is_used(self) -> TargetSpec:
+        if self.probe == "shell" and self.probe_image:
+            raise ValueError("probe: shell runs in the target's own container: leave probeImage out, or set probe: agent")
+        return self
+
+    @property
+    def program(self) -> Program | None:
+        """Which program probes; None: what the container allows."""
+        return None if self.probe == "auto" else Program(self.probe)
 
     require_claim: Annotated[
         bool, Field(alias="requireClaim", description="Refuse a path that no claim is behind, such as an emptyDir.")
@@ -124,7 +151,7 @@ class Experiment(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="Its name.")]
     description: Annotated[str, Field(description="What it is for.")] = ""
     target: TargetSpec
-    workload: Files = Files()
+    workload: Workload = Workload()
     seed: Annotated[int | None, Field(ge=0, lt=1 << 63, description="Left out: drawn anew, and told.")] = None
     rounds: Annotated[int | None, Field(ge=1, description="Random rounds; left out: until the duration, or stopped.")] = (
         None

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from chaosd.checkers.integrity import Integrity, Record, Replica, compress
+from chaosd.checkers.integrity import Integrity
+from chaosd.checkers.records import Document, How, Record, Replica, compress
 from chaosd.history import NEMESIS, RUN
 
 # Files to each replica before the disruption, so that there is something to lose; the rest is written during it.
@@ -109,15 +110,17 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the generator keeps to. Batches are in files; the share is a replica's, in bytes and in files; a file
-    retires after `retire_after` intact readings, but for the fraction `keep` that stays for the whole run. Writing and
-    reading go on for so many seconds at most once nothing else is awaited."""
+    """What the generator keeps to. Batches are in files; the room is a replica's for files that are written once, in bytes
+    and in files; a file retires after `retire_after` intact readings, but for the fraction `keep` that stays for the whole
+    run, and a log that has `log_entries`. Writing and reading go on for so many seconds at most once nothing else is
+    awaited."""
 
     write_batch: int
     read_batch: int
-    share_bytes: int
-    share_files: int
+    room_bytes: int
+    room_files: int
     file_bytes: int
+    log_entries: int
     retire_after: int
     keep: float
     write_seconds: float
@@ -253,27 +256,25 @@ class Generator:
         return None
 
     def _write_task(self, replica: str, count: int) -> Task:
-        known = self._integrity.replicas.get(replica)
-        return Task(replica, "write", {"first": known.next_sequence if known else 0, "count": count})
+        return Task(replica, "write", {"count": count})
 
     def _room(self, name: str) -> int:
         """Files that the replica's share still has room for."""
         known = self._integrity.replicas.get(name, Replica())
-        by_bytes = (self._limits.share_bytes - known.bytes_held) // self._limits.file_bytes
-        return max(0, min(by_bytes, self._limits.share_files - known.files_held))
+        by_bytes = (self._limits.room_bytes - known.bytes_held) // self._limits.file_bytes
+        return max(0, min(by_bytes, self._limits.room_files - known.files_held))
 
     def _read(self, current: _Round, now: float) -> tuple[Task | None, bool]:
         """List and read back everything that may be there, until all was read or the deadline has passed."""
         if not current.plan.verify or now > current.entered_at + self._limits.read_seconds:
             return None, True
-        unread = {r: batch for r in current.replicas if (batch := self._unread(r, current.entered_index))}
-        unlisted = [r for r in current.replicas if r not in current.listed]
         for replica in self._free(current, now):
-            if replica in unlisted:
+            if replica not in current.listed:
                 return Task(replica, "list"), False
-            if replica in unread:
-                return Task(replica, "read", {"sequences": compress(unread[replica])}), False
-        return None, not unread and not unlisted
+            if unread := self._unread(replica, current.entered_index):
+                return Task(replica, "read", {"sequences": compress(unread)}), False
+        over = all(r in current.listed and not self._unread(r, current.entered_index) for r in current.replicas)
+        return None, over
 
     def _unread(self, name: str, since: int) -> list[int]:
         known = self._integrity.replicas.get(name)
@@ -294,18 +295,33 @@ class Generator:
 
     def _retirable(self, current: _Round, name: str) -> list[int]:
         known = self._integrity.replicas.get(name)
-        short = current.plan.files - self._room(name)
-        if known is None or short <= 0 or not current.plan.verify:
+        if known is None or not current.plan.verify:
             return []
-        due = (s for s, r in known.owed.items() if self._may_retire(name, s, r))
+        logs = [s for log in known.logs.values() if self._is_done_with(known, log) for s in log.entries]
+        return (logs + self._retirable_files(current, name, known))[: self._limits.read_batch]
+
+    def _is_done_with(self, replica: Replica, log: Document) -> bool:
+        """A log that gets no more entries and was read often enough, and into which nothing can land late."""
+        if log.in_doubt:
+            full = replica.origin is not None and replica.origin.pod_uid != log.in_doubt
+        else:
+            full = len(log.entries) >= self._limits.log_entries
+        return full and all(r.reads >= self._limits.retire_after for s in log.entries if (r := replica.find(s)))
+
+    def _retirable_files(self, current: _Round, name: str, known: Replica) -> list[int]:
+        short = current.plan.files - self._room(name)
+        if short <= 0:
+            return []
+        due = (s for s, r in known.owed.items() if r.how is How.CREATE and self._may_retire(name, s, r))
         # An unanswered write that was never read may yet land, after a delete.
-        leftovers = [*known.dropping, *(s for s, r in known.maybe.items() if r.reads)]
+        leftovers = [*known.dropping, *(s for s, r in known.maybe.items() if r.how is How.CREATE and r.reads)]
         chosen = [sequence for sequence, _ in zip(due, range(max(0, short - len(leftovers))), strict=False)]
-        return (leftovers + chosen)[: self._limits.read_batch]
+        return leftovers + chosen
 
     def _may_retire(self, name: str, sequence: int, record: Record) -> bool:
-        kept = stream(self._seed, "keep", name, sequence).random() < self._limits.keep
-        return record.reads >= self._limits.retire_after and not kept
+        if record.reads < self._limits.retire_after:
+            return False
+        return stream(self._seed, "keep", name, sequence).random() >= self._limits.keep
 
     def _expect(self, current: _Round, now: float) -> tuple[Task | None, bool]:
         if current.expect:

@@ -7,33 +7,35 @@ loop, what was registered to be undone is undone.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from chaosd.checkers import Panel
-from chaosd.checkers.integrity import expand
+from chaosd.checkers.records import expand
 from chaosd.cluster.lock import TargetLock
-from chaosd.cluster.port import PAUSED_ANNOTATION, Cluster
+from chaosd.cluster.port import PAUSED_ANNOTATION, Attachment, Cluster, Node, Pod
 from chaosd.cluster.target import Target
 from chaosd.errors import (
     AbortedError,
     ClusterError,
     ConflictError,
     DeadlineError,
+    DisruptionError,
     ForbiddenError,
     NotReadyError,
     RightsError,
 )
 from chaosd.experiment import Timeouts
 from chaosd.generator import Generator, Task
-from chaosd.history import NEMESIS, RUN, Event, Kind
+from chaosd.history import NEMESIS, OBSERVER, RUN, Event, Kind
 from chaosd.ledger import Journal
 from chaosd.nemesis import Disruption, Scene, heal
-from chaosd.workload.files import Worker
+from chaosd.nemesis.base import patiently
+from chaosd.workload.worker import Worker
 
 # The undo is issued within a second of a signal; its answer may take as long as the API server does.
 HEAL_SECONDS = 60.0
+CONFIRM_SECONDS = 10.0
 
 
 class Interpreter:
@@ -67,9 +69,10 @@ class Interpreter:
         running: dict[asyncio.Task[int], Task] = {}
         stopped = asyncio.create_task(stop.wait(), name="stop")
         paused = asyncio.create_task(self._kill_switch(), name="kill switch")
+        now = asyncio.get_running_loop().time
         try:
             while not stopped.done():
-                task = self._generator.next(time.monotonic(), self._journal.last_index)
+                task = self._generator.next(now(), self._journal.last_index)
                 if isinstance(task, Task):
                     running[asyncio.create_task(self._do(task), name=f"{task.process} {task.f}")] = task
                     continue
@@ -81,7 +84,7 @@ class Interpreter:
                 if paused in done:
                     paused.result()
                 for ended in [worker for worker in running if worker.done()]:
-                    self._generator.ended(running.pop(ended), done=ended.result(), now=time.monotonic())
+                    self._generator.ended(running.pop(ended), done=ended.result(), now=now())
         finally:
             await _cancel([*running, stopped, paused])
             await self._heal()
@@ -94,7 +97,7 @@ class Interpreter:
             return await self._disturb(task)
         worker = self._workers[task.process]
         if task.f == "write":
-            return await worker.write(task.value["first"], task.value["count"])
+            return await worker.write(task.value["count"])
         if task.f == "read":
             return await worker.read(expand(task.value["sequences"]))
         if task.f == "list":
@@ -105,11 +108,30 @@ class Interpreter:
         if task.f == "round":
             await self._journal.append([Event(RUN, "round", Kind.INVOKE, task.value)])
         elif task.f == "round-end":
-            value = {**task.value, "violations": len(self._panel.judge().violations)}
+            for replica, volume in self._panel.attachment.suspects():
+                await self._journal.append([await self._confirmed(replica, volume)])
+            judgement = self._panel.judge()
+            value = {**task.value, "violations": len(judgement.violations), "verdict": str(judgement.value)}
             await self._journal.append([Event(RUN, "round", Kind.OK, value)])
         else:
             await self._evaluate(task.value)
         return 1
+
+    async def _confirmed(self, replica: str, volume: str) -> Event:
+        """Where a replica's pod runs and its volume is attached, read anew: watches may lag behind each other."""
+        cluster, value = self._scene.cluster, {"replica": replica, "volume": volume}
+        try:
+            async for attempt in patiently(CONFIRM_SECONDS):
+                with attempt:
+                    found = await cluster.list(Attachment, "")
+                    pod = await cluster.get(Pod, *replica.split("/"))
+                    attached_to = sorted(a.node for a in found if a.volume == volume and a.attached)
+                    nodes = [await cluster.get(Node, "", name) for name in attached_to]
+        except ClusterError as error:
+            return Event(OBSERVER, "confirm", Kind.FAIL, {**value, "error": str(error)})
+        seen: dict[str, Any] = {"attached_to": attached_to, "dead_nodes": [node.name for node in nodes if not node.ready]}
+        seen |= {"pod_uid": pod.uid, "pod_node": pod.node, "ready": pod.ready and not pod.deleting}
+        return Event(OBSERVER, "confirm", Kind.OK, {**value, **seen})
 
     async def _evaluate(self, value: Mapping[str, Any]) -> None:
         events = []
@@ -152,14 +174,20 @@ class Interpreter:
             raise RightsError(f"{error}: grant it, or leave this disruption out") from error
         except ConflictError as error:
             return Kind.FAIL, {"error": str(error), "blocked": "conflict"}
-        except (ClusterError, DeadlineError) as error:
+        except (ClusterError, DeadlineError, DisruptionError) as error:
             return Kind.INFO, {"error": str(error)}
 
     async def _register(self, undo: Mapping[str, Any]) -> None:
-        """In the ledger and on the Lease, before anything is done that it undoes."""
+        """In the ledger and on the Lease, before anything is done that it undoes. Raises ClusterError: then do not act."""
         self._undo = undo
         await self._journal.append([Event(NEMESIS, "undo", Kind.INVOKE, undo)])
-        await self._lock.register_undo(undo)
+        await self._note(undo)
+
+    async def _note(self, undo: Mapping[str, Any] | None) -> None:
+        """On the Lease, which a moment without an API server must not prevent."""
+        async for attempt in patiently(HEAL_SECONDS):
+            with attempt:
+                await self._lock.register_undo(undo)
 
     async def _heal(self) -> None:
         """Undo what is registered. Safe to repeat: one that is cancelled on the way is done again, to its end."""
@@ -167,11 +195,12 @@ class Interpreter:
             return
         done = await heal_or_leave(self._scene.cluster, self._undo)
         await self._journal.append([Event(NEMESIS, "undo", Kind.OK, {**self._undo, "done": done})])
-        await self._lock.register_undo(None)
+        await self._note(None)
         self._undo = None
 
     async def _converge(self, replicas: int) -> int:
-        began = time.monotonic()
+        now = asyncio.get_running_loop().time
+        began = now()
         await self._journal.append([Event(NEMESIS, "converge", Kind.INVOKE, {"replicas": replicas})])
         try:
             await self._scene.observer.converged(replicas, self._timeouts.converge)
@@ -181,7 +210,7 @@ class Interpreter:
                 value = {"seconds": self._timeouts.converge, "late": _late(self._scene.target, late)}
                 await self._journal.append([Event(NEMESIS, "converge", Kind.FAIL, value)])
                 return 0
-        seconds = round(time.monotonic() - began, 3)
+        seconds = round(now() - began, 3)
         await self._journal.append([Event(NEMESIS, "converge", Kind.OK, {"seconds": seconds})])
         return 1
 

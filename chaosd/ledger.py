@@ -1,7 +1,7 @@
 """The ledger: an append-only journal of runs and their ops, in any database that SQLAlchemy speaks.
 
 SQLite by default, PostgreSQL by URL. Ops are durable when `append` returns: those of many callers share one commit
-(group commit). The keys of a written file have columns of their own; whatever else an op tells is JSON.
+(group commit). The keys of a written record have columns of their own; whatever else an op tells is JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -21,8 +21,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from chaosd.errors import LedgerError, UsageError
 from chaosd.history import Event, Kind, Op
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_SECONDS = 5
+_FETCHED = 1_000  # rows at once
 
 _metadata = sa.MetaData()
 _meta = sa.Table("meta", _metadata, sa.Column("schema_version", sa.Integer, nullable=False))
@@ -52,12 +53,16 @@ _ops = sa.Table(
     sa.Column("sequence", sa.BigInteger),
     sa.Column("length", sa.BigInteger),
     sa.Column("digest", sa.String(64)),
+    sa.Column("file", sa.Text),
+    sa.Column("how", sa.String(9)),
     sa.Column("value", sa.Text),
     sqlite_with_rowid=False,
 )
 # Undo entries are looked for across all runs at every start.
 sa.Index("ops_undo", _ops.c.run_id, sqlite_where=_ops.c.f == "undo", postgresql_where=_ops.c.f == "undo")
-_COLUMNS = ("sequence", "length", "digest")
+_COLUMNS = ("sequence", "length", "digest", "file", "how")
+_OP_COLUMNS = tuple(_ops.c[name] for name in ("index", "time", "process", "f", "kind", *_COLUMNS, "value"))
+_KINDS = {str(kind): kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,32 @@ class Run:
     verdict: str | None = None
 
 
+class RunLedger(Protocol):
+    """What a run needs of a ledger."""
+
+    def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
+        """Store what came of a run."""
+
+    def history(self, run: Run) -> Iterator[Op]:
+        """Every op of a run, in order."""
+
+    def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
+        """What runs registered and never undid: the last entry of each run, if it is open."""
+
+    def journal(self, run: Run) -> Journal:
+        """The journal of a run, which continues where its history ends."""
+
+    def append(self, run: Run, event: Event, now: float) -> Op:
+        """One more op, at `now`, of a run that nobody journals."""
+
+
 class Ledger:
     """An open ledger. Synchronous but for its journals; every method raises LedgerError."""
 
     def __init__(self, engine: sa.Engine, name: str) -> None:
         self._engine = engine
         self._name = name
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -101,6 +126,7 @@ class Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
         self._engine.dispose()
 
     def begin(
@@ -133,33 +159,41 @@ class Ledger:
 
     def history(self, run: Run) -> Iterator[Op]:
         """Every op of a run, in order."""
-        query = sa.select(_ops).where(_ops.c.run_id == run.id).order_by(_ops.c.index)
+        query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id == run.id).order_by(_ops.c.index)
         with self._transaction() as connection:
-            for row in connection.execution_options(yield_per=10_000).execute(query):
-                yield _op(row._mapping)
+            for rows in connection.execution_options(yield_per=_FETCHED).execute(query).partitions():
+                yield from map(_op, rows)
 
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
         """What runs registered and never undid: the last entry of each run, if it is open."""
-        query = sa.select(_ops).where(_ops.c.f == "undo").order_by(_ops.c.run_id, _ops.c.index)
+        query = sa.select(_ops.c.run_id, *_OP_COLUMNS).where(_ops.c.f == "undo").order_by(_ops.c.run_id, _ops.c.index)
         with self._transaction() as connection:
-            last = {row.run_id: _op(row._mapping) for row in connection.execute(query)}
+            last = {row[0]: _op(row[1:]) for row in connection.execute(query)}
             owing = [run_id for run_id, op in last.items() if op.kind is Kind.INVOKE]
             runs = connection.execute(sa.select(_runs).where(_runs.c.id.in_(owing)).order_by(_runs.c.id)).all()
         return [(Run(**row._mapping), last[row.id].value) for row in runs]
 
-    def journal(self, run: Run, clock: Callable[[], float] = time.time) -> Journal:
+    def journal(self, run: Run) -> Journal:
         """The journal of a run, which continues where its history ends."""
+
+        def commit(ops: Sequence[Op]) -> asyncio.Future[None]:
+            return asyncio.get_running_loop().run_in_executor(self._thread, self._write, run, ops)
+
+        return Journal(run, self._next_index(run), time.time, commit)
+
+    def append(self, run: Run, event: Event, now: float) -> Op:
+        """One more op, at `now`, of a run that nobody journals."""
+        op = Op(self._next_index(run), now, event.process, event.f, event.kind, event.value)
+        self._write(run, [op])
+        return op
+
+    def _next_index(self, run: Run) -> int:
         with self._transaction() as connection:
             query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id)
             last = connection.execute(query).scalar()
-        return Journal(self, run, 0 if last is None else last + 1, clock)
+        return 0 if last is None else last + 1
 
-    def append(self, run: Run, event: Event, now: float) -> None:
-        """One more op of a run that nobody journals any more."""
-        index = self.journal(run).last_index + 1
-        self.write(run, [Op(index, now, event.process, event.f, event.kind, event.value)])
-
-    def write(self, run: Run, ops: Sequence[Op]) -> None:
+    def _write(self, run: Run, ops: Sequence[Op]) -> None:
         """Store ops durably, in one transaction."""
         with self._transaction() as connection:
             connection.execute(_ops.insert(), [_row(run.id, op) for op in ops])
@@ -186,14 +220,18 @@ class Ledger:
             raise LedgerError(f"ledger {self._name}: {cause}: {_mend(cause)}") from error
 
 
+# Stores ops; returns what to await until they are durable, None where they are at once.
+Commit = Callable[[Sequence[Op]], "asyncio.Future[None] | None"]
+
+
 class Journal:
     """Numbers events and makes them durable. Ops are told to listeners in order, once they are durable."""
 
-    def __init__(self, ledger: Ledger, run: Run, next_index: int, clock: Callable[[], float]) -> None:
+    def __init__(self, run: Run, next_index: int, clock: Callable[[], float], commit: Commit) -> None:
         self.run = run
+        self.clock = clock
         self.last_index = next_index - 1
-        self._ledger = ledger
-        self._clock = clock
+        self._commit = commit
         self._listeners: list[Callable[[Op], None]] = []
         self._waiting: list[tuple[list[Op], asyncio.Future[list[Op]]]] = []
         self._wake = asyncio.Event()
@@ -207,7 +245,7 @@ class Journal:
         """Number the events, before anything else can run, and return when they are durable. Raises LedgerError."""
         if self._failed:
             raise self._failed
-        now = self._clock()
+        now = self.clock()
         ops = [Op(self.last_index + 1 + i, now, e.process, e.f, e.kind, e.value) for i, e in enumerate(events)]
         if not ops:
             return ops
@@ -219,19 +257,18 @@ class Journal:
 
     async def write(self) -> None:
         """Commit for ever what was appended meanwhile, all of it at once. Raises LedgerError when it cannot."""
-        with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                batch, self._waiting = self._waiting, []
-                await self._commit(thread, batch)
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._waiting = self._waiting, []
+            await self._written(batch)
 
-    async def _commit(self, thread: ThreadPoolExecutor, batch: list[tuple[list[Op], asyncio.Future[list[Op]]]]) -> None:
+    async def _written(self, batch: list[tuple[list[Op], asyncio.Future[list[Op]]]]) -> None:
         rows = [op for ops, _ in batch for op in ops]
-        loop = asyncio.get_running_loop()
         try:
             # Shielded: what was handed to the database is told to the listeners, whoever is cancelled meanwhile.
-            await asyncio.shield(loop.run_in_executor(thread, self._ledger.write, self.run, rows))
+            if pending := self._commit(rows):
+                await asyncio.shield(pending)
         except LedgerError as error:
             self._failed = error
             for _, durable in batch + self._waiting:
@@ -255,17 +292,26 @@ def _row(run_id: int, op: Op) -> dict[str, Any]:
         "process": op.process,
         "f": op.f,
         "kind": str(op.kind),
-        "sequence": op.value.get("sequence"),
-        "length": op.value.get("length"),
-        "digest": op.value.get("digest"),
+        **{column: op.value.get(column) for column in _COLUMNS},
         "value": json.dumps(rest, separators=(",", ":")) if rest else None,
     }
 
 
-def _op(row: Mapping[Any, Any]) -> Op:
-    value = json.loads(row["value"]) if row["value"] else {}
-    value |= {key: row[key] for key in _COLUMNS if row[key] is not None}
-    return Op(row["index"], row["time"], row["process"], row["f"], Kind(row["kind"]), value)
+def _op(row: Sequence[Any]) -> Op:
+    """From the values of _OP_COLUMNS. Written out, since it is done a million times."""
+    index, time, process, f, kind, sequence, length, digest, file, how, rest = row
+    value = json.loads(rest) if rest else {}
+    if sequence is not None:
+        value["sequence"] = sequence
+        if length is not None:
+            value["length"] = length
+        if digest is not None:
+            value["digest"] = digest
+        if how is not None:
+            value["how"] = how
+    if file is not None:
+        value["file"] = file
+    return Op(index, time, process, f, _KINDS[kind], value)
 
 
 def _sqlite_pragmas(connection: Any, _: object) -> None:

@@ -14,11 +14,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from chaosd import __version__
 from chaosd.checkers import Judgement, Panel, Value
-from chaosd.checkers.integrity import expand
+from chaosd.checkers.integrity import LOST, MISSING, UNSETTLED
+from chaosd.checkers.records import expand
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 from chaosd.nemesis import DISRUPTIONS
+from chaosd.payload import State
 
 PREFIX = "chaosd"
 # In the text format each would be a gauge of its own, beside every counter and histogram.
@@ -27,7 +29,7 @@ _TARGET = ("namespace", "statefulset")
 _WRITE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECOVERY_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 _OUTCOMES = (Kind.OK, Kind.FAIL, Kind.INFO)
-_RESULTS = ("intact", "missing", "torn", "corrupt", "stale", "foreign", "failed")
+_RESULTS = (*State, MISSING, LOST, UNSETTLED, "failed")
 _CACHES = ("cold", "cached")
 _BLOCKED = ("not_ready", "conflict")
 _REPLICA_STATES = ("wanted", "ready")
@@ -157,8 +159,8 @@ class TargetMetrics:
         yield metrics.observer_errors, ((reason,) for reason in _OBSERVER_ERRORS)
 
     def _at_risk(self) -> list[int]:
-        """Bytes of each owed file that was not read since the last disruption."""
-        return [r.owed[s].length for r in self._panel.integrity.replicas.values() for s in r.at_risk()]
+        """Bytes of each owed record that was not read since the last disruption."""
+        return [record.length for r in self._panel.integrity.replicas.values() for record in r.at_risk()]
 
     def _written(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels

@@ -89,7 +89,7 @@ class Progress:
     def _counts(self) -> str:
         assert self._runner is not None, "followed only once a run is watched"
         coverage = self._runner.coverage.as_json()
-        cold, cached = coverage["files_verified_cold"], coverage["files_verified_cached"]
+        cold, cached = coverage["records_verified_cold"], coverage["records_verified_cached"]
         return f"{coverage['files_acknowledged']} files written, {cold + cached} readings verified ({cold} cold)"
 
     def _tell(self, name: str, value: str) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from chaosd.checkers import Judgement, Panel
@@ -20,16 +18,15 @@ from chaosd.cluster.target import Target
 from chaosd.errors import AbortedError, ChaosdError, DeadlineError, NotReadyError
 from chaosd.experiment import Experiment
 from chaosd.generator import Generator, Limits, Plan
-from chaosd.history import Event, Kind, Op
+from chaosd.history import Event, Kind
 from chaosd.interpreter import Interpreter
-from chaosd.ledger import Ledger, Run
+from chaosd.ledger import Run, RunLedger
 from chaosd.nemesis import Disruption, Scene
 from chaosd.probe.protocol import MAX_NAMES
 from chaosd.probe.session import Place
-from chaosd.report import text
 from chaosd.report.coverage import Coverage
 from chaosd.report.verdict import Verdict, make_verdict
-from chaosd.workload.files import Worker
+from chaosd.workload.worker import Worker
 
 Result = TypeVar("Result")
 
@@ -77,7 +74,7 @@ class Runner:
     """One run. `run` may be called once."""
 
     def __init__(
-        self, cluster: Cluster, ledger: Ledger, lock: TargetLock, target: Target, experiment: Experiment, run: Run
+        self, cluster: Cluster, ledger: RunLedger, lock: TargetLock, target: Target, experiment: Experiment, run: Run
     ) -> None:
         self.panel = Panel()
         self.coverage = Coverage()
@@ -95,8 +92,8 @@ class Runner:
         self._workers: dict[str, Worker] = {}
         self.began = False
 
-    async def run(self, plans: Iterator[Plan], ending: Ending, out: Path, *, writes: bool = True) -> Finished:
-        """Carry out the plans, which say whether anything `writes`, and leave `verdict.json` and `report.txt` in `out`.
+    async def run(self, plans: Iterator[Plan], ending: Ending, *, writes: bool = True) -> Finished:
+        """Carry out the plans, which say whether anything `writes`, and leave the verdict in the ledger.
 
         Raises what stands in the way before anything is disturbed (UsageError, NotReadyError); what ends the run later
         is in the result.
@@ -117,7 +114,7 @@ class Runner:
             await asyncio.gather(writer, return_exceptions=True)
         if error is None and ending.reason:
             error = AbortedError(ending.reason)
-        return Finished(self._report(error, out), error)
+        return Finished(self._judge(error), error)
 
     async def _carry_out(self, plans: Iterator[Plan], ending: Ending, writes: bool) -> None:
         """The loop beside what it needs all the time; when one of them dies, all stop, and the loop heals."""
@@ -141,14 +138,9 @@ class Runner:
         for process, replica in self.panel.integrity.replicas.items():
             for sequence in list(replica.attempted):
                 value = {"sequence": sequence, "error": "the run ended before it was answered"}
-                self._tell(Event(process, "write", Kind.INFO, value))
-
-    def _tell(self, event: Event) -> None:
-        """One op of a time when nobody journals yet."""
-        self.journal.last_index += 1
-        op = Op(self.journal.last_index, time.time(), event.process, event.f, event.kind, event.value)
-        self._ledger.write(self._run, [op])
-        self.panel.step(op)
+                op = self._ledger.append(self._run, Event(process, "write", Kind.INFO, value), self.journal.clock())
+                self.journal.last_index = op.index
+                self.panel.step(op)
 
     async def _prepared(self, writes: bool) -> None:
         """Everything that must hold before the first disruption."""
@@ -165,7 +157,12 @@ class Runner:
         experiment, target = self._experiment, self._target
         scene = Scene(self._cluster, self.observer, target, experiment.timeouts.disrupt)
         place = Place(
-            target, experiment.target.folder, self._run.run, f"{self._run.run[-6:]}.{self.journal.last_index + 1}"
+            target,
+            experiment.target.folder,
+            self._run.run,
+            f"{self._run.run[-6:]}.{self.journal.last_index + 1}",
+            experiment.target.program,
+            experiment.target.probe_image,
         )
         self._workers = _Workers(
             lambda pod: Worker(
@@ -192,9 +189,9 @@ class Runner:
             timeouts=experiment.timeouts,
         )
 
-    def _report(self, error: ChaosdError | None, out: Path) -> Verdict:
-        """Judge, and leave what came of it in the ledger and in the out folder."""
-        ended_at = time.time()
+    def _judge(self, error: ChaosdError | None) -> Verdict:
+        """What came of the run, left in the ledger too."""
+        ended_at = self.journal.clock()
         kind, version = self._run.cluster.split(" ", 1)
         verdict = make_verdict(
             _judged(self.panel, error),
@@ -208,9 +205,7 @@ class Runner:
             target=self._target.key,
             coverage=self.coverage.as_json(),
         )
-        (out / "verdict.json").write_text(verdict.as_json())
-        (out / "report.txt").write_text(text.render(verdict))
-        with suppress(ChaosdError):  # the report stands even if the ledger is what broke
+        with suppress(ChaosdError):  # the verdict stands even if the ledger is what broke
             self._ledger.end(self._run, verdict=verdict.as_json(), ended_at=ended_at)
         return verdict
 
@@ -251,10 +246,11 @@ def _limits(experiment: Experiment) -> Limits:
     workload, timeouts = experiment.workload, experiment.timeouts
     return Limits(
         write_batch=max(1, min(WRITE_BATCH, WRITE_BATCH_BYTES // workload.size)),
-        read_batch=max(1, min(READ_BATCH, READ_BATCH_BYTES // workload.size)),
-        share_bytes=workload.share.bytes,
-        share_files=workload.share.files,
+        read_batch=max(1, min(READ_BATCH, READ_BATCH_BYTES // workload.longest_file)),
+        room_bytes=workload.room_bytes,
+        room_files=workload.room_files,
         file_bytes=workload.size,
+        log_entries=workload.log.entries,
         retire_after=workload.retire_after,
         keep=workload.keep,
         write_seconds=timeouts.write,

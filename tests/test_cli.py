@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from chaosd import __version__, cli
-from chaosd.cluster.sandbox.disks import Disks
+from chaosd.cluster.sandbox.directory_disks import DirectoryDisks
 from tests import manifests
 from tests.manifests import Document
 
@@ -339,7 +339,7 @@ def test_a_target_without_replicas(sandbox: Main, experiment: Write) -> None:
 
 def test_a_volume_that_replicas_share(sandbox: Main, experiment: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with an RWX claim or a hostPath: one folder for all."""
-    monkeypatch.setattr(Disks, "_folder", lambda self, pod, mount, handles: self._pods / "shared")
+    monkeypatch.setattr(DirectoryDisks, "_folder", lambda self, _: self._pods / "shared")
     shared = manifests.statefulset(claim=False)
     told = sandbox("run", experiment(manifest=shared, target={"path": "/data", "requireClaim": False}))
     assert told.code == 2
@@ -350,7 +350,7 @@ def test_a_run_can_be_verified_when_its_volume_takes_no_more_writes(
     sandbox: Main, experiment: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox("run", experiment())
-    monkeypatch.setattr("chaosd.workload.files.Session.begin", None)  # would fail, were it called
+    monkeypatch.setattr("chaosd.workload.worker.Session.begin", None)  # would fail, were it called
     assert sandbox("verify").code == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import typer.main
 
 from chaosd import cli
 from chaosd.checkers.steps import EXPECTATIONS
-from chaosd.checkers.verdict import Class
+from chaosd.checkers.verdict import Class, Violation, root_causes
 from chaosd.nemesis import DISRUPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,3 +80,18 @@ def test_every_expectation_and_disruption_is_documented() -> None:
     text = (ROOT / "docs" / "experiments.md").read_text()
     for name in (*EXPECTATIONS, *DISRUPTIONS):
         assert f"`{name}`" in text
+
+
+def test_every_failure_class_has_a_section_and_no_other_has_and_depths_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "failures.md").read_text()
+    assert sorted(re.findall(r"^### `(.+)`$", text, re.MULTILINE)) == sorted(Class)
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\1\) \| .+ \| (\d+|none) \|$", text, re.MULTILINE)
+    depths = {Class(name): depth for name, depth in rows}
+    assert len(rows) == len(depths) == len(Class)
+    for one, other in permutations(Class, 2):
+        causes = root_causes([Violation(failure, "ns/web-0", 1, 0) for failure in (one, other)])
+        depth, other_depth = depths[one], depths[other]
+        explains = "none" not in (depth, other_depth) and int(depth) < int(other_depth)
+        if other is Class.NOT_RECOVERED:
+            explains = explains and int(depth) <= int(depths[Class.ATTACHED_ELSEWHERE])
+        assert ([cause.failure for cause in causes] == [one]) == explains, (one, other)

@@ -15,9 +15,10 @@ from tests.histories import WEB_0, WEB_1, opened, write
 LIMITS = Limits(
     write_batch=4,
     read_batch=8,
-    share_bytes=1 << 20,
-    share_files=100,
+    room_bytes=1 << 20,
+    room_files=100,
     file_bytes=4096,
+    log_entries=4,
     retire_after=1,
     keep=0.0,
     write_seconds=60,
@@ -67,7 +68,8 @@ class World:
 
     def done(self, task: Task) -> int:
         if task.f == "write":
-            for sequence in range(task.value["first"], task.value["first"] + task.value["count"]):
+            first = self.integrity.replicas[task.process].next_sequence
+            for sequence in range(first, first + task.value["count"]):
                 self.tell(write(task.process, sequence, Kind.INVOKE))
                 self.tell(write(task.process, sequence, Kind.OK))
             return int(task.value["count"])
@@ -120,7 +122,7 @@ def test_everything_owed_is_read_in_every_round() -> None:
 
 
 def test_what_was_verified_makes_room_oldest_first_and_the_share_holds() -> None:
-    world = World(rounds(10), Limits(**{**_fields(LIMITS), "share_files": 25}))
+    world = World(rounds(10), Limits(**{**_fields(LIMITS), "room_files": 25}))
     world.run()
     for replica in world.integrity.replicas.values():
         assert len(replica.owed) <= 25
@@ -128,7 +130,7 @@ def test_what_was_verified_makes_room_oldest_first_and_the_share_holds() -> None
 
 
 def test_a_sample_stays_for_the_whole_run() -> None:
-    world = World(rounds(10), Limits(**{**_fields(LIMITS), "share_files": 60, "keep": 0.2}))
+    world = World(rounds(10), Limits(**{**_fields(LIMITS), "room_files": 60, "keep": 0.2}))
     world.run()
     assert any(sequence < 20 for sequence in world.integrity.replicas[WEB_0].owed)
 

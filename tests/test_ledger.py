@@ -23,7 +23,8 @@ def begin(ledger: Ledger, name: str = "RUN", target: str = "default/web") -> Run
 
 @asynccontextmanager
 async def journaling(ledger: Ledger, run: Run) -> AsyncIterator[Journal]:
-    journal = ledger.journal(run, clock=lambda: 5.0)
+    journal = ledger.journal(run)
+    journal.clock = lambda: 5.0
     writer = asyncio.create_task(journal.write())
     try:
         yield journal
@@ -138,7 +139,7 @@ async def test_a_full_disk_fails_every_append_and_says_so(tmp_path: Path) -> Non
         def full(*_: Any) -> None:
             raise LedgerError("disk is full")
 
-        ledger.write = full  # type: ignore[method-assign]
+        ledger._write = full  # type: ignore[method-assign]
         journal = ledger.journal(run)
         writer = asyncio.create_task(journal.write())
         for _ in range(2):

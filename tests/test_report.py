@@ -130,7 +130,7 @@ def test_what_was_not_seen_is_listed() -> None:
     told = text.render(verdict(*SOUND, aborted="ended by SIGTERM"))
     assert told.startswith("UNKNOWN: ")
     assert "aborted     ended by SIGTERM" in told
-    assert "default/web-0: 1 acknowledged files were not read back" in told
+    assert "default/web-0: 1 acknowledged records were not read back" in told
     assert text.summary(verdict(*SOUND)).startswith("verdict: unknown (1 thing not seen")
 
 
@@ -167,13 +167,15 @@ def test_coverage_counts_what_really_happened() -> None:
         "crashes": 0,
         "replicas_hit": [WEB_1],
         "files_acknowledged": 1,
-        "files_failed": 0,
-        "files_unanswered": 1,
+        "overwrites_acknowledged": 0,
+        "log_entries_acknowledged": 0,
+        "writes_failed": 0,
+        "writes_unanswered": 1,
         "bytes_acknowledged": 4096,
-        "files_verified_cold": 1,
-        "files_verified_cached": 1,
+        "records_verified_cold": 1,
+        "records_verified_cached": 1,
         "bytes_verified": 8192,
         "readings_failed": 0,
-        "files_retired": 1,
+        "records_retired": 1,
         "watch_gaps": 1,
     }

@@ -142,13 +142,20 @@ def test_two_swapped_disks_are_foreign(chaos: Chaos, tmp_path: Path) -> None:
     assert verdict["violations_by_class"] == {"foreign": 2}
 
 
-def test_a_disk_made_anew_has_lost_everything_and_that_is_one_root_cause(chaos: Chaos, tmp_path: Path) -> None:
+def test_a_disk_made_anew_is_reformatted_and_that_is_one_root_cause(chaos: Chaos, tmp_path: Path) -> None:
     def reformat() -> None:
         disk = _disks(tmp_path)[0]
         shutil.rmtree(disk)
         (disk / "lost+found").mkdir(parents=True)
 
     verdict = _verified(chaos, tmp_path, reformat)
+    assert verdict["violations_by_class"] == {"reformatted": 1}
+
+
+def test_everything_removed_from_the_same_file_system_is_lost_and_that_is_one_root_cause(
+    chaos: Chaos, tmp_path: Path
+) -> None:
+    verdict = _verified(chaos, tmp_path, lambda: shutil.rmtree(_disks(tmp_path)[0] / ".chaosd"))
     assert verdict["violations_by_class"] == {"lost": 1}
 
 
@@ -207,7 +214,9 @@ def test_what_a_killed_run_wrote_is_verified_later(chaos: Chaos, tmp_path: Path)
     _kill_while_scaled_down(chaos, tmp_path)
     verified = _done(chaos("verify"))
     assert verified.code == 0, verified.told
-    assert verified.verdict["coverage"]["files_verified_cold"] + verified.verdict["coverage"]["files_verified_cached"] > 0
+    assert (
+        verified.verdict["coverage"]["records_verified_cold"] + verified.verdict["coverage"]["records_verified_cached"] > 0
+    )
     assert _state(tmp_path)["statefulsets"][0]["replicas"] == 2
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from chaosd.checkers.integrity import expand
+from chaosd.checkers.records import How, expand
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
-from chaosd.nemesis import DISRUPTIONS
+
+# What the nemesis does beside disturbing.
+_NO_DISRUPTIONS = frozenset({"converge", "undo"})
 
 
 class Coverage:
@@ -17,8 +19,10 @@ class Coverage:
         self.rounds = 0
         self.disruptions: Counter[str] = Counter()
         self.not_done: Counter[str] = Counter()
+        self.crashes = 0
         self.replicas_hit: set[str] = set()
-        self.writes: Counter[str] = Counter()
+        self.acknowledged: Counter[How] = Counter()
+        self.not_acknowledged: Counter[str] = Counter()
         self.bytes_written = 0
         self.reads: Counter[str] = Counter()
         self.bytes_verified = 0
@@ -37,41 +41,51 @@ class Coverage:
             self._data(op)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON, as it stands in `verdict.json`. Crashes are counted once something can cause one."""
+        """Plain JSON, as it stands in `verdict.json`."""
         return {
             "rounds": self.rounds,
             "disruptions": dict(sorted(self.disruptions.items())),
             "disruptions_not_done": dict(sorted(self.not_done.items())),
-            "crashes": 0,
+            "crashes": self.crashes,
             "replicas_hit": sorted(self.replicas_hit),
-            "files_acknowledged": self.writes["ok"],
-            "files_failed": self.writes["fail"],
-            "files_unanswered": self.writes["info"],
+            "files_acknowledged": self.acknowledged[How.CREATE],
+            "overwrites_acknowledged": self.acknowledged[How.REPLACE] + self.acknowledged[How.OVERWRITE],
+            "log_entries_acknowledged": self.acknowledged[How.APPEND],
             "bytes_acknowledged": self.bytes_written,
-            "files_verified_cold": self.reads["cold"],
-            "files_verified_cached": self.reads["cached"],
+            "writes_failed": self.not_acknowledged["fail"],
+            "writes_unanswered": self.not_acknowledged["info"],
+            "records_verified_cold": self.reads["cold"],
+            "records_verified_cached": self.reads["cached"],
             "bytes_verified": self.bytes_verified,
             "readings_failed": self.reads["failed"],
-            "files_retired": self.retired,
+            "records_retired": self.retired,
             "watch_gaps": self.watch_gaps,
         }
 
     def _nemesis(self, op: Op) -> None:
-        if op.f not in DISRUPTIONS or op.kind is Kind.INVOKE:
-            if op.value.get("disrupts"):
-                self.replicas_hit |= {pod["replica"] for pod in op.value["deletes"]}
+        if op.f in _NO_DISRUPTIONS:
             return
+        if op.kind is Kind.INVOKE:
+            self.replicas_hit |= {pod["replica"] for pod in op.value.get("deletes", ())}
+            return
+        self.crashes += bool(op.value.get("evidence", {}).get("crash"))
         counted = self.disruptions if op.kind is Kind.OK else self.not_done
         counted[op.f] += 1
 
     def _data(self, op: Op) -> None:
         if op.f == "write":
-            self.writes[op.kind] += 1
-            self.bytes_written += op.value["length"] if op.kind is Kind.OK else 0
+            self._written(op)
         elif op.f == "read":
             count = sum(1 for _ in expand(op.value["sequences"]))
             finding = op.value["finding"] if op.kind is Kind.OK else "failed"
-            self.reads[op.value["cache"] if finding == "intact" else finding] += count
+            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += count
             self.bytes_verified += op.value.get("bytes", 0)
         elif op.f == "delete" and op.kind is Kind.OK:
             self.retired += sum(1 for _ in expand(op.value["sequences"]))
+
+    def _written(self, op: Op) -> None:
+        if op.kind is Kind.OK:
+            self.acknowledged[How(op.value.get("how", How.CREATE))] += 1
+            self.bytes_written += op.value["length"]
+        else:
+            self.not_acknowledged[op.kind] += 1

@@ -85,6 +85,7 @@ def _rest(verdict: Verdict) -> Iterator[str]:
         ("not seen", [f"{u.subject}: {u.missing}" for u in verdict.unknown]),
         ("by policy, no fault", verdict.by_policy),
         ("not applicable", verdict.not_applicable),
+        ("notes", verdict.notes),
     ):
         if lines:
             yield ""

@@ -65,6 +65,7 @@ class Verdict(_Model):
     unknown: tuple[Unseen, ...]
     by_policy: Annotated[tuple[str, ...], Field(description="What the StatefulSet's own policies allowed.")]
     not_applicable: Annotated[tuple[str, ...], Field(description="Checks that this target cannot have.")]
+    notes: Annotated[tuple[str, ...], Field(description="What else a reader should know; counts for nothing.")]
     steps: Annotated[tuple[dict[str, Any], ...], Field(description="Of a script: expected and seen, line by line.")]
     recovery: Annotated[dict[str, Any], Field(description="Seconds to converge, and to each phase.")]
     coverage: Annotated[dict[str, Any], Field(description="What was done, so that the verdict can be weighed.")]
@@ -107,6 +108,7 @@ def make_verdict(
         unknown=tuple(Unseen(subject=u.subject, missing=u.missing) for u in judgement.unknowns),
         by_policy=judgement.by_policy,
         not_applicable=judgement.not_applicable,
+        notes=judgement.notes,
         steps=tuple(measured.get("steps", {}).get("expectations", ())),
         recovery=dict(measured.get("recovery", {})),
         coverage={**coverage, **measured.get("integrity", {})},

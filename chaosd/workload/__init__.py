@@ -1,5 +1,5 @@
-"""Workloads: what is written into the volumes, and how it is read back.
+"""The workload: what is written into the volumes, and how it is read back.
 
-Each is a spec for the experiment and a worker that does its tasks through a probe session and journals what came of it.
-`files` writes every file once.
+`spec` is what an experiment says of it; `worker` does its tasks through a probe session and journals what came of them;
+`document` knows what may stand in the files that hold several records, registers and logs.
 """

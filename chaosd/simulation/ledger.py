@@ -1,0 +1,92 @@
+"""A ledger in memory, for runs in virtual time: durable at once, without a thread, a file or JSON.
+
+What a run left in it can be told as text (`canonical`), so that two runs of one seed can be compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from chaosd.history import Event, Kind, Op
+from chaosd.ledger import Journal, Run
+
+
+class Death:
+    """That the daemon is killed as soon as op `at` is durable; `struck` once it was."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.struck = asyncio.Event()
+
+
+class MemoryLedger:
+    """Runs and their ops, by the run's id."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.death: Death | None = None
+        self._clock = clock
+        self._runs: dict[int, Run] = {}
+        self._ops: dict[int, list[Op]] = {}
+
+    def begin(self, run: str, *, seed: int, target: str, experiment: str = "{}") -> Run:
+        """A new run on the sandbox."""
+        made = Run(
+            id=len(self._runs) + 1,
+            run=run,
+            experiment=experiment,
+            seed=seed,
+            target=target,
+            cluster="sandbox simulated",
+            cluster_id="",
+            started_at=self._clock(),
+        )
+        self._runs[made.id], self._ops[made.id] = made, []
+        return made
+
+    def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
+        """Store what came of a run."""
+        self._runs[run.id] = replace(run, verdict=verdict, ended_at=ended_at)
+
+    def history(self, run: Run) -> Iterator[Op]:
+        """Every op of a run, in order."""
+        return iter(list(self._ops[run.id]))
+
+    def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
+        """What runs registered and never undid: the last entry of each run, if it is open."""
+        found = []
+        for key, ops in self._ops.items():
+            last = next((op for op in reversed(ops) if op.f == "undo"), None)
+            if last and last.kind is Kind.INVOKE:
+                found.append((self._runs[key], last.value))
+        return found
+
+    def journal(self, run: Run) -> Journal:
+        """The journal of a run, which continues where its history ends."""
+
+        death, held = self.death, self._ops[run.id]
+
+        def commit(ops: Sequence[Op]) -> asyncio.Future[None] | None:
+            if death is None or ops[-1].index < death.at:
+                held.extend(ops)
+                return None
+            held.extend(op for op in ops if op.index <= death.at)
+            death.struck.set()
+            return asyncio.get_running_loop().create_future()  # who died is told nothing
+
+        return Journal(run, len(held), self._clock, commit)
+
+    def append(self, run: Run, event: Event, now: float) -> Op:
+        """One more op, at `now`, of a run that nobody journals."""
+        op = Op(len(self._ops[run.id]), now, event.process, event.f, event.kind, event.value)
+        self._ops[run.id].append(op)
+        return op
+
+
+def canonical(ops: Sequence[Op]) -> str:
+    """The history as text, one op a line: the same history is the same text."""
+    rows = ([op.index, round(op.time, 6), op.process, op.f, str(op.kind), op.value] for op in ops)
+    return "".join(json.dumps(row, sort_keys=True, separators=(",", ":")) + "\n" for row in rows)

@@ -1,0 +1,366 @@
+"""Plants: faults that are put into a simulated cluster on purpose, and the one name under which each must be found.
+
+A plant acts between two rounds, when nothing is under way: `act` is called before each round from PLANTED_AT on, with the
+number of rounds since then. What must happen in the middle of a round is a task that it starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from chaosd import payload
+from chaosd.checkers.records import How, name_of
+from chaosd.checkers.verdict import Class
+from chaosd.cluster.port import Attachment, Claim, Pod, StatefulSet, Volume
+from chaosd.cluster.sandbox.disks import Mounting
+from chaosd.cluster.sandbox.memory_disk import MemoryDisk, Snapshot
+from chaosd.cluster.unreliable import Rates
+from chaosd.generator import Plan
+from chaosd.simulation.world import NAME, NAMESPACE, Hook, World
+
+# Two rounds before it, so that there is something to harm, and something has retired already.
+PLANTED_AT = 3
+_ALL_PODS = ({"kind": "pod-delete", "count": "all"},)
+_LOWEST_POD = ({"kind": "pod-delete", "pick": "lowest"},)
+_DOWN_AND_UP = ({"kind": "scale", "to": 0},)
+_MIXED = ({"kind": "pod-delete", "weight": 3}, {"kind": "scale"})
+_LONG_SECONDS = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One fault: what it is, in a few words; the class under which it must be found, None where nothing may be; and how it
+    is put there. `scenario` says what the run needs for it."""
+
+    what: str
+    found_as: Class | None
+    act: Callable[[_Site, int], None]
+    scenario: Mapping[str, Any] = field(default_factory=lambda: {"disruptions": _ALL_PODS})
+
+    def hook(self) -> Hook:
+        """To be called between the rounds of one simulated run."""
+        sites: list[_Site] = []
+
+        def between_rounds(world: World, plan: Plan) -> None:
+            if plan.number >= PLANTED_AT:
+                sites.append(sites[0] if sites else _Site(world))
+                self.act(sites[0], plan.number - PLANTED_AT)
+
+        return between_rounds
+
+
+class _Site:
+    """Where a plant is put: one replica of the world, drawn, and what belongs to it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.ordinal = world.rng.randrange(world.target.replicas)
+        self.other = (self.ordinal + 1) % world.target.replicas
+        self.kept: Any = None  # what an act leaves for the next one
+
+    @property
+    def cluster(self) -> Any:
+        return self.world.cluster
+
+    @property
+    def disk(self) -> MemoryDisk:
+        return self.world.disk(self.ordinal)
+
+    @property
+    def pod_name(self) -> str:
+        return f"{NAME}-{self.ordinal}"
+
+    @property
+    def pod(self) -> Pod:
+        return self.world.cluster.store.get(Pod, NAMESPACE, self.pod_name)
+
+    @property
+    def claim(self) -> Claim:
+        return self.world.claim(self.ordinal)
+
+    @property
+    def volume(self) -> Volume:
+        return self.world.cluster.store.get(Volume, "", self.claim.volume)
+
+    def put(self, changed: Any) -> None:
+        self.world.cluster.store.put(changed)
+
+    def file(self, ordinal: int | None = None) -> str:
+        """The path of a file that is owed, written once."""
+        replica = self.world.known(self.ordinal if ordinal is None else ordinal)
+        return self.world.path(self.world.rng.choice([r.file for r in replica.owed.values() if r.how is How.CREATE]))
+
+    def log(self) -> str:
+        """The path of a log with at least two entries."""
+        logs = self.world.known(self.ordinal).logs
+        return self.world.path(next(name for name, log in logs.items() if len(log.entries) > 1))
+
+    def offset(self) -> int:
+        """A place in a file."""
+        return self.world.rng.randrange(self.world.scenario.file_bytes)
+
+
+def _at_once(act: Callable[[_Site], object]) -> Callable[[_Site, int], None]:
+    def first_only(site: _Site, step: int) -> None:
+        if step == 0:
+            act(site)
+
+    return first_only
+
+
+# Data.
+
+
+def _log_end_cut(site: _Site) -> None:
+    site.disk.truncate(site.log(), payload.BLOCK_BYTES)
+
+
+def _resurrected(site: _Site, _: int) -> None:
+    """As soon as one was deleted."""
+    known = site.world.known(site.ordinal)
+    gone = (name_of(s) for s in range(known.next_sequence) if site.kept is None)
+    for name in gone:
+        if name not in known.may_be_there():
+            with suppress(LookupError):  # that sequence was no file
+                site.kept = site.disk.resurrect(site.world.path(name))
+                return
+
+
+def _never_written(site: _Site) -> None:
+    site.disk.write(site.world.path("09999999"), site.disk.file(site.file()).platter)
+    site.disk.flush_all()
+
+
+def _rolled_back(site: _Site, step: int) -> None:
+    if step == 0:
+        site.kept = site.disk.snapshot()
+    elif step == 1:
+        snapshot: Snapshot = site.kept
+        site.disk.roll_back(snapshot)
+
+
+def _older_value(site: _Site, step: int) -> None:
+    path = site.world.path("r00")
+    if step == 0:
+        site.kept = site.disk.file(path).platter
+    elif step == 1:
+        site.disk.replace(path, site.kept)
+
+
+def _written_late(site: _Site, _: int) -> None:
+    """A write of a pod that was replaced, never answered and seen not to be there, lands all the same. Until there is one,
+    connections break."""
+    world = site.world
+    world.unreliable.rates = Rates()
+    if site.kept:
+        return
+    for ordinal in range(world.target.replicas):
+        for record in world.known(ordinal).absent.values():
+            site.kept = record
+            world.disk(ordinal).write(world.path(record.file), payload.make_record(world.run.seed, record.label))
+            world.disk(ordinal).flush_all()
+            return
+    world.unreliable.rates = Rates(exec_cut=0.5)
+
+
+# Mounts.
+
+
+def _unmounted(site: _Site) -> None:
+    site.cluster.tamper(Mounting, lambda one: None if one.pod == site.pod_name else one)
+
+
+def _mount_gone(site: _Site) -> None:
+    site.cluster.disks.drop_mount(site.pod.uid, "/data")
+
+
+def _empty_dir(site: _Site) -> None:
+    site.cluster.tamper(Mounting, lambda one: replace(one, handle="") if one.pod == site.pod_name else one)
+
+
+def _sub_path(site: _Site) -> None:
+    site.cluster.tamper(Mounting, lambda one: replace(one, sub_path="other") if one.pod == site.pod_name else one)
+
+
+# Bindings.
+
+
+def _claim_deleted(site: _Site) -> None:
+    site.put(replace(site.claim, deleting=True))
+
+
+def _claim_gone(site: _Site) -> None:
+    name = site.claim.name
+    site.cluster.tamper(Claim, lambda claim: None if claim.name == name else claim)
+    site.cluster.store.remove(site.claim)
+
+
+def _other_volume(site: _Site) -> None:
+    site.cluster.disks.create("d-other")
+    name = "pvc-other"
+    site.put(replace(site.volume, name=name, uid=site.cluster.store.uid(), handle="d-other"))
+    site.put(replace(site.claim, volume=name))
+
+
+def _other_disk(site: _Site) -> None:
+    site.cluster.disks.create("d-other")
+    site.put(replace(site.volume, handle="d-other"))
+
+
+def _claimed_twice(site: _Site) -> None:
+    site.put(replace(site.volume, claim_uid=site.world.claim(site.other).uid))
+
+
+def _attached_elsewhere(site: _Site) -> None:
+    """Of a replica that is not disturbed."""
+    site.ordinal = site.world.target.replicas - 1
+    volume, nodes = site.volume.name, ("sandbox-1", "sandbox-2")
+    for found in site.cluster.store.all(Attachment):
+        if found.volume == volume:
+            site.put(replace(found, node=nodes[found.node == nodes[0]]))
+
+
+def _other_claim(site: _Site) -> None:
+    wanted, other = site.claim.name, site.world.claim(site.other).name
+
+    def change(pod: Pod) -> Pod:
+        return replace(pod, claims={k: other if v == wanted else v for k, v in pod.claims.items()})
+
+    site.cluster.tamper(Pod, change)
+
+
+def _other_hostname(site: _Site) -> None:
+    site.cluster.tamper(Pod, lambda pod: replace(pod, hostname="localhost") if pod.name == site.pod_name else pod)
+
+
+def _grown(site: _Site) -> None:
+    site.put(replace(site.claim, capacity="2Gi", requested="2Gi"))
+
+
+# Order and recovery.
+
+
+def _out_of_order(site: _Site) -> None:
+    """When all replicas are gone and the first comes back, the last is created beside it."""
+
+    async def misbehave() -> None:
+        store = site.cluster.store
+        while store.get(StatefulSet, NAMESPACE, NAME).replicas or store.all(Pod, NAMESPACE):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        while not store.all(Pod, NAMESPACE):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        site.cluster.create_replica(NAMESPACE, NAME, site.world.target.replicas - 1)
+
+    site.kept = asyncio.ensure_future(misbehave())
+
+
+def _never_attached(site: _Site) -> None:
+    site.cluster.attach_seconds[site.volume.handle] = _LONG_SECONDS
+    for found in site.cluster.store.all(Attachment):
+        if found.volume == site.volume.name:
+            site.put(replace(found, attached=False))
+
+
+def _broken_file_system(site: _Site) -> None:
+    """kubelet's fsck finds what it cannot mend, whenever the volume is to be mounted."""
+
+    def refuse(one: Mounting) -> Mounting:
+        if one.pod == site.pod_name:
+            raise OSError(f"'fsck' found errors on device /dev/sandbox/{one.handle} but could not correct them")
+        return one
+
+    site.cluster.tamper(Mounting, refuse)
+
+
+# What is no fault.
+
+
+def _nothing(_: _Site, __: int) -> None:
+    """A healthy run."""
+
+
+_HITS_ANOTHER = {"disruptions": _LOWEST_POD}
+_GIVES_UP_SOON = {
+    "disruptions": _ALL_PODS,
+    "experiment": {"timeouts": {"converge": "20s", "probe": "5s", "write": "20s", "read": "20s"}},
+}
+
+PLANTS: tuple[Plant, ...] = (
+    Plant("a file is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.file()))),
+    Plant("the end of a log is cut off", Class.LOST, _at_once(_log_end_cut)),
+    Plant("the first entry of a log is zeros", Class.LOST, _at_once(lambda s: s.disk.zero(s.log(), 0))),
+    Plant("a register is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.world.path("r01")))),
+    Plant("of a write only the first sectors arrive", Class.TORN, _at_once(lambda s: s.disk.tear_next())),
+    Plant("a write never arrives", Class.TORN, _at_once(lambda s: s.disk.lose_next())),
+    Plant("a block is zeros", Class.TORN, _at_once(lambda s: s.disk.zero(s.file(), 0))),
+    Plant("a file ends early", Class.TORN, _at_once(lambda s: s.disk.truncate(s.file(), 1 + s.offset() // 2))),
+    Plant("a bit is flipped", Class.CORRUPT, _at_once(lambda s: s.disk.flip(s.file(), s.offset(), 3))),
+    Plant("a bit of a log is flipped", Class.CORRUPT, _at_once(lambda s: s.disk.flip(s.log(), s.offset(), 5))),
+    Plant("a write lands in another file", Class.CORRUPT, _at_once(lambda s: s.disk.copy_block(s.file(), 0, s.log(), 0))),
+    Plant("a file holds other bytes", Class.CORRUPT, _at_once(lambda s: s.disk.replace(s.file(), b"\x5a" * 4096))),
+    Plant("the disk is rolled back", Class.STALE, _rolled_back),
+    Plant("an older value of a register comes back", Class.STALE, _older_value),
+    Plant("two disks are swapped", Class.FOREIGN, _at_once(lambda s: s.disk.swap(s.world.disk(s.other)))),
+    Plant(
+        "a file is another replica's",
+        Class.FOREIGN,
+        _at_once(lambda s: s.disk.replace(s.file(), s.world.disk(s.other).file(s.file(s.other)).platter)),
+    ),
+    Plant("the disk has a new file system", Class.REFORMATTED, _at_once(lambda s: s.disk.reformat())),
+    Plant("the volume is not mounted", Class.NOT_MOUNTED, _at_once(_unmounted)),
+    Plant(
+        "the mount of a running pod goes",
+        Class.NOT_MOUNTED,
+        _at_once(lambda s: s.cluster.disks.drop_mount(s.pod.uid, "/data")),
+    ),
+    Plant("an emptyDir is mounted instead", Class.NOT_MOUNTED, _at_once(_empty_dir)),
+    Plant("another folder of the volume is mounted", Class.NOT_MOUNTED, _at_once(_sub_path)),
+    Plant("a deleted file comes back", Class.UNEXPECTED, _resurrected),
+    Plant("a file stands there that nobody wrote", Class.UNEXPECTED, _at_once(_never_written)),
+    Plant("a write of a replaced pod lands late", Class.DOUBLE_WRITER, _written_late),
+    Plant("the claim grows, its file system does not", Class.NOT_EXPANDED, _at_once(_grown)),
+    Plant("the claim is made anew", Class.CLAIM_REPLACED, _at_once(_claim_deleted)),
+    Plant("the claim is bound to another volume", Class.VOLUME_REBOUND, _at_once(_other_volume)),
+    Plant("the volume has another disk", Class.HANDLE_CHANGED, _at_once(_other_disk)),
+    Plant("the claim goes and does not come back", Class.CLAIM_MISSING, _at_once(_claim_gone), _GIVES_UP_SOON),
+    Plant(
+        "the claim's volume is lost",
+        Class.CLAIM_LOST,
+        _at_once(lambda s: s.put(replace(s.claim, phase="Lost"))),
+        _GIVES_UP_SOON,
+    ),
+    Plant("the volume is claimed by two", Class.DOUBLE_BOUND, _at_once(_claimed_twice)),
+    Plant(
+        "the volume is attached elsewhere",
+        Class.ATTACHED_ELSEWHERE,
+        _at_once(_attached_elsewhere),
+        {"disruptions": _LOWEST_POD},
+    ),
+    Plant("the pod mounts another claim", Class.CLAIM_MISMATCH, _at_once(_other_claim)),
+    Plant("the pod has another hostname", Class.HOSTNAME_CHANGED, _at_once(_other_hostname)),
+    Plant("replicas start out of order", Class.ORDER_VIOLATED, _at_once(_out_of_order), {"disruptions": _DOWN_AND_UP}),
+    Plant("the volume is never attached again", Class.NOT_RECOVERED, _at_once(_never_attached), _GIVES_UP_SOON),
+    Plant("the file system is broken", Class.CORRUPT, _at_once(_broken_file_system), _GIVES_UP_SOON),
+)
+
+CONTROLS: tuple[Plant, ...] = (
+    Plant("nothing: pods are deleted and replicas scaled", None, _nothing, {"disruptions": _MIXED}),
+    Plant("nothing: nodes crash", None, _nothing, {"crashes": 3}),
+    Plant(
+        "nothing: whenScaled: Delete",
+        None,
+        _nothing,
+        {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}}, "disruptions": _DOWN_AND_UP},
+    ),
+    Plant(
+        "nothing: podManagementPolicy: Parallel",
+        None,
+        _nothing,
+        {"spec": {"podManagementPolicy": "Parallel"}, "disruptions": _DOWN_AND_UP},
+    ),
+    Plant("nothing: pods are deleted by force", None, _nothing, {"disruptions": ({"kind": "pod-delete", "grace": 0},)}),
+)

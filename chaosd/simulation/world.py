@@ -1,0 +1,258 @@
+"""One simulated run: a StatefulSet in a sandbox in memory, chaosd on it, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from chaosd import virtual_time
+from chaosd.checkers import Judgement, Value
+from chaosd.checkers.records import Replica
+from chaosd.cluster import target as targets
+from chaosd.cluster.lock import TargetLock
+from chaosd.cluster.port import TARGET_LABEL, Claim, Cluster, StatefulSet
+from chaosd.cluster.sandbox import SandboxCluster
+from chaosd.cluster.sandbox.memory_disk import MemoryDisk
+from chaosd.cluster.target import Target
+from chaosd.cluster.unreliable import Rates, UnreliableCluster
+from chaosd.daemon import heal_target
+from chaosd.errors import ClusterError
+from chaosd.experiment import Experiment
+from chaosd.generator import Plan, stream
+from chaosd.history import RUN, Kind, Op
+from chaosd.ledger import Run
+from chaosd.run import Ending, Finished, Runner
+from chaosd.simulation.crash import NodeCrash
+from chaosd.simulation.ledger import Death, MemoryLedger
+
+NAMESPACE, NAME, TEMPLATE = "default", "web", "disk"
+LEASE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is simulated. `files` of `file_bytes` go to each replica in each of the `rounds`; `spec` is laid over the
+    StatefulSet's, `experiment` over the experiment's document. `crashes` is how often a node's power is cut, against the
+    weights of `disruptions`; where the disks are `lying`, what they acknowledged goes with it."""
+
+    seed: int
+    rounds: int = 4
+    replicas: int = 3
+    files: int = 20
+    file_bytes: int = 4096
+    disruptions: tuple[Mapping[str, Any], ...] = ({"kind": "pod-delete", "weight": 3}, {"kind": "scale"})
+    experiment: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    crashes: int = 0
+    lying: bool = False
+    rates: Rates = field(default_factory=Rates)
+
+
+@dataclass(slots=True)
+class World:
+    """A simulated target while chaosd runs on it: what a plant may touch."""
+
+    scenario: Scenario
+    rng: random.Random
+    clock: virtual_time.WallClock
+    cluster: SandboxCluster
+    unreliable: UnreliableCluster
+    target: Target
+    run: Run
+    runner: Runner
+
+    def claim(self, ordinal: int) -> Claim:
+        """The claim of a replica."""
+        return self.cluster.store.get(Claim, NAMESPACE, f"{TEMPLATE}-{NAME}-{ordinal}")
+
+    def disk(self, ordinal: int) -> MemoryDisk:
+        """The disk of a replica."""
+        return self.cluster.disk(NAMESPACE, self.claim(ordinal).name)
+
+    def known(self, ordinal: int) -> Replica:
+        """What chaosd knows of a replica's records."""
+        return self.runner.panel.integrity.replicas[f"{NAMESPACE}/{NAME}-{ordinal}"]
+
+    def path(self, file: str) -> str:
+        """A file of the run on a replica's disk."""
+        return f".chaosd/{self.run.run}/{file}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a simulated run, which took `seconds` of virtual time. `rounds_decided` are those at whose end nothing
+    was unknown."""
+
+    judgement: Judgement = field(repr=False)
+    finished: Finished = field(repr=False)
+    ops: tuple[Op, ...] = field(repr=False)
+    seconds: float
+    rounds: int
+    rounds_decided: int
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that were reported, each once."""
+        return sorted({str(v.failure) for v in self.judgement.violations})
+
+
+Hook = Callable[[World, Plan], None]
+
+
+def simulate(scenario: Scenario, between_rounds: Hook = lambda *_: None, *, killed_at: int | None = None) -> Outcome:
+    """Run a scenario to its end. `between_rounds` is called before each round begins, when nothing is under way. Where
+    `killed_at` names an op, the daemon dies when that was journaled, and another heals and verifies what it left."""
+    return virtual_time.run(_simulate(scenario, between_rounds, killed_at))
+
+
+async def _simulate(scenario: Scenario, between_rounds: Hook, killed_at: int | None) -> Outcome:
+    clock = virtual_time.WallClock()
+    sandbox = await SandboxCluster.in_memory(rng=stream(scenario.seed, "cluster"), clock=clock)
+    try:
+        await sandbox.apply([_statefulset(scenario)])
+        await _all_ready(sandbox, scenario.replicas)
+        return await _Chaosd(scenario, clock, sandbox, between_rounds).run(killed_at)
+    finally:
+        await sandbox.close()
+
+
+class _Chaosd:
+    """chaosd on the simulated cluster: once, or where it was killed, twice."""
+
+    def __init__(
+        self, scenario: Scenario, clock: virtual_time.WallClock, sandbox: SandboxCluster, between_rounds: Hook
+    ) -> None:
+        self._scenario = scenario
+        self._clock = clock
+        self._sandbox = sandbox
+        self._between_rounds = between_rounds
+        self._experiment = _experiment(scenario, self._crash)
+        self._ledger = MemoryLedger(clock)
+        self._unreliable = UnreliableCluster(sandbox, stream(scenario.seed, "observer"), Rates())
+
+    async def run(self, killed_at: int | None) -> Outcome:
+        """To its end; a second one verifies what one that was killed left."""
+        began = self._clock()
+        statefulset = await self._sandbox.get(StatefulSet, NAMESPACE, NAME)
+        target = targets.resolve(statefulset, path="", container="", require_claim=True)
+        run = self._ledger.begin(f"{self._scenario.seed:026d}"[-26:], seed=self._scenario.seed, target=target.key)
+        if killed_at is not None:
+            self._ledger.death = Death(killed_at)
+        runner, lock = await self._begun("first", target, run)
+        plans = self._planned(runner, target, run)
+        running = asyncio.ensure_future(runner.run(plans, Ending()))
+        if self._ledger.death is None or not await self._dies(running, self._ledger.death):
+            finished = await running
+            with suppress(ClusterError):
+                await lock.release()
+        else:
+            self._ledger.death = None
+            runner, lock = await self._begun("second", target, run)
+            await runner.replay()
+            plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
+            finished = await runner.run(iter([plan]), Ending(), writes=False)
+        ops = tuple(self._ledger.history(run))
+        ended = [op.value["verdict"] for op in ops if op.process == RUN and op.f == "round" and op.kind is Kind.OK]
+        decided = sum(1 for verdict in ended if verdict != Value.UNKNOWN)
+        return Outcome(runner.panel.judge(), finished, ops, self._clock() - began, len(ended), decided)
+
+    async def _begun(self, holder: str, target: Target, run: Run) -> tuple[Runner, TargetLock]:
+        """A chaosd that has the lock and has healed what the one before it left."""
+        cluster = cast(Cluster, _Mortal(self._unreliable, self._ledger.death))
+        lock = TargetLock(cluster, NAMESPACE, NAME, holder, LEASE_SECONDS, self._clock)
+        undo = await lock.acquire()
+        await heal_target(cluster, self._ledger, lock, target.key, undo, self._clock)
+        return Runner(cluster, self._ledger, lock, target, self._experiment, run), lock
+
+    def _planned(self, runner: Runner, target: Target, run: Run) -> Iterator[Plan]:
+        """The plans. What is to happen before one happens when it is asked for: nothing is under way then."""
+        world = World(
+            scenario=self._scenario,
+            rng=stream(self._scenario.seed, "plant"),
+            clock=self._clock,
+            cluster=self._sandbox,
+            unreliable=self._unreliable,
+            target=target,
+            run=run,
+            runner=runner,
+        )
+        for plan in self._experiment.plans(run.seed, target.replicas, target.first_ordinal):
+            if plan.number == 1:  # what must hold before the first round is no part of it
+                self._unreliable.rates = self._scenario.rates
+            self._between_rounds(world, plan)
+            yield plan
+
+    def _crash(self, node: str) -> None:
+        self._sandbox.crash_node(node, lying=self._scenario.lying)
+
+    async def _dies(self, running: asyncio.Future[Finished], death: Death) -> bool:
+        """Whether it was killed before its end; then nothing of it is left."""
+        struck = asyncio.ensure_future(death.struck.wait())
+        either: list[asyncio.Future[Any]] = [running, struck]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        struck.cancel()
+        if running.done():
+            return False
+        running.cancel()
+        await asyncio.gather(running, struck, return_exceptions=True)
+        return True
+
+
+class _Mortal:
+    """A cluster that does nothing any more for a daemon that is dead."""
+
+    def __init__(self, cluster: Cluster, death: Death | None) -> None:
+        self._cluster = cluster
+        self._death = death
+
+    def __getattr__(self, name: str) -> Any:
+        if self._death and self._death.struck.is_set():
+            raise asyncio.CancelledError
+        return getattr(self._cluster, name)
+
+
+async def _all_ready(sandbox: SandboxCluster, replicas: int) -> None:
+    while (await sandbox.get(StatefulSet, NAMESPACE, NAME)).ready_replicas < replicas:  # noqa: ASYNC110 - virtual time
+        await asyncio.sleep(0.1)
+
+
+def _statefulset(scenario: Scenario) -> dict[str, Any]:
+    labels = {"app": NAME}
+    container = {"name": "server", "image": "server", "volumeMounts": [{"name": TEMPLATE, "mountPath": "/data"}]}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    spec = {
+        "serviceName": NAME,
+        "replicas": scenario.replicas,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        "volumeClaimTemplates": [{"metadata": {"name": TEMPLATE}, "spec": claim}],
+    }
+    meta = {"name": NAME, "namespace": NAMESPACE, "labels": {TARGET_LABEL: "true"}}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": meta, "spec": {**spec, **scenario.spec}}
+
+
+def _experiment(scenario: Scenario, crash: Callable[[str], None]) -> Experiment:
+    room = scenario.files * 3
+    workload = {
+        "files": scenario.files,
+        "size": scenario.file_bytes,
+        "share": {"bytes": room * scenario.file_bytes + (1 << 20), "files": room + 20},
+        "retireAfter": 1,
+    }
+    document = {
+        "name": "simulated",
+        "target": {"namespace": NAMESPACE, "statefulset": NAME},
+        "workload": workload,
+        "rounds": scenario.rounds,
+        "disruptions": list(scenario.disruptions),
+        "timeouts": {"converge": "60s", "probe": "10s", "write": "60s", "read": "60s"},
+    }
+    experiment = Experiment.model_validate({**document, **scenario.experiment})
+    if not scenario.crashes:
+        return experiment
+    crashes = NodeCrash(weight=scenario.crashes, crash=crash)
+    return experiment.model_copy(update={"disruptions": (*experiment.disruptions, crashes)})

@@ -1,0 +1,95 @@
+"""What is written to each replica, as an experiment says it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from chaosd import payload
+from chaosd.quantities import Bytes
+
+_CONFIG = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+# A log that is full stays until it was read often enough; one more may be open meanwhile.
+LOGS_AT_ONCE = 2
+
+
+class Share(BaseModel):
+    """What chaosd's files may take of one replica's volume."""
+
+    model_config = _CONFIG
+
+    bytes: Annotated[Bytes, Field(ge=payload.BLOCK_BYTES, description="Bytes on each volume, such as 256Mi.")] = 256 << 20
+    files: Annotated[int, Field(ge=1, le=100_000, description="Files on each volume.")] = 2_000
+
+
+class Registers(BaseModel):
+    """Files that are overwritten again and again: every second one by rename, the others in place."""
+
+    model_config = _CONFIG
+
+    count: Annotated[int, Field(ge=0, le=100, description="Registers on each volume.")] = 2
+    size: Annotated[
+        Bytes, Field(ge=payload.BLOCK_BYTES, le=1 << 20, description="Bytes of a register, a multiple of 4Ki.")
+    ] = 8 << 10
+
+
+class Log(BaseModel):
+    """A file that entries are appended to; when it is full, another is begun."""
+
+    model_config = _CONFIG
+
+    entries: Annotated[int, Field(ge=0, le=1_000, description="Entries of a full log; 0: no log is written.")] = 16
+    size: Annotated[
+        Bytes, Field(ge=payload.BLOCK_BYTES, le=1 << 20, description="Bytes of an entry, a multiple of 4Ki.")
+    ] = 4 << 10
+
+
+class Workload(BaseModel):
+    """Files that are written once; and with each batch of them a new value of every register and an entry of the log."""
+
+    model_config = _CONFIG
+
+    files: Annotated[int, Field(ge=0, le=10_000, description="Files to each replica in each round, at least.")] = 20
+    size: Annotated[
+        Bytes, Field(ge=payload.BLOCK_BYTES, le=16 << 20, description="Bytes of a file, a multiple of 4Ki.")
+    ] = 64 << 10
+    registers: Registers = Registers()
+    log: Log = Log()
+    share: Share = Share()
+    retire_after: Annotated[
+        int, Field(alias="retireAfter", ge=1, description="Intact readings after which a file may make room.")
+    ] = 2
+    keep: Annotated[float, Field(ge=0, le=1, description="Fraction of the files that stays for the whole run.")] = 0.05
+    kind: Annotated[Literal["files"], Field(description="The only one; may be left out.")] = "files"
+
+    @model_validator(mode="after")
+    def _whole_blocks_that_fit(self) -> Workload:
+        for name, size in (("size", self.size), ("registers.size", self.registers.size), ("log.size", self.log.size)):
+            if size % payload.BLOCK_BYTES:
+                raise ValueError(f"{name} must be a multiple of 4Ki ({payload.BLOCK_BYTES} bytes), not {size}")
+        if self.files > self.room_files or self.files * self.size > self.room_bytes:
+            raise ValueError(
+                "the files of one round do not fit into the share beside registers and log: raise share, or lower files, "
+                "size, registers or log"
+            )
+        return self
+
+    @property
+    def room_bytes(self) -> int:
+        """Bytes of the share for files that are written once. A register takes twice its size while it is replaced."""
+        return (
+            self.share.bytes
+            - 2 * self.registers.count * self.registers.size
+            - LOGS_AT_ONCE * self.log.entries * self.log.size
+        )
+
+    @property
+    def room_files(self) -> int:
+        """Files of the share that may be written once."""
+        return self.share.files - 2 * self.registers.count - LOGS_AT_ONCE * bool(self.log.entries)
+
+    @property
+    def longest_file(self) -> int:
+        """Bytes of the longest file that is written."""
+        return max(self.size, self.registers.size, self.log.entries * self.log.size)

@@ -1,0 +1,477 @@
+"""The worker of one replica: writes files, registers and a log, reads them back after every disruption, and deletes files
+when room is needed.
+
+It keeps a probe session with whatever pod has the replica's name, and opens another when that pod is gone. Every act is
+journaled before it and after it; a checksum is taken just before the write and just after the read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from typing import Any
+
+import stamina
+
+from chaosd import payload
+from chaosd.checkers.integrity import MISSING, UNSETTLED, Integrity
+from chaosd.checkers.records import (
+    LOG_PREFIX,
+    REGISTER_PREFIX,
+    How,
+    Record,
+    Replica,
+    compress,
+    expand,
+    log_name,
+    name_of,
+    register_name,
+)
+from chaosd.checkers.verdict import Binding
+from chaosd.cluster.observer import Observer, View
+from chaosd.cluster.port import Claim, Cluster, Pod, Volume
+from chaosd.errors import (
+    ClusterError,
+    DeadlineError,
+    ForbiddenError,
+    NotFoundError,
+    NotReadyError,
+    ProbeError,
+    SessionLostError,
+    TargetError,
+)
+from chaosd.history import Event, Kind, Op
+from chaosd.probe.protocol import Stored, Sum
+from chaosd.probe.session import Place, Session, open_session
+from chaosd.workload import document
+from chaosd.workload.spec import LOGS_AT_ONCE, Workload
+
+Journal = Callable[[list[Event]], Awaitable[list[Op]]]
+_Store = Callable[[Mapping[str, bytes]], Awaitable[Stored]]
+IDENTITY_FORMAT = 1
+PREPARE_ATTEMPTS = 3
+_STAGE = "stage"
+
+
+class Worker:
+    """Writes, reads, lists and deletes the files of one replica. Each method returns how many of them it was sure of, and
+    raises nothing that the cluster or the probe can cause: that is in the history."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        observer: Observer,
+        place: Place,
+        pod: str,
+        journal: Journal,
+        integrity: Integrity,
+        *,
+        seed: int,
+        spec: Workload,
+        timeout_seconds: float,
+    ) -> None:
+        self._cluster = cluster
+        self._observer = observer
+        self._place = place
+        self._pod = pod
+        self._process = place.target.replica(pod)
+        self._journal = journal
+        self._integrity = integrity
+        self._seed = seed
+        self._spec = spec
+        self._timeout_seconds = timeout_seconds
+        self._session: Session | None = None
+        self._begun = False
+        self._made_folder = False
+        self._held = AsyncExitStack()
+
+    async def close(self) -> None:
+        """End the session."""
+        self._session, self._begun = None, False
+        await self._held.aclose()
+
+    async def prepare(self, *, writes: bool) -> None:
+        """Open a session and, where there will be `writes`, check that there is room for the share and that the volume is
+        the replica's own, and make the folders. A session that breaks meanwhile is opened again. Raises what stands in the
+        way: NotReadyError, TargetError, ProbeError, ClusterError, DeadlineError."""
+        retries = stamina.retry_context(on=SessionLostError, attempts=PREPARE_ATTEMPTS, wait_initial=0.2, wait_jitter=0)
+        async for attempt in retries:
+            with attempt:
+                await self.close()
+                await self._prepare(writes)
+
+    async def _prepare(self, writes: bool) -> None:
+        session = await self._session_for(writes=False)
+        if not writes:
+            return
+        facts, share = session.facts, self._spec.share
+        where = f"{self._process}: {self._place.target.path}"
+        if facts.free_bytes is not None and facts.free_bytes < share.bytes:
+            raise NotReadyError(
+                f"{where} has {facts.free_bytes} bytes free, the share is {share.bytes}: make room, or lower "
+                "workload.share.bytes"
+            )
+        if facts.free_files is not None and facts.free_files < share.files:
+            raise NotReadyError(
+                f"{where} has {facts.free_files} inodes free, the share is {share.files} files: make room, or lower "
+                "workload.share.files"
+            )
+        try:
+            # The run's folder has a name of its own: who finds it before having made it shares the volume.
+            if not self._made_folder and await session.names():
+                raise TargetError(f"{where} is shared with another replica: name a path on a volume of the replica's own")
+            self._made_folder = True
+            await self._session_for(writes=True)
+        except SessionLostError:
+            raise
+        except ProbeError as error:
+            raise NotReadyError(f"{where} cannot be written: {error}") from error
+
+    async def write(self, count: int) -> int:
+        """Write `count` new files, a new value of every register, and an entry of the log; returns how many files were
+        acknowledged."""
+        await self._read_before_it_is_overwritten()
+        session = await self._ready_session(writes=True)
+        if session is None:
+            return 0
+        events: list[Event] = []
+        acknowledged = 0
+        for store, written in self._batch(session, count):
+            await self._journal([*events, *(self._event("write", Kind.INVOKE, _invocation(r)) for r, _ in written)])
+            try:
+                stored = await store({record.file: data for record, data in written})
+            except ProbeError as error:
+                await self._lost(error)
+                told = {"error": str(error)}
+                events = [self._event("write", Kind.INFO, {"sequence": r.sequence, **told}) for r, _ in written]
+                break
+            events = [self._write_outcome(record, stored) for record, _ in written]
+            acknowledged += sum(1 for r, _ in written if r.how is How.CREATE and r.file in stored.durable)
+        await self._journal(events)
+        if any(event.kind is not Kind.OK for event in events):
+            await self.close()  # the next session tells what the path stands on now
+        return acknowledged
+
+    async def _read_before_it_is_overwritten(self) -> None:
+        """A value that something may have harmed is read before it gives way: else an older one that came back would go
+        unseen."""
+        replica = self._integrity.replicas.get(self._process)
+        if replica is None:
+            return
+        values = (r for known in replica.registers.values() for r in document.records_in(replica, known))
+        unseen = [r.sequence for r in values if max(r.read_at, r.written_at) < replica.at_risk_since]
+        if unseen:
+            await self.read(unseen)
+
+    def _batch(self, session: Session, count: int) -> Iterator[tuple[_Store, list[tuple[Record, bytes]]]]:
+        """What to write, by how it is stored; each group's sequences follow those of the one before."""
+        sequence = self._replica.next_sequence
+        files = [self._new(How.CREATE, name_of(s), s, self._spec.size) for s in range(sequence, sequence + count)]
+        sequence += count
+        size = self._spec.registers.size
+        values = [self._new(how, name, s, size) for s, (name, how) in enumerate(self._registers_due(), sequence)]
+        sequence += len(values)
+        log = self._open_log()
+        entries = [self._new(How.APPEND, log, sequence, self._spec.log.size)] if log else []
+        in_place = [value for value in values if value[0].how is How.OVERWRITE]
+        renamed = [*files, *(value for value in values if value[0].how is How.REPLACE)]
+        for store, written in ((session.put, renamed), (session.overwrite, in_place), (session.append, entries)):
+            if written:
+                yield store, written
+
+    def _new(self, how: How, file: str, sequence: int, length: int) -> tuple[Record, bytes]:
+        origin = self._replica.origin
+        assert origin is not None, "journaled by _open"
+        record = Record(origin, sequence, file, how, length, "", -1)
+        data = payload.make_record(self._seed, record.label)
+        record.digest = payload.digest(data)
+        return record, data
+
+    def _registers_due(self) -> Iterator[tuple[str, How]]:
+        """How each register is written next; not while an unanswered write could still land over a later one."""
+        replica = self._replica
+        for number in range(self._spec.registers.count):
+            name = register_name(number)
+            known = replica.registers.get(name)
+            if name in replica.broken or (known and document.is_in_doubt(known, self._pod_uid)):
+                continue
+            in_place = number % 2 and known and known.acknowledged_at >= 0
+            yield name, How.OVERWRITE if in_place else How.REPLACE
+
+    def _open_log(self) -> str:
+        """The log to append to; empty where none may be begun before an older one was deleted."""
+        replica, entries = self._replica, self._spec.log.entries
+        for name, known in replica.logs.items():
+            if not known.in_doubt and len(known.entries) < entries:
+                return name
+        return log_name(replica.logs_begun) if entries and len(replica.logs) < LOGS_AT_ONCE else ""
+
+    @property
+    def _replica(self) -> Replica:
+        return self._integrity.replicas[self._process]
+
+    @property
+    def _pod_uid(self) -> str:
+        origin = self._replica.origin
+        return origin.pod_uid if origin else ""
+
+    async def read(self, sequences: Iterable[int]) -> int:
+        """Read back the files in which these records stand, and say what they are; returns how many records were read,
+        intact or not."""
+        session = await self._ready_session()
+        if session is None:
+            return 0
+        wanted = [record for s in sequences if (record := self._replica.find(s))]
+        asked = compress(record.sequence for record in wanted)
+        await self._journal([self._event("read", Kind.INVOKE, {"sequences": asked})])
+        try:
+            files = list(dict.fromkeys(record.file for record in wanted))
+            outcomes = await self._findings(session, wanted, await session.sums(files, self._spec.longest_file))
+        except ProbeError as error:
+            await self._lost(error)
+            outcomes = [self._event("read", Kind.INFO, {"sequences": asked, "error": str(error)})]
+        await self._journal(outcomes)
+        if any(o.value.get("evidence") or o.value.get("finding") == MISSING for o in outcomes):
+            await self.close()  # the next session tells what the path stands on now
+        return sum(len(list(expand(o.value["sequences"]))) for o in outcomes if o.kind is Kind.OK)
+
+    async def survey(self) -> int:
+        """List the run's folder; returns 1 when it could be."""
+        session = await self._ready_session()
+        if session is None:
+            return 0
+        await self._journal([self._event("list", Kind.INVOKE)])
+        try:
+            names = await session.names()
+        except ProbeError as error:
+            await self._lost(error)
+            await self._journal([self._event("list", Kind.INFO, {"error": str(error)})])
+            return 0
+        value: dict[str, Any] = {"folder": f"{self._place.folder}/{self._place.run}"}
+        value["present"] = compress(int(name) for name in names if name.isdigit())
+        value["documents"] = sorted(name for name in names if _is_document(name))
+        strangers = sorted(n for n in names if not n.isdigit() and not _is_document(n) and n != _STAGE)
+        await self._journal([self._event("list", Kind.OK, {**value, "strangers": strangers} if strangers else value)])
+        return 1
+
+    async def delete(self, sequences: Iterable[int]) -> int:
+        """Delete files, with acknowledgement; returns how many are surely gone."""
+        session = await self._ready_session()
+        if session is None:
+            return 0
+        doomed = list(sequences)
+        files = list(dict.fromkeys(self._file_of(s) for s in doomed))
+        value = {"sequences": compress(doomed)}
+        await self._journal([self._event("delete", Kind.INVOKE, value)])
+        try:
+            await session.drop(files)
+        except ProbeError as error:
+            await self._lost(error)
+            await self._journal([self._event("delete", Kind.INFO, {**value, "error": str(error)})])
+            return 0
+        await self._journal([self._event("delete", Kind.OK, value)])
+        return len(doomed)
+
+    def _file_of(self, sequence: int) -> str:
+        record = self._replica.find(sequence) or self._replica.dropping.get(sequence)
+        return record.file if record else name_of(sequence)
+
+    # Sessions.
+
+    async def _ready_session(self, *, writes: bool = False) -> Session | None:
+        """The session with the present pod, opened if need be; None, with the reason in the history, where none can be
+        had by the deadline."""
+        try:
+            return await self._session_for(writes)
+        except (ClusterError, ProbeError, NotReadyError, DeadlineError) as error:
+            await self.close()
+            await self._journal([self._event("open", Kind.FAIL, {"error": str(error)})])
+            return None
+
+    async def _session_for(self, writes: bool) -> Session:
+        pod = await self._observer.wait(self._ready_pod, self._timeout_seconds, f"{self._pod} to be Ready")
+        if self._session and (self._session.pod.uid != pod.uid or self._session.expired):
+            await self.close()
+        known = self._session
+        session = known or await self._open()
+        if writes and not self._begun:
+            if known:  # what it told may have changed, and must be seen before anything is made anew
+                await session.hello()
+                await self._told(session)
+            await session.begin(self._identity())
+            self._begun = True
+        return session
+
+    def _ready_pod(self, view: View) -> Pod | None:
+        pod = view.pods.get(self._pod)
+        return pod if pod and pod.ready and not pod.deleting else None
+
+    async def _open(self) -> Session:
+        opening = open_session(self._cluster, self._place, self._pod, self._timeout_seconds)
+        session = await self._held.enter_async_context(opening)
+        await self._told(session)
+        self._session = session
+        return session
+
+    async def _told(self, session: Session) -> None:
+        """Journal what a session told, and what its pod's path stands on."""
+        binding = await self._binding(session.pod)
+        await self._journal([self._event("open", Kind.OK, self._opened(session, binding))])
+
+    async def _binding(self, pod: Pod) -> Binding:
+        """What the pod's path stands on, read anew."""
+        name = pod.claims.get(self._place.target.template, "")
+        if not name:
+            return Binding(node=pod.node)
+        claim = await self._cluster.get(Claim, pod.namespace, name)
+        handle = ""
+        try:
+            handle = (await self._cluster.get(Volume, "", claim.volume)).handle if claim.volume else ""
+        except (ForbiddenError, NotFoundError):
+            handle = ""  # the binding checker says that volumes cannot be seen
+        return Binding(name, claim.uid, claim.volume, handle, pod.node)
+
+    def _opened(self, session: Session, binding: Binding) -> dict[str, Any]:
+        facts, pod, target = session.facts, session.pod, self._place.target
+        container = next((c for c in pod.containers if c.name == target.container), None)
+        mount = next((m for m in container.mounts if m.path == target.path), None) if container else None
+        return {
+            "run": self._place.run,
+            "pod_uid": pod.uid,
+            "program": session.program,
+            "application_seen": session.container == target.container,
+            "restarts": container.restarts if container else None,
+            "binding": asdict(binding),
+            "hostname": facts.hostname,
+            "boot_id": facts.boot_id,
+            "path": target.path,
+            "pod_volume": f"{mount.volume}/{mount.sub_path} {binding.claim}" if mount else "",
+            "mounted": facts.mounted,
+            "mountinfo": facts.mountinfo,
+            "mount_root": facts.mount_root,
+            "node_disk": facts.node_disk,
+            "device": facts.device,
+            "read_only": facts.read_only,
+            "fs_type": facts.fs_type,
+            "fs_uuid": facts.uuid,
+            "fsid": facts.fsid,
+            "total_bytes": facts.total_bytes,
+            "entries": list(facts.entries[:20]),
+            "runs": [run for run in facts.runs if run != self._place.run],
+            "identity": _parse_identity(facts.identity),
+        }
+
+    def _identity(self) -> bytes:
+        replica = self._integrity.replicas[self._process]
+        assert replica.origin is not None, "journaled by _open"
+        named = {"format": IDENTITY_FORMAT, "replica": self._process, "run": self._place.run}
+        named |= {"claim_uid": replica.origin.claim_uid, "handle": replica.origin.handle}
+        return json.dumps(named, separators=(",", ":")).encode()
+
+    async def _lost(self, error: ProbeError) -> None:
+        if isinstance(error, SessionLostError):
+            await self.close()
+
+    # What the history is told.
+
+    def _event(self, f: str, kind: Kind, value: Mapping[str, Any] | None = None) -> Event:
+        return Event(self._process, f, kind, value or {})
+
+    def _write_outcome(self, record: Record, stored: Stored) -> Event:
+        value: dict[str, Any] = {"sequence": record.sequence}
+        if record.file in stored.durable:
+            more = {} if record.how is How.CREATE else {"how": str(record.how)}
+            return self._event("write", Kind.OK, {**value, "length": record.length, **more})
+        if record.file in stored.failed:
+            return self._event("write", Kind.FAIL, {**value, "error": stored.failed[record.file]})
+        return self._event("write", Kind.INFO, {**value, "error": stored.unknown[record.file]})
+
+    async def _findings(self, session: Session, wanted: Sequence[Record], sums: Mapping[str, Sum]) -> list[Event]:
+        """One event for all that are intact and read alike, one for each file that is not."""
+        intact: dict[str, dict[int, int]] = {}
+        events = []
+        by_file: dict[str, list[Record]] = {}
+        for record in wanted:
+            by_file.setdefault(record.file, []).append(record)
+        for file, asked in by_file.items():
+            records = self._records_beside(asked[0])
+            told = sums[file]
+            if told.digest and told.digest in self._allowed(records):
+                intact.setdefault(told.cache, {}).update({r.sequence: r.length for r in records})
+            else:
+                events.append(await self._otherwise(session, file, records, told))
+        for cache, lengths in intact.items():
+            value = {"sequences": compress(lengths), "finding": "intact", "cache": cache, "bytes": sum(lengths.values())}
+            events.append(self._event("read", Kind.OK, value))
+        return events
+
+    def _records_beside(self, record: Record) -> list[Record]:
+        """All records that stand in a record's file."""
+        known = self._replica.document(record)
+        return document.records_in(self._replica, known) if known else [record]
+
+    def _allowed(self, records: Sequence[Record]) -> set[str]:
+        """Checksums of what may stand in a file."""
+        if records[0].how is How.CREATE:
+            return {records[0].digest}
+        return document.digests_of(self._replica, records, self._seed)
+
+    async def _otherwise(self, session: Session, file: str, records: Sequence[Record], told: Sum) -> Event:
+        """What is said of a file whose checksum is not one of those that it may have."""
+        value: dict[str, Any] = {
+            "sequences": compress(record.sequence for record in records),
+            "file": self._place.path(file),
+            "pod_uid": session.pod.uid,
+        }
+        if told.absent:
+            return self._event("read", Kind.OK, {**value, "finding": MISSING, "cache": told.cache})
+        if told.irregular:
+            evidence = {"condition": "no regular file", "found": told.irregular}
+            return self._event("read", Kind.OK, {**value, "finding": "corrupt", "cache": "", "evidence": evidence})
+        if told.error:
+            return self._event("read", Kind.FAIL, {**value, "error": told.error})
+        try:
+            found, cache = await session.fetch(file, self._spec.longest_file)
+        except SessionLostError:
+            raise
+        except ProbeError as error:
+            return self._event("read", Kind.FAIL, {**value, "error": str(error)})
+        if found and payload.digest(found) != told.digest:
+            differ = "two readings differ: the digest told, and the bytes fetched"
+            return self._event("read", Kind.FAIL, {**value, "error": differ, "contradicted": True, "digest": told.digest})
+        judged = self._examined(found, records)
+        told_of: dict[str, Any] = {"finding": str(judged.finding), "cache": cache}
+        if judged.finding in (payload.State.INTACT, UNSETTLED):
+            told_of["bytes"] = len(found)
+        else:
+            told_of |= {"block": judged.block, "evidence": judged.evidence}
+        return self._event("read", Kind.OK, {**value, **told_of})
+
+    def _examined(self, found: bytes, records: Sequence[Record]) -> document.Found:
+        known = self._replica.document(records[0])
+        if known:
+            return document.examine(found, self._replica, known, self._seed)
+        finding = payload.classify(found, self._seed, records[0].label)
+        return document.Found(finding.state, finding.block, finding.evidence)
+
+
+def _invocation(record: Record) -> dict[str, Any]:
+    value = {"sequence": record.sequence, "length": record.length, "digest": record.digest}
+    return value if record.how is How.CREATE else {**value, "file": record.file, "how": str(record.how)}
+
+
+def _is_document(name: str) -> bool:
+    return name[:1] in (REGISTER_PREFIX, LOG_PREFIX) and name[1:].isdigit()
+
+
+def _parse_identity(text: str) -> dict[str, Any] | None:
+    """The identity file's content; what is no JSON object is kept as it is, for the evidence."""
+    if not text:
+        return None
+    try:
+        named = json.loads(text)
+    except ValueError:
+        named = None
+    return named if isinstance(named, dict) else {"unreadable": text[:200]}
