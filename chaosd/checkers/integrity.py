@@ -129,7 +129,6 @@ class Integrity:
             handle=replica.binding.handle,
             pod_uid=value["pod_uid"],
         )
-        replica.opened_at = op.index
         if replica.origin != origin:
             replica.origin = origin
             replica.at_risk_since = op.index
@@ -183,6 +182,8 @@ class Integrity:
                 place = _Place(op.value["file"], op.value.get("block"), evidence)
                 self._misread(replica, op, record, place)
             replica.forget_file(record)
+            if record.how is How.REPLACE and record.file in replica.absent:
+                replica.broken.discard(record.file)  # nothing was harmed: a register may be begun again
 
     def _misread(self, replica: Replica, op: Op, record: Record, place: _Place) -> None:
         failure = _CLASS_OF[op.value["finding"]]
@@ -202,8 +203,12 @@ class Integrity:
         if since >= 0:
             evidence = {"acknowledged_at": since, "bytes": record.length}
             self._report(replica, op, Class.LOST, since, _Place(op.value["file"], None, evidence))
-        elif replica.origin and replica.origin.pod_uid != record.origin.pod_uid:
-            replica.absent[record.file] = record
+        elif replica.origin:
+            beside = [known for s in replica.sequences_beside(record) if (known := replica.find(s))]
+            if all(
+                known.origin.pod_uid != replica.origin.pod_uid for known in beside
+            ):  # else it may land while the pod lives
+                replica.absent[record.file] = record
 
     def _read_failed(self, replica: Replica, op: Op) -> None:
         replica.last_error = op.value.get("error", "")
@@ -221,12 +226,13 @@ class Integrity:
             elif name not in known:
                 why = "it was never written" if _is_new(replica, name) else "its delete was acknowledged"
                 place = _Place(f"{op.value['folder']}/{name}", None, {"why": why})
-                self._report(replica, op, Class.UNEXPECTED, replica.opened_at, place)
+                self._report(replica, op, Class.UNEXPECTED, replica.deleted_at, place)
                 replica.broken.add(name)
 
     def _landed_late(self, replica: Replica, op: Op, record: Record) -> None:
         """A write from a pod that was replaced landed after the pod that came after it had seen that it was not there."""
         file = f"{op.value['folder']}/{record.file}"
+        replica.broken.add(record.file)
         if record.origin.pod_uid in self._forced:
             self._by_policy.append(f"{file}: written by pod {record.origin.pod_uid} after it was deleted by force")
             return

@@ -7,7 +7,7 @@ run is the baseline: a disk may have served others before, and what its identity
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
@@ -37,8 +37,9 @@ class Mount:
         self._capacity: dict[str, str] = {}
         self._unseen: dict[str, str] = {}
         self._identified: dict[str, str] = {}  # claims whose identity file was seen, by replica
+        self._standing: dict[str, int] = {}  # what is wrong still: its place among what was found
         self._notes: dict[str, str] = {}
-        self._found: dict[tuple[str, Class, str], Violation] = {}
+        self._found: list[Violation] = []
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
@@ -50,7 +51,7 @@ class Mount:
     def verdict(self) -> Verdict:
         """Fail where the path is something else than it was, unknown where that could not be seen."""
         unknowns = tuple(Unknown(replica, why) for replica, why in self._unseen.items())
-        return Verdict(self.name, tuple(self._found.values()), unknowns, notes=tuple(self._notes.values()))
+        return Verdict(self.name, tuple(self._found), unknowns, notes=tuple(self._notes.values()))
 
     def _opened(self, op: Op) -> None:
         now = op.value
@@ -64,10 +65,13 @@ class Mount:
                 f"{op.process}: the agent sees a mount of its own: what the application's container has at "
                 f"{now.get('path', 'the path')} was not seen"
             )
-        if found := next(self._judged(op, now, baseline), None):  # the first explains the others
+        found = next(self._judged(op, now, baseline), None)  # the first explains the others
+        if found is None and (is_smaller := self._not_expanded(now, baseline)):
+            found = Class.NOT_EXPANDED, is_smaller
+        if found is None:
+            self._standing.pop(op.process, None)
+        else:
             self._report(op, baseline, *found)
-        elif is_smaller := self._not_expanded(now, baseline):
-            self._report(op, baseline, Class.NOT_EXPANDED, is_smaller)
 
     def _baseline(self, op: Op) -> _Baseline:
         """Another claim has a baseline of its own; a path that has none behind it now is held against the claim's."""
@@ -115,11 +119,16 @@ class Mount:
         return {"capacity": {"was": was, "is": is_now}, "total_bytes": {"was": bytes_then, "is": bytes_now}}
 
     def _report(self, op: Op, baseline: _Baseline, failure: Class, evidence: Mapping[str, Any]) -> None:
-        key = op.process, failure, op.value["pod_uid"]
-        binding = Binding(**op.value.get("binding", {}))
+        """Once, however many pods see it, until one finds the path in order."""
+        standing = self._standing.get(op.process)
+        if standing is not None and self._found[standing].failure is failure:
+            self._found[standing] = replace(self._found[standing], until=op.index)
+            return
         since = -1 if baseline.index == op.index else baseline.index
         evidence = {**evidence, "pod_uid": op.value["pod_uid"]}
-        self._found.setdefault(key, Violation(failure, op.process, op.index, since, binding, evidence=evidence))
+        binding = Binding(**op.value.get("binding", {}))
+        self._standing[op.process] = len(self._found)
+        self._found.append(Violation(failure, op.process, op.index, since, binding, evidence=evidence))
 
 
 def _claim_uid(opened: Opened) -> str:
@@ -157,5 +166,6 @@ def _foreign_identity(op: Op, now: Opened, baseline: _Baseline) -> tuple[Class, 
         foreign = named != before
     if not foreign:
         return None
-    failure = Class.CORRUPT if "unreadable" in named else Class.FOREIGN
-    return failure, {"identity_names": named}
+    if "unreadable" in named:
+        return (Class.CORRUPT if named["unreadable"].strip("\0") else Class.TORN), {"identity_names": named}
+    return Class.FOREIGN, {"identity_names": named}

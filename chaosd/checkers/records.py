@@ -73,7 +73,7 @@ class Replica:
 
     `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
     since their delete was invoked; `broken` were found damaged and are reported already; `absent` were never answered and
-    then seen not to be there. `opened_at` is the index of the op that opened the present session. `writes_due`,
+    then seen not to be there. `deleted_at` is the index at which a delete was acknowledged last. `writes_due`,
     `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last
     one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write.
     """
@@ -82,7 +82,7 @@ class Replica:
     origin: Origin | None = None
     binding: Binding = field(default_factory=Binding)
     at_risk_since: int = -1
-    opened_at: int = -1
+    deleted_at: int = -1
     acknowledged: bool = False
     writes_due: bool = False
     listing_due: bool = False

@@ -85,10 +85,10 @@ class Binding:
 class Violation:
     """One broken promise.
 
-    `index` is the op that showed it; `since` the op from which on the promise stood, such as the acknowledgement of the
-    oldest file that is lost; `episode` the last op before it that could have harmed files, where it is about files. `file`
-    and `block` name the first damaged place, where there is one. `shared_with` are other replicas that use the same volume
-    because of it, and go on harming each other.
+    `index` is the op that showed it, `until` the last one that showed it still; `since` the op from which on the promise
+    stood, such as the acknowledgement of the oldest file that is lost; `episode` the last op before it that could have
+    harmed files, where it is about files. `file` and `block` name the first damaged place, where there is one.
+    `shared_with` are other replicas that use the same volume because of it, and go on harming each other.
     """
 
     failure: Class
@@ -100,6 +100,7 @@ class Violation:
     block: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     episode: int = -1
+    until: int = -1
     shared_with: tuple[str, ...] = ()
 
 
@@ -176,15 +177,19 @@ def _explains(root: Violation, other: Violation) -> bool:
     if other.replica not in (root.replica, *root.shared_with):
         return False
     if root.failure is other.failure:  # two checkers saw the same thing in the same pod
-        return "pod_uid" in root.evidence and root.evidence["pod_uid"] == other.evidence.get("pod_uid")
+        return _in_one_pod(root, other)
     if root.failure not in _DEPTH or other.failure not in _DEPTH or _DEPTH[root.failure] > _DEPTH[other.failure]:
         return False
     if other.failure is Class.NOT_RECOVERED:  # of what keeps a pod from its volume, the first may be long past
         return _DEPTH[root.failure] <= _DEPTH[Class.ATTACHED_ELSEWHERE]
     if root.failure in _OF_FILES:
-        return root.episode == other.episode
+        return root.episode == other.episode or (-1 in (root.episode, other.episode) and _in_one_pod(root, other))
     goes_on = bool(root.shared_with)
-    return _DEPTH[root.failure] < _DEPTH[other.failure] and (goes_on or root.index >= other.since)
+    return _DEPTH[root.failure] < _DEPTH[other.failure] and (goes_on or max(root.index, root.until) >= other.since)
+
+
+def _in_one_pod(one: Violation, other: Violation) -> bool:
+    return "pod_uid" in one.evidence and one.evidence["pod_uid"] == other.evidence.get("pod_uid")
 
 
 def _summary(violation: Violation) -> dict[str, Any]:

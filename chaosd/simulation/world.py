@@ -110,8 +110,8 @@ def simulate(scenario: Scenario, between_rounds: Hook = lambda *_: None, *, kill
 
 
 async def _simulate(scenario: Scenario, between_rounds: Hook, killed_at: int | None) -> Outcome:
-    clock = virtual_time.WallClock()
-    sandbox = await SandboxCluster.in_memory(rng=stream(scenario.seed, "cluster"), clock=clock)
+    clock = virtual_time.WallClock()  # chaosd's, which may step; the cluster has one of its own
+    sandbox = await SandboxCluster.in_memory(rng=stream(scenario.seed, "cluster"), clock=virtual_time.WallClock())
     try:
         await sandbox.apply([_statefulset(scenario)])
         await _all_ready(sandbox, scenario.replicas)
@@ -151,6 +151,7 @@ class _Chaosd:
                 await lock.release()
         else:
             self._ledger.death = None
+            self._unreliable.rates = Rates()  # whoever starts it again does so until it starts
             runner, lock = await self._begun("second", target, run)
             await runner.replay()
             plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
@@ -236,7 +237,7 @@ def _statefulset(scenario: Scenario) -> dict[str, Any]:
 
 
 def _experiment(scenario: Scenario, crash: Callable[[str], None]) -> Experiment:
-    room = scenario.files * 3
+    room = scenario.files * 2
     workload = {
         "files": scenario.files,
         "size": scenario.file_bytes,

@@ -7,7 +7,7 @@ from typing import Any
 from chaosd.checkers.attachment import Attachment
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
 from chaosd.history import OBSERVER, Event, Kind
-from tests.histories import WEB_0, history, pod, round_began, seen
+from tests.histories import WEB_0, claim, history, pod, round_began, seen, watch
 
 
 def attachment(on: str, change: str = "present", **more: Any) -> Event:
@@ -97,3 +97,15 @@ def test_a_volume_that_several_nodes_have_passes() -> None:
 def test_a_driver_that_attaches_nothing_is_not_judged() -> None:
     nothing = Verdict("attachment", not_applicable=("no volume has an attachment: its driver attaches nothing",))
     assert checked(WEB_0_ON_ONE).verdict() == nothing
+
+
+def test_a_volume_whose_claim_was_let_go_is_attached_nowhere_and_that_is_no_fault() -> None:
+    """whenScaled: Delete and reclaimPolicy: Retain: the old volume stays, and the replica has another one."""
+    moved = (claim(0, "deleted"), claim(0, "added", uid="new", volume="pv-new"), attachment("one", "deleted"))
+    assert checked(claim(0), WEB_0_ON_ONE, attachment("one"), *moved).suspects() == []
+    assert checked(claim(0), WEB_0_ON_ONE, attachment("one"), attachment("one", "deleted")).suspects() == SUSPECT
+
+
+def test_a_pod_that_went_while_nobody_watched_needs_no_attachment() -> None:
+    again = (watch("began"), watch("began", "attachment"), watch("synced"), watch("synced", "attachment"))
+    assert checked(WEB_0_ON_ONE, attachment("one"), *again).suspects() == []

@@ -294,3 +294,73 @@ def test_the_same_record_from_another_pod_has_a_second_writer() -> None:
     named = {"run": "RUN", "claim_uid": "claim-web-0", "sequence": 0, "pod_uid": "pod-9"}
     seen = read(WEB_0, 0, finding="foreign", evidence={"names_itself": named})
     assert classes(judged(opened(WEB_0), *written(WEB_0, 0), seen)) == ["double_writer"]
+
+
+def test_a_register_that_was_never_there_is_begun_again_and_has_no_second_writer() -> None:
+    unanswered = (document_write(Kind.INVOKE, 1, "r00", "replace"), document_write(Kind.INFO, 1, "r00", "replace"))
+    seen_absent = (opened(WEB_0, "pod-2"), read(WEB_0, 0), document_read(1, finding="missing"))
+    begun_again = (*document_written(2, "r00", "replace"), listed(WEB_0, 0, documents=["r00"]), document_read(2))
+    verdict = judged(opened(WEB_0), *written(WEB_0, 0), *unanswered, *seen_absent, *begun_again)
+    assert verdict == Verdict("integrity", measured={"owed_records": 2, "records_at_risk": 0})
+
+
+def test_a_register_that_the_present_pod_may_yet_write_is_no_second_writers() -> None:
+    def unanswered(sequence: int) -> tuple[Event, ...]:
+        kinds = (Kind.INVOKE, Kind.INFO)
+        return tuple(document_write(kind, sequence, "r00", "replace") for kind in kinds)
+
+    both = (*unanswered(1), opened(WEB_0, "pod-2"), *unanswered(2), document_read(1, 2, finding="missing"))
+    landed = (read(WEB_0, 0), listed(WEB_0, 0, documents=["r00"]))
+    assert judged(opened(WEB_0), *written(WEB_0, 0), *both, *landed).value is Value.PASS
+
+
+def overtaken(sequence: int, **evidence: Any) -> Verdict:
+    """A register of which a pod that was deleted by force left value 1 unanswered, before the next pod wrote 2."""
+    unanswered = (document_write(Kind.INVOKE, 1, "r00", "replace"), document_write(Kind.INFO, 1, "r00", "replace"))
+    forced = disrupted("pod-delete", (WEB_0, "pod-1"), grace="0")
+    named = {"run": "RUN", "claim_uid": "claim-web-0", "sequence": sequence, "pod_uid": "pod-1"}
+    return judged(
+        opened(WEB_0),
+        *document_written(0, "r00", "replace"),
+        *unanswered,
+        forced,
+        opened(WEB_0, "pod-2"),
+        *document_written(2, "r00", "replace"),
+        document_read(2, finding="stale", evidence={"names_itself": named}),
+    )
+
+
+def test_a_pod_deleted_by_force_may_write_over_a_later_value_and_then_nothing_can_be_said() -> None:
+    why = ".chaosd/RUN/00000002 was lost to an earlier write of pod pod-1, which was deleted by force and may write on"
+    assert _unknown(overtaken(1)) == [why]
+    assert classes(overtaken(0)) == ["stale"]  # what was acknowledged is nobody's late write
+
+
+def test_an_acknowledged_value_that_an_unanswered_one_was_written_over_is_stale_when_it_comes_back() -> None:
+    unanswered = (document_write(Kind.INVOKE, 1, "r01", "overwrite"), document_write(Kind.INFO, 1, "r01", "overwrite"))
+    named = {"run": "RUN", "claim_uid": "claim-web-0", "sequence": 0, "pod_uid": "pod-1"}
+    verdict = judged(
+        opened(WEB_0),
+        *document_written(0, "r01", "replace"),
+        *unanswered,
+        opened(WEB_0, "pod-2"),
+        *document_written(2, "r01", "overwrite"),
+        document_read(2, finding="stale", evidence={"names_itself": named}),
+    )
+    assert classes(verdict) == ["stale"]
+
+
+def test_a_log_goes_as_a_whole_whichever_of_its_entries_the_delete_names() -> None:
+    entries = (*document_written(0, "l000000", "append"), *document_written(1, "l000000", "append"))
+    held = Verdict("integrity", measured={"owed_records": 1, "records_at_risk": 0})
+    for kinds in ((Kind.INVOKE, Kind.INFO), (Kind.INVOKE, Kind.OK)):
+        gone = (*deleted(WEB_0, 0, *kinds), document_read(1, finding="missing"))
+        assert judged(opened(WEB_0), *entries, *written(WEB_0, 2), *gone, read(WEB_0, 2)) == held
+
+
+def test_a_full_volume_that_lets_old_files_be_written_over_is_no_pass() -> None:
+    full = Event(WEB_0, "write", Kind.FAIL, {"sequence": 1, "error": "No space left on device"})
+    over = Event(WEB_0, "write", Kind.OK, {"sequence": 2, "length": 4096, "how": "overwrite"})
+    events = (opened(WEB_0), *document_written(0, "r01", "replace"), write(WEB_0, 1, Kind.INVOKE), full)
+    verdict = judged(*events, document_write(Kind.INVOKE, 2, "r01", "overwrite"), over, document_read(2))
+    assert _unknown(verdict) == ["its volume refused the last writes: No space left on device"]

@@ -149,3 +149,15 @@ def test_another_claim_begins_anew() -> None:
         opened(WEB_0, **EXT4, identity=OURS), opened(WEB_0, "pod-2", **{**EXT4, "fs_uuid": "u-2"}, binding=binding)
     )
     assert told == Verdict("mount")
+
+
+def test_an_identity_that_this_run_wrote_where_an_older_one_was_is_no_other_disk() -> None:
+    """A disk that was wiped: its files are lost, which is told of them; whose it is did not change."""
+    older, own = opened(WEB_0, **EXT4, identity=OLD), opened(WEB_0, "pod-2", **EXT4, identity=OURS)
+    assert judged(older, own) == Verdict("mount")
+
+
+def test_an_empty_dir_has_another_folder_in_each_pod_and_is_lost_by_its_files_alone() -> None:
+    nothing = {"binding": {"node": "n"}, "pod_volume": "scratch/ "}
+    folders = [opened(WEB_0, pod, **{**EXT4, **nothing, "mount_root": f"/pods/{pod}"}) for pod in ("pod-1", "pod-2")]
+    assert judged(*folders) == Verdict("mount")

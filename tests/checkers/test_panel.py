@@ -19,6 +19,7 @@ from tests.histories import (
     statefulset,
     volume,
     watch,
+    write,
     written,
 )
 
@@ -121,3 +122,28 @@ def test_a_checker_that_crashes_says_unknown(monkeypatch: pytest.MonkeyPatch) ->
     judgement = made.judge()
     assert judgement.value is Value.UNKNOWN
     assert "on purpose" in judgement.unknowns[0].missing
+
+
+@pytest.mark.parametrize("answer", [Kind.OK, Kind.INFO])
+def test_a_write_under_way_when_its_claim_goes_by_policy_is_never_owed(answer: Kind) -> None:
+    policy = {"retention_when_scaled": "Delete"}
+    over = {"file": "r01", "how": "overwrite"}
+    under_way = (write(WEB_0, 1, Kind.INVOKE), write(WEB_0, 2, Kind.INVOKE, **over))
+    let_go = (statefulset(0, **policy), pod(0, "deleted"), claim(0, "deleted"), statefulset(1, **policy))
+    new = {"claim": "disk-ssd-web-0", "claim_uid": "new", "volume": "pv-new", "handle": "d-new"}
+    judgement = panel(
+        *SOUND,
+        *written(WEB_0, 3, file="r01", how="replace"),
+        *under_way,
+        *let_go,
+        write(WEB_0, 1, answer),
+        write(WEB_0, 2, answer, **over),
+        claim(0, "added", uid="new", volume="pv-new"),
+        volume(0, name="pv-new", handle="d-new"),
+        opened(WEB_0, "pod-2", binding=new),
+        *(read(WEB_0, sequence, finding="missing") for sequence in (0, 1, 2, 3)),
+        *written(WEB_0, 4),
+        listed(WEB_0, 4),
+        read(WEB_0, 4),
+    ).judge()
+    assert (judgement.value, judgement.violations) == (Value.PASS, ())

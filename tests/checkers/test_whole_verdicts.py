@@ -80,7 +80,7 @@ ANOTHER_POD = {"run": "RUN", "claim_uid": "claim-web-0", "sequence": 0, "pod_uid
 def unexpected(sequence: int, why: str) -> Case:
     file = f".chaosd/RUN/{sequence:08d}"
     seen = {"why": why, "pod_uid": "pod-1", "files": [file], "file_count": 1}
-    found = Violation(Class.UNEXPECTED, WEB_0, 4, 0, BINDING, file, None, seen, episode=0)
+    found = Violation(Class.UNEXPECTED, WEB_0, 4, -1, BINDING, file, None, seen, episode=0)
     events = (*ONE_FILE, read(WEB_0, 0), listed(WEB_0, 0, sequence))
     return Case(f"unexpected: {why}", "integrity", events, (found,), measured={"owed_records": 1, "records_at_risk": 0})
 
