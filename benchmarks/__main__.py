@@ -6,11 +6,13 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import ledger, memory, probe, sandbox
+from benchmarks import judging, ledger, memory, probe, sandbox, simulation
 from benchmarks.figure import Figure
 
 MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "ledger": ledger.measure,
+    "judging": judging.measure,
+    "simulation": simulation.measure,
     "sandbox": sandbox.measure,
     "probe": probe.measure,
     "memory": memory.measure,

@@ -306,7 +306,7 @@ class Generator:
         if known is None or not current.plan.verify:
             return []
         logs = [s for log in known.logs.values() if self._is_done_with(known, log) for s in log.entries]
-        return (logs + self._retirable_files(current, name, known))[: self._limits.read_batch]
+        return logs + self._retirable_files(current, name, known)[: self._limits.read_batch]
 
     def _is_done_with(self, replica: Replica, log: Document) -> bool:
         """A log that gets no more entries and was read often enough, and into which nothing can land late."""

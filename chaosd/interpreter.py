@@ -126,10 +126,13 @@ class Interpreter:
                     found = await cluster.list(Attachment, "")
                     pod = await cluster.get(Pod, *replica.split("/"))
                     attached_to = sorted(a.node for a in found if a.volume == volume and a.attached)
-                    nodes = [await cluster.get(Node, "", name) for name in attached_to]
+                    nodes = {node.name: node for node in await cluster.list(Node, "")}
         except ClusterError as error:
             return Event(OBSERVER, "confirm", Kind.FAIL, {**value, "error": str(error)})
-        seen: dict[str, Any] = {"attached_to": attached_to, "dead_nodes": [node.name for node in nodes if not node.ready]}
+        seen: dict[str, Any] = {
+            "attached_to": attached_to,
+            "dead_nodes": [name for name in attached_to if name not in nodes or not nodes[name].ready],
+        }
         seen |= {"pod_uid": pod.uid, "pod_node": pod.node, "ready": pod.ready and not pod.deleting}
         return Event(OBSERVER, "confirm", Kind.OK, {**value, **seen})
 

@@ -85,6 +85,9 @@ class Run:
 class RunLedger(Protocol):
     """What a run needs of a ledger."""
 
+    def run(self, name: str | None = None, target: str | None = None) -> Run | None:
+        """The run of that name; None where there is none."""
+
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
         """Store what came of a run."""
 

@@ -18,7 +18,7 @@ from chaosd.cluster.target import Target
 from chaosd.errors import AbortedError, ChaosdError, DeadlineError, NotReadyError
 from chaosd.experiment import Experiment
 from chaosd.generator import Generator, Limits, Plan
-from chaosd.history import Event, Kind
+from chaosd.history import RUN, Event, Kind
 from chaosd.interpreter import Interpreter
 from chaosd.ledger import Run, RunLedger
 from chaosd.nemesis import Disruption, Scene
@@ -152,6 +152,14 @@ class Runner:
             raise NotReadyError(f"{self._target.key} is not ready to be tested: {error}") from error
         for pod in self._target.pods:
             await self._workers[self._target.replica(pod)].prepare(writes=writes)
+        await self._tell_older_runs()
+
+    async def _tell_older_runs(self) -> None:
+        """Which other runs' files stand on the volumes, and whether this ledger knows what they are owed."""
+        older = sorted({run for worker in self._workers.values() for run in worker.older_runs})
+        known = {run: self._ledger.run(run) is not None for run in older}
+        if known:
+            await self.journal.append([Event(RUN, "older-runs", Kind.OK, {"in_ledger": known})])
 
     def _interpreter(self, plans: Iterator[Plan]) -> Interpreter:
         experiment, target = self._experiment, self._target

@@ -354,6 +354,21 @@ def test_a_run_can_be_verified_when_its_volume_takes_no_more_writes(
     assert sandbox("verify").code == 0
 
 
+def test_files_of_an_older_run_are_recognised_and_left_alone(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    sandbox("run", experiment())
+    older = json.loads((tmp_path / "out" / "verdict.json").read_text())["run"]
+    for disk in (tmp_path / "out" / "sandbox" / "disks").iterdir():
+        (disk / ".chaosd" / "0123456789STRANGE").mkdir()
+        (disk / ".chaosd" / older / "notes.txt").write_text("not chaosd's")
+    assert sandbox("run", experiment()).code == 0
+    told = "\n".join(json.loads((tmp_path / "out" / "verdict.json").read_text())["notes"])
+    assert f"files of run {older} stand on the volumes, too: chaosd verify --run {older} reads them" in told
+    assert "files of run 0123456789STRANGE stand on the volumes, too: not in this ledger, left alone" in told
+    assert sandbox("verify", "--run", older).code == 0
+    told = "\n".join(json.loads((tmp_path / "out" / "verdict.json").read_text())["notes"])
+    assert "in chaosd's folder stands what chaosd did not write, and is left alone: notes.txt" in told
+
+
 def test_a_damaged_sandbox_and_manifests_that_it_cannot_apply(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
     told = sandbox("run", experiment(target={"manifest": "absent.yaml"}))
     assert (told.code, "target.manifest" in told.error) == (2, True)

@@ -109,6 +109,7 @@ class Integrity:
         if op.f == "round":
             for name in op.value["replicas"]:
                 replica = self.replicas.setdefault(name, Replica())
+                replica.episode = op.index
                 replica.writes_due |= bool(op.value.get("files")) and not replica.acknowledged
                 replica.listing_due |= bool(op.value["verify"])
         if str(op.value.get("grace", "")) == "0":
@@ -205,9 +206,8 @@ class Integrity:
             self._report(replica, op, Class.LOST, since, _Place(op.value["file"], None, evidence))
         elif replica.origin:
             beside = [known for s in replica.sequences_beside(record) if (known := replica.find(s))]
-            if all(
-                known.origin.pod_uid != replica.origin.pod_uid for known in beside
-            ):  # else it may land while the pod lives
+            # What the present pod was asked to write may land as long as it lives.
+            if all(known.origin.pod_uid != replica.origin.pod_uid for known in beside):
                 replica.absent[record.file] = record
 
     def _read_failed(self, replica: Replica, op: Op) -> None:
@@ -263,10 +263,11 @@ class Integrity:
                 place.file,
                 place.block,
                 evidence,
-                episode=replica.at_risk_since,
+                episode=replica.episode,
             )
         else:
             _add_file(known.evidence, place.file)
+            self._found[key] = replace(known, since=min(known.since, since))
 
 
 @dataclass(frozen=True, slots=True)

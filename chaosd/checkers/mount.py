@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import OBSERVER, Kind, Op
+from chaosd.history import OBSERVER, RUN, Kind, Op
 from chaosd.quantities import parse_bytes
 
 Opened = Mapping[str, Any]
@@ -27,7 +27,7 @@ class _Baseline:
 
 
 class Mount:
-    """Folds `open` of every replica, and what was seen of the claims' capacity."""
+    """Folds `open` of every replica, what was seen of the claims' capacity, and which older runs left files."""
 
     name = "mount"
     follows = frozenset({"open"})
@@ -37,6 +37,7 @@ class Mount:
         self._capacity: dict[str, str] = {}
         self._unseen: dict[str, str] = {}
         self._identified: dict[str, str] = {}  # claims whose identity file was seen, by replica
+        self._episode = -1
         self._standing: dict[str, int] = {}  # what is wrong still: its place among what was found
         self._notes: dict[str, str] = {}
         self._found: list[Violation] = []
@@ -45,6 +46,12 @@ class Mount:
         """Take in the next op."""
         if op.process == OBSERVER and op.f == "claim":
             self._capacity[op.value["uid"]] = op.value.get("capacity", "")
+        elif op.process == RUN and op.f == "round" and op.kind is Kind.INVOKE:
+            self._episode = op.index
+        elif op.process == RUN and op.f == "older-runs":
+            for run, in_ledger in op.value["in_ledger"].items():
+                todo = f"chaosd verify --run {run} reads them" if in_ledger else "not in this ledger, left alone"
+                self._notes[run] = f"files of run {run} stand on the volumes, too: {todo}"
         elif op.f == "open" and op.kind is Kind.OK:
             self._opened(op)
 
@@ -60,6 +67,9 @@ class Mount:
         if now.get("mounted") is None:
             why = "the table of mounts could not be read, so whether the path is the volume is not known"
             self._unseen[op.process] = why
+        if error := now.get("identity_error"):
+            why = f"the identity file could not be read, so whether it is the same file system is not known: {error}"
+            self._unseen[op.process] = why
         if now.get("application_seen") is False:
             self._notes[op.process] = (
                 f"{op.process}: the agent sees a mount of its own: what the application's container has at "
@@ -68,10 +78,10 @@ class Mount:
         found = next(self._judged(op, now, baseline), None)  # the first explains the others
         if found is None and (is_smaller := self._not_expanded(now, baseline)):
             found = Class.NOT_EXPANDED, is_smaller
-        if found is None:
-            self._standing.pop(op.process, None)
-        else:
+        if found:
             self._report(op, baseline, *found)
+        elif not now.get("identity_error"):
+            self._standing.pop(op.process, None)
 
     def _baseline(self, op: Op) -> _Baseline:
         """Another claim has a baseline of its own; a path that has none behind it now is held against the claim's."""
@@ -95,6 +105,8 @@ class Mount:
             # An emptyDir has a folder of its own for each pod.
             if _claim_uid(first) and first.get(fact) and now.get(fact) != first[fact]:
                 yield Class.NOT_MOUNTED, {**where, "why": why, fact: {"was": first[fact], "is": now.get(fact)}}
+        if now.get("identity_error"):
+            return
         changed = dict(_file_system_changes(first, now))
         if changed and not now.get("identity"):
             yield Class.REFORMATTED, {**where, **changed}
@@ -128,7 +140,8 @@ class Mount:
         evidence = {**evidence, "pod_uid": op.value["pod_uid"]}
         binding = Binding(**op.value.get("binding", {}))
         self._standing[op.process] = len(self._found)
-        self._found.append(Violation(failure, op.process, op.index, since, binding, evidence=evidence))
+        violation = Violation(failure, op.process, op.index, since, binding, evidence=evidence, episode=self._episode)
+        self._found.append(violation)
 
 
 def _claim_uid(opened: Opened) -> str:
@@ -167,5 +180,6 @@ def _foreign_identity(op: Op, now: Opened, baseline: _Baseline) -> tuple[Class, 
     if not foreign:
         return None
     if "unreadable" in named:
-        return (Class.CORRUPT if named["unreadable"].strip("\0") else Class.TORN), {"identity_names": named}
+        nothing_left = named["unreadable"].strip("\0") in ("", "empty")
+        return (Class.TORN if nothing_left else Class.CORRUPT), {"identity_names": named}
     return Class.FOREIGN, {"identity_names": named}

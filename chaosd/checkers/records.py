@@ -73,7 +73,8 @@ class Replica:
 
     `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
     since their delete was invoked; `broken` were found damaged and are reported already; `absent` were never answered and
-    then seen not to be there. `deleted_at` is the index at which a delete was acknowledged last. `writes_due`,
+    then seen not to be there. `deleted_at` is the index at which a delete was acknowledged last, `episode` that at
+    which the present round began. `writes_due`,
     `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last
     one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write.
     """
@@ -83,6 +84,7 @@ class Replica:
     binding: Binding = field(default_factory=Binding)
     at_risk_since: int = -1
     deleted_at: int = -1
+    episode: int = -1
     acknowledged: bool = False
     writes_due: bool = False
     listing_due: bool = False

@@ -116,7 +116,12 @@ class Recovery:
             self._unknowns.append(Unknown("target", f"not converged at {self._awaited} replicas: somebody else {now}"))
             return
         for late in op.value["late"]:
-            replica, seen = late["replica"], self._pods.get(late["replica"], {})
+            replica, seen = late["replica"], self._pods.get(late["replica"])
+            if seen is None:  # no pod is late, but what is to make it
+                self._unknowns.append(
+                    Unknown(replica, f"not converged within {op.value['seconds']:.0f} s: {late['state']}")
+                )
+                continue
             events = self._events.get(seen.get("uid", ""), {})
             if excuse := self._not_storage(seen, events):
                 self._unknowns.append(Unknown(replica, f"not ready within {op.value['seconds']:.0f} s: {excuse}"))

@@ -86,8 +86,8 @@ class Violation:
     """One broken promise.
 
     `index` is the op that showed it, `until` the last one that showed it still; `since` the op from which on the promise
-    stood, such as the acknowledgement of the oldest file that is lost; `episode` the last op before it that could have
-    harmed files, where it is about files. `file` and `block` name the first damaged place, where there is one.
+    stood, such as the acknowledgement of the oldest file that is lost; `episode` the beginning of the round in which it was
+    found, where it is about files. `file` and `block` name the first damaged place, where there is one.
     `shared_with` are other replicas that use the same volume because of it, and go on harming each other.
     """
 
@@ -155,7 +155,7 @@ def root_causes(violations: Iterable[Violation]) -> tuple[Violation, ...]:
 
     A shallower fault is a consequence where the deeper one was shown after the promise that the shallower broke had
     begun: a file acknowledged on a claim that was then made anew. Files written since are judged by themselves. Among
-    classes of files only what was harmed at the same time belongs together.
+    classes of files only what was found in the same round belongs together.
     """
     ordered = sorted(violations, key=lambda v: (_DEPTH.get(v.failure, 0), v.index))
     roots: list[Violation] = []
@@ -176,20 +176,22 @@ def root_causes(violations: Iterable[Violation]) -> tuple[Violation, ...]:
 def _explains(root: Violation, other: Violation) -> bool:
     if other.replica not in (root.replica, *root.shared_with):
         return False
-    if root.failure is other.failure:  # two checkers saw the same thing in the same pod
-        return _in_one_pod(root, other)
+    if root.failure is other.failure:  # seen by two checkers in one pod, or in two pods of one round
+        return _at_once(root, other)
     if root.failure not in _DEPTH or other.failure not in _DEPTH or _DEPTH[root.failure] > _DEPTH[other.failure]:
         return False
     if other.failure is Class.NOT_RECOVERED:  # of what keeps a pod from its volume, the first may be long past
         return _DEPTH[root.failure] <= _DEPTH[Class.ATTACHED_ELSEWHERE]
     if root.failure in _OF_FILES:
-        return root.episode == other.episode or (-1 in (root.episode, other.episode) and _in_one_pod(root, other))
+        return _at_once(root, other)
     goes_on = bool(root.shared_with)
     return _DEPTH[root.failure] < _DEPTH[other.failure] and (goes_on or max(root.index, root.until) >= other.since)
 
 
-def _in_one_pod(one: Violation, other: Violation) -> bool:
-    return "pod_uid" in one.evidence and one.evidence["pod_uid"] == other.evidence.get("pod_uid")
+def _at_once(one: Violation, other: Violation) -> bool:
+    if -1 in (one.episode, other.episode):
+        return "pod_uid" in one.evidence and one.evidence["pod_uid"] == other.evidence.get("pod_uid")
+    return one.episode == other.episode
 
 
 def _summary(violation: Violation) -> dict[str, Any]:

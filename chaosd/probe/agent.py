@@ -191,10 +191,14 @@ class Agent:
     def _hello(self, _: list[str], __: BinaryIO) -> Iterator[str]:
         yield f"mount {self._mount}"
         yield from self._files.facts(self._mount)
-        with suppress(OSError):
+        try:
             if not self._files.described(f"{self._base}/identity"):
                 identity, _cold = self._files.read(f"{self._base}/identity", CHUNK_BYTES)
                 yield f"identity {identity.decode(errors='replace').strip()}"
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # what cannot be read is not therefore gone
+            yield f"unreadable {_why(error)}"
         with suppress(OSError):
             names = [name for name in self._files.names(self._base) if name != "identity"]
             yield from (f"run {name}" for name in names if self._files.described(f"{self._base}/{name}").startswith("d"))

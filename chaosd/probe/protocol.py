@@ -46,7 +46,10 @@ class Facts:
     `fs_type`, `device` (MAJOR:MINOR), `mount_root` (which folder of the file system is mounted) and `read_only` (the mount,
     or its file system, such as after errors=remount-ro) are of the mount that the path lies on, whether it is at the path
     or above it; empty and None where the table could not be read. `node_disk`: whether that is the file system that kubelet
-    mounts /etc/hosts from, the node's own; None where there is no such mount."""
+    mounts /etc/hosts from, the node's own; None where there is no such mount.
+
+    `identity` is what the identity file says, and empty where there is none, or where `identity_error` says why it could
+    not be read."""
 
     mount: str
     lacks: tuple[str, ...]
@@ -54,6 +57,7 @@ class Facts:
     hostname: str
     boot_id: str
     identity: str
+    identity_error: str
     entries: tuple[str, ...]
     mountinfo: str
     mounted: bool | None
@@ -147,6 +151,7 @@ def read_facts(lines: Iterable[str]) -> Facts:
         hostname=_first(told, "hostname"),
         boot_id=_first(told, "boot"),
         identity=_first(told, "identity"),
+        identity_error=_first(told, "unreadable"),
         entries=tuple(told.get("entry", ())),
         mountinfo=at_path.line if at_path else "",
         mounted=at_path is not None if mounts else None,

@@ -30,6 +30,14 @@ say() {
   lines=$((lines + 1))
 }
 
+# The error in $message, as far as its first line goes, unless it is that there is no such thing.
+say_unless_gone() {
+  case $message in
+  *'No such file or directory'*) ;;
+  *) say "$1 ${message%%[!!-~ ]*}" ;;
+  esac
+}
+
 # Can this file system read past the page cache? Tried once, on the first of the run's files that can be read at all.
 choose_cache() {
   for name in "$@"; do
@@ -54,7 +62,12 @@ hello() {
   word=$(cd -P "$mount" 2>/dev/null && pwd -P) && say "resolved $word"
   [ -r "$proc/sys/kernel/hostname" ] && read -r word <"$proc/sys/kernel/hostname" && say "hostname $word"
   [ -r "$proc/sys/kernel/random/boot_id" ] && read -r word <"$proc/sys/kernel/random/boot_id" && say "boot $word"
-  [ -r "$base/identity" ] && read -r word <"$base/identity" && say "identity $word"
+  # What cannot be read is not therefore gone.
+  if message=$(dd if="$base/identity" bs=4096 count=1 of=/dev/null 2>&1); then
+    read -r word <"$base/identity" && say "identity $word"
+  elif [ ! -d "$base/identity" ]; then
+    say_unless_gone unreadable
+  fi
   for entry in "$base"/*/; do
     [ -d "$entry" ] && entry=${entry%/} && say "run ${entry##*/}"
   done
@@ -102,7 +115,7 @@ receive() {
     message=$({ true >"$stage/$1"; } 2>&1)
     drain "$2"
   fi
-  message=${message%%[!-~ ]*}
+  message=${message%%[!!-~ ]*}
   return 1
 }
 
@@ -158,7 +171,7 @@ append() {
 told_by_dd() {
   case $1$message in
   '01+0 records in'*) say "stored $name" ;;
-  *) say "unknown $name ${message%%[!-~ ]*}" ;;
+  *) say "unknown $name ${message%%[!!-~ ]*}" ;;
   esac
 }
 
@@ -208,9 +221,8 @@ fetch() {
 }
 
 list() {
-  [ -d "$run" ] || return
   message=$(ls -A "$run" 2>&1) || {
-    say "failed $message"
+    say_unless_gone failed
     return
   }
   say 'names'

@@ -47,6 +47,11 @@ class MemoryLedger:
         self._runs[made.id], self._ops[made.id] = made, []
         return made
 
+    def run(self, name: str | None = None, target: str | None = None) -> Run | None:
+        """The run of that name (of that target); the latest where none is named; None where there is none."""
+        found = (r for r in reversed(self._runs.values()) if name in (None, r.run) and target in (None, r.target))
+        return next(found, None)
+
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
         """Store what came of a run."""
         self._runs[run.id] = replace(run, verdict=verdict, ended_at=ended_at)

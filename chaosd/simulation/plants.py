@@ -291,6 +291,7 @@ _GIVES_UP_SOON = {
 
 PLANTS: tuple[Plant, ...] = (
     Plant("a file is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.file()))),
+    Plant("everything is removed", Class.LOST, _at_once(lambda s: s.disk.lose(".chaosd"))),
     Plant("the end of a log is cut off", Class.LOST, _at_once(_log_end_cut)),
     Plant("the first entry of a log is zeros", Class.LOST, _at_once(lambda s: s.disk.zero(s.log(), 0))),
     Plant("a register is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.world.path("r01")))),

@@ -20,6 +20,7 @@ from chaosd.checkers.integrity import MISSING, UNSETTLED, Integrity
 from chaosd.checkers.records import (
     LOG_PREFIX,
     REGISTER_PREFIX,
+    Document,
     How,
     Record,
     Replica,
@@ -92,6 +93,11 @@ class Worker:
         self._session, self._begun = None, False
         await self._held.aclose()
 
+    @property
+    def older_runs(self) -> tuple[str, ...]:
+        """Other runs whose folders stand on the volume, as the present session told."""
+        return _other_runs(self._session.facts.runs, self._place.run) if self._session else ()
+
     async def prepare(self, *, writes: bool) -> None:
         """Open a session and, where there will be `writes`, check that there is room for the share and that the volume is
         the replica's own, and make the folders. A session that breaks meanwhile is opened again. Raises what stands in the
@@ -132,7 +138,7 @@ class Worker:
     async def write(self, count: int) -> int:
         """Write `count` new files, a new value of every register, and an entry of the log; returns how many files were
         acknowledged."""
-        await self._read_before_it_is_overwritten()
+        await self._read_before_they_are_overwritten()
         session = await self._ready_session(writes=True)
         if session is None:
             return 0
@@ -154,16 +160,21 @@ class Worker:
             await self.close()  # the next session tells what the path stands on now
         return acknowledged
 
-    async def _read_before_it_is_overwritten(self) -> None:
-        """A value that something may have harmed is read before it gives way: else an older one that came back would go
-        unseen."""
+    async def _read_before_they_are_overwritten(self) -> None:
+        """Registers that something may have harmed, so that what they hold is seen before it is gone."""
         replica = self._integrity.replicas.get(self._process)
-        if replica is None:
-            return
-        values = (r for known in replica.registers.values() for r in document.records_in(replica, known))
-        unseen = [r.sequence for r in values if max(r.read_at, r.written_at) < replica.at_risk_since]
-        if unseen:
+        if replica and (unseen := [r.sequence for known in replica.registers.values() for r in self._unseen(known)]):
             await self.read(unseen)
+
+    def _unseen(self, known: Document) -> list[Record]:
+        """Of a register, the values that were neither written nor read since something may have harmed them."""
+        replica = self._replica
+        records = document.records_in(replica, known)
+        return [r for r in records if max(r.read_at, r.written_at) < replica.at_risk_since]
+
+    def _may_not_be_overwritten(self, known: Document) -> bool:
+        """A later value would hide an older one that came back, or an unanswered one could land over it."""
+        return bool(self._unseen(known)) or document.is_in_doubt(known, self._pod_uid)
 
     def _batch(self, session: Session, count: int) -> Iterator[tuple[_Store, list[tuple[Record, bytes]]]]:
         """What to write, by how it is stored; each group's sequences follow those of the one before."""
@@ -190,12 +201,12 @@ class Worker:
         return record, data
 
     def _registers_due(self) -> Iterator[tuple[str, How]]:
-        """How each register is written next; not while an unanswered write could still land over a later one."""
+        """How each register is written next."""
         replica = self._replica
         for number in range(self._spec.registers.count):
             name = register_name(number)
             known = replica.registers.get(name)
-            if name in replica.broken or (known and document.is_in_doubt(known, self._pod_uid)):
+            if name in replica.broken or (known and self._may_not_be_overwritten(known)):
                 continue
             in_place = number % 2 and known and known.acknowledged_at >= 0
             yield name, How.OVERWRITE if in_place else How.REPLACE
@@ -359,8 +370,9 @@ class Worker:
             "fsid": facts.fsid,
             "total_bytes": facts.total_bytes,
             "entries": list(facts.entries[:20]),
-            "runs": [run for run in facts.runs if run != self._place.run],
+            "runs": list(_other_runs(facts.runs, self._place.run)),
             "identity": _parse_identity(facts.identity),
+            "identity_error": facts.identity_error,
         }
 
     def _identity(self) -> bytes:
@@ -460,6 +472,10 @@ class Worker:
 def _invocation(record: Record) -> dict[str, Any]:
     value = {"sequence": record.sequence, "length": record.length, "digest": record.digest}
     return value if record.how is How.CREATE else {**value, "file": record.file, "how": str(record.how)}
+
+
+def _other_runs(runs: Iterable[str], own: str) -> tuple[str, ...]:
+    return tuple(run for run in runs if run != own)
 
 
 def _is_document(name: str) -> bool:

@@ -170,7 +170,6 @@ class World:
         self.claims: dict[int, tuple[str, str]] = {}  # UID and volume
         self.pods: dict[int, str] = {}  # UIDs
         self.late: list[tuple[str, Callable[[], None]]] = []  # by pod
-        self.forced: set[str] = set()
         self.waiting: list[Task] = []  # disruptions that may strike within a request
         self.generator: Generator | None = None
         self.snapshots: list[dict[str, Disk]] = []
@@ -325,7 +324,6 @@ class World:
         doomed = [(f"default/web-{n}", self.pods[n]) for n in value["ordinals"] if n in self.pods]
         forced = value["grace"] == "0"
         self.tell(histories.disrupted("pod-delete", *doomed, grace=value["grace"]))
-        self.forced |= {uid for _, uid in doomed if forced}
         for replica, _ in doomed:
             self.end_pod(int(replica[-1]), forced=forced)
         for replica, _ in sorted(doomed):

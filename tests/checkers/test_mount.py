@@ -122,6 +122,16 @@ def test_a_table_of_mounts_that_could_not_be_read_is_no_accusation() -> None:
     assert judged(opened(WEB_0, mounted=None)) == Verdict("mount", unknowns=(Unknown(WEB_0, why),))
 
 
+def test_an_identity_that_cannot_be_read_is_no_accusation_and_forgotten_when_it_can() -> None:
+    """After a power cut xfs answers EIO to everything until it is mounted anew."""
+    first, dead = opened(WEB_0, identity=OURS), opened(WEB_0, identity=None, identity_error="Input/output error")
+    why = "the identity file could not be read, so whether it is the same file system is not known: Input/output error"
+    assert judged(first, dead) == Verdict("mount", unknowns=(Unknown(WEB_0, why),))
+    assert judged(first, dead, opened(WEB_0, "pod-2", identity=OURS)) == Verdict("mount")
+    gone = opened(WEB_0, "pod-2", identity=None)
+    assert [v.failure for v in judged(first, gone, dead, gone).violations] == [Class.LOST]
+
+
 def test_a_claim_that_grew_without_its_file_system_is_not_expanded() -> None:
     """kubernetes/kubernetes#84030."""
 

@@ -67,7 +67,7 @@ ONE_FILE = (opened(WEB_0), *written(WEB_0, 0))
 def damaged(failure: Class, finding: str, *, block: int | None = 3, **evidence: Any) -> Case:
     told = {} if block is None else {"block": block, "evidence": evidence}
     seen = {**evidence, "pod_uid": "pod-1", "files": [FILE], "file_count": 1}
-    found = Violation(failure, WEB_0, 3, 2, BINDING, FILE, block, seen, episode=0)
+    found = Violation(failure, WEB_0, 3, 2, BINDING, FILE, block, seen)
     events = (*ONE_FILE, read(WEB_0, 0, finding=finding, **told))
     return Case(f"{finding} is {failure}", "integrity", events, (found,), measured=NOTHING_OWED)
 
@@ -80,7 +80,7 @@ ANOTHER_POD = {"run": "RUN", "claim_uid": "claim-web-0", "sequence": 0, "pod_uid
 def unexpected(sequence: int, why: str) -> Case:
     file = f".chaosd/RUN/{sequence:08d}"
     seen = {"why": why, "pod_uid": "pod-1", "files": [file], "file_count": 1}
-    found = Violation(Class.UNEXPECTED, WEB_0, 4, -1, BINDING, file, None, seen, episode=0)
+    found = Violation(Class.UNEXPECTED, WEB_0, 4, -1, BINDING, file, None, seen)
     events = (*ONE_FILE, read(WEB_0, 0), listed(WEB_0, 0, sequence))
     return Case(f"unexpected: {why}", "integrity", events, (found,), measured={"owed_records": 1, "records_at_risk": 0})
 
@@ -90,7 +90,7 @@ def landed_late() -> Case:
     later = (opened(WEB_0, "pod-2"), read(WEB_0, 0), read(WEB_0, 1, finding="missing"), listed(WEB_0, 0, 1))
     why = "it came after another pod had seen that it was not there"
     seen = {"written_by": "pod-1", "why": why, "pod_uid": "pod-2", "files": [file], "file_count": 1}
-    found = Violation(Class.DOUBLE_WRITER, WEB_0, 8, 3, BINDING, file, None, seen, episode=5)
+    found = Violation(Class.DOUBLE_WRITER, WEB_0, 8, 3, BINDING, file, None, seen)
     events = (*ONE_FILE, *unanswered(WEB_0, 1), *later)
     measured = {"owed_records": 1, "records_at_risk": 0}
     return Case("a write of a pod that was replaced lands late", "integrity", events, (found,), measured=measured)
@@ -121,7 +121,6 @@ INTEGRITY = (
                 FILE,
                 None,
                 {"acknowledged_at": 2, "bytes": 4096, "pod_uid": "pod-1", "files": [FILE], "file_count": 1},
-                episode=0,
             ),
         ),
         measured=NOTHING_OWED,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chaosd.errors import ProbeError
 from chaosd.probe import protocol
 
 SHELLS = [["sh"], ["dash"], ["bash", "--posix"], ["busybox", "sh"]]
@@ -93,7 +94,7 @@ async def test_hello_tells_facts_and_writes_nothing(probe: Probe) -> None:
     assert facts.lacks == ()
     assert (facts.mount, facts.present, facts.entries) == (str(probe.mount), True, ("theirs",))
     assert facts.hostname == Path("/proc/sys/kernel/hostname").read_text().strip()
-    assert facts.identity == ""
+    assert (facts.identity, facts.identity_error) == ("", "")
     assert facts.mountinfo == ""
     assert facts.free_bytes
     assert facts.free_bytes > 1 << 20
@@ -200,7 +201,7 @@ async def test_a_file_that_cannot_be_stored_fails_alone_and_the_session_goes_on(
     (probe.run / "stage/0001").mkdir()
     stored = await probe.put(f0001=DATA, f0002=DATA)
     assert stored.durable == {"0002"}
-    assert "0001" in stored.failed
+    assert "directory" in stored.failed["0001"]
     assert not (probe.run / "0001").exists()
     assert (await probe.sums("0002"))["0002"].digest
 
@@ -211,6 +212,14 @@ async def test_a_folder_that_is_gone_makes_everything_absent_and_writing_fail(pr
     shutil.rmtree(probe.run)
     assert (await probe.sums("0001"))["0001"].absent
     assert set((await probe.put(f0002=DATA)).failed) == {"0002"}
+
+
+async def test_what_cannot_be_read_is_not_told_to_be_gone(probe: Probe) -> None:
+    (probe.mount / ".chaosd").symlink_to(".chaosd")
+    facts = protocol.read_facts(await probe.ask("hello"))
+    assert (facts.identity, bool(facts.identity_error)) == ("", True)
+    with pytest.raises(ProbeError):
+        protocol.read_names(await probe.ask("list"))
 
 
 async def test_a_file_cut_short_by_the_end_of_the_input_is_never_renamed(probe: Probe) -> None:

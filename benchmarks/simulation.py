@@ -1,0 +1,108 @@
+"""The simulation: how fast rounds are simulated, whether planted faults are found, and whether healthy ones are let be."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+
+import stamina
+
+from benchmarks.figure import Figure
+from chaosd.cluster.unreliable import Rates
+from chaosd.simulation.drill import FILES, ROUNDS, Drilled, drill
+from chaosd.simulation.plants import PLANTS
+from chaosd.simulation.world import Scenario, simulate
+
+_PLANTED = 1_000
+_HEALTHY_RUNS, _HEALTHY_ROUNDS = 1_000, 10
+_SPEED_RUNS, _SPEED_ROUNDS = 12, 100
+_CRASH_RUNS = 200
+_FAULTS = Rates(
+    request=0.02,
+    lost_answer=0.01,
+    slow=0.02,
+    exec_open=0.02,
+    exec_cut=0.01,
+    exec_drop=0.02,
+    exec_truncate=0.01,
+    exec_split=0.1,
+    watch_gap=0.005,
+    watch_late=0.02,
+)
+
+
+def measure() -> Iterator[Figure]:
+    """Rounds a second on all processors, and what of so many faults and healthy rounds is judged rightly."""
+    with ProcessPoolExecutor(initializer=_quiet) as pool:
+        yield _speed(pool)
+        yield _planted(pool)
+        yield from _healthy(pool, "with observer faults", _FAULTS, at_least=95)
+        yield from _healthy(pool, "without observer faults", Rates(), at_least=100)
+        yield from _crashes(pool)
+
+
+def _quiet() -> None:
+    stamina.instrumentation.set_on_retry_hooks(())
+
+
+def _speed(pool: ProcessPoolExecutor) -> Figure:
+    began = time.perf_counter()
+    runs = list(pool.map(_virtual_seconds, range(_SPEED_RUNS)))
+    seconds = time.perf_counter() - began
+    rounds = _SPEED_RUNS * _SPEED_ROUNDS / seconds
+    detail = (
+        f"3 replicas, 20 files, on {os.cpu_count()} processors, {rounds / (os.cpu_count() or 1):,.0f} on each; "
+        f"virtual time is {sum(runs) / seconds:,.0f} times as fast as real time"
+    )
+    return Figure("simulation, rounds", rounds, "rounds/s", detail, at_least=200)
+
+
+def _virtual_seconds(seed: int) -> float:
+    return simulate(Scenario(seed, rounds=_SPEED_ROUNDS)).seconds
+
+
+def _planted(pool: ProcessPoolExecutor) -> Figure:
+    results = list(pool.map(_one_planted, range(_PLANTED), chunksize=10))
+    right = sum(result.right for result in results)
+    classes = {result.wanted for result in results}
+    wrong = [f"seed {r.seed} {r.plant}: {r.found}" for r in results if not r.right]
+    detail = (
+        f"{_PLANTED} seeds, {len(PLANTS)} plants, {len(classes)} classes; wrong: {', '.join(islice(wrong, 5)) or 'none'}"
+    )
+    return Figure("planted faults found under their own name", right, f"of {_PLANTED}", detail, at_least=_PLANTED)
+
+
+def _one_planted(seed: int) -> Drilled:
+    return drill([PLANTS[seed % len(PLANTS)]], seed, 1)[0]
+
+
+def _healthy(pool: ProcessPoolExecutor, name: str, rates: Rates, at_least: float) -> Iterator[Figure]:
+    scenarios = (Scenario(seed, rounds=_HEALTHY_ROUNDS, rates=rates) for seed in range(_HEALTHY_RUNS))
+    results = list(pool.map(_judged, scenarios, chunksize=10))
+    rounds, decided, accused = (sum(column) for column in zip(*results, strict=True))
+    percent = 100 * decided / (_HEALTHY_RUNS * _HEALTHY_ROUNDS)
+    detail = f"{decided} of {rounds} rounds that ended, {_HEALTHY_RUNS * _HEALTHY_ROUNDS} begun"
+    yield Figure(f"healthy rounds decided, {name}", percent, "%", detail, at_least=at_least)
+    yield Figure(f"healthy runs accused, {name}", accused, f"of {_HEALTHY_RUNS}", detail, at_most=0)
+
+
+def _crashes(pool: ProcessPoolExecutor) -> Iterator[Figure]:
+    for lying in (False, True):
+        crash = ({"kind": "pod-delete"},)
+        scenarios = (
+            Scenario(seed, rounds=ROUNDS, files=FILES, disruptions=crash, crashes=100, lying=lying)
+            for seed in range(_CRASH_RUNS)
+        )
+        accused = sum(column[2] for column in pool.map(_judged, scenarios, chunksize=10))
+        kind, limit = ("lying", {"at_least": _CRASH_RUNS}) if lying else ("honest", {"at_most": 0})
+        detail = f"each with up to {ROUNDS} crashes of nodes with {kind} disks in the middle of writing"
+        yield Figure(f"runs accused, {kind} crashes", accused, f"of {_CRASH_RUNS}", detail, **limit)
+
+
+def _judged(scenario: Scenario) -> tuple[int, int, int]:
+    """Rounds that ended, those that were decided, and whether anything was accused."""
+    outcome = simulate(scenario)
+    return outcome.rounds, outcome.rounds_decided, bool(outcome.judgement.violations)
