@@ -7,12 +7,12 @@ probe renames only what it has fsynced. Source of the idea: Jepsen's set and reg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of
-from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
+from chaosd.checkers.verdict import STANDS_IN, Binding, Class, Unknown, Verdict, Violation
 from chaosd.history import NEMESIS, RUN, Kind, Op
 from chaosd.payload import Origin, State
 
@@ -23,6 +23,8 @@ NAMED_FILES = 20
 MISSING = "missing"  # the file is not there
 LOST = "lost"  # the file is there without what was acknowledged in it
 UNSETTLED = "unsettled"  # what an unanswered write in place may have left
+
+_INTO_OLD_FILES = frozenset({str(How.OVERWRITE), str(How.APPEND)})
 
 _CLASS_OF: Mapping[str, Class] = {
     LOST: Class.LOST,
@@ -53,7 +55,8 @@ class Integrity:
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
-        if fold := _FOLDS.get((op.f, op.kind)):
+        fold = _FOLDS.get((op.f, op.kind))
+        if fold is not None:
             replica = self.replicas.get(op.process)
             if replica is None:
                 replica = self.replicas[op.process] = Replica()
@@ -82,10 +85,16 @@ class Integrity:
 
     def _settled(self, found: Violation) -> Violation:
         """Where another pod's unanswered value stands in the place of a later one, it either came after that, or was there
-        before: where other files went back in time too, it was the volume that did."""
+        before: where other files went back in time too, it was the volume that did. And what is missing from a torn file
+        was not torn off where it stands in another: it went astray."""
         pod_uid = found.evidence["pod_uid"]
         went_back = any((found.replica, failure, pod_uid) in self._found for failure in (Class.STALE, Class.LOST))
-        return replace(found, failure=Class.STALE) if "overtaken" in found.evidence and went_back else found
+        if "overtaken" in found.evidence and went_back:
+            return replace(found, failure=Class.STALE)
+        other = self._found.get((found.replica, Class.CORRUPT, pod_uid))
+        if found.failure is Class.TORN and other and _went_astray(other.evidence, found.evidence["files"]):
+            return replace(found, evidence={**found.evidence, STANDS_IN: other.file})
+        return found
 
     def _unknowns(self) -> Iterator[Unknown]:
         if not self._acknowledged:
@@ -142,7 +151,7 @@ class Integrity:
         replica.acknowledge(op.value["sequence"], op.index)
         replica.acknowledged, replica.writes_due = True, False
         # A full volume refuses new files, and lets old ones be written over.
-        if op.value.get("how") not in (How.OVERWRITE, How.APPEND):
+        if op.value.get("how") not in _INTO_OLD_FILES:
             replica.refused = ""
         self._acknowledged += 1
 
@@ -155,21 +164,21 @@ class Integrity:
         replica.last_error = op.value.get("error", "")
 
     def _read_invoked(self, replica: Replica, op: Op) -> None:
+        index, owed, maybe = op.index, replica.owed, replica.maybe
         for sequence in expand(op.value["sequences"]):
-            if record := replica.find(sequence):
-                record.asked_at = op.index
+            if record := owed.get(sequence) or maybe.get(sequence):
+                record.asked_at = index
 
     def _read(self, replica: Replica, op: Op) -> None:
         finding = op.value["finding"]
         if finding not in (State.INTACT, UNSETTLED):
             self._damaged(replica, op)
             return
-        cold = op.value["cache"] == "cold"
+        index, owed, maybe = op.index, replica.owed, replica.maybe
         for sequence in expand(op.value["sequences"]):
-            if record := replica.find(sequence):  # else it was reported or dropped meanwhile
-                record.read_at = op.index
+            if record := owed.get(sequence) or maybe.get(sequence):  # else it was reported or dropped meanwhile
+                record.read_at = index
                 record.reads += 1
-                record.cold_reads += cold
 
     def _damaged(self, replica: Replica, op: Op) -> None:
         finding, evidence = op.value["finding"], op.value.get("evidence", {})
@@ -218,9 +227,11 @@ class Integrity:
         """Whatever stands there must have been attempted, and must not have been deleted with acknowledgement."""
         replica.listing_due = False
         replica.strangers = tuple(op.value.get("strangers", ()))
-        known = replica.may_be_there() | replica.broken
-        present = [name_of(sequence) for sequence in expand(op.value["present"])]
-        for name in (*present, *op.value.get("documents", ())):
+        # Nearly everything is owed, and need not be looked at one by one.
+        suspects = set(expand(op.value["present"])) - (replica.owed.keys() - replica.sequences_in_documents())
+        names = (*map(name_of, sorted(suspects)), *op.value.get("documents", ()))
+        known = replica.may_be_there() | replica.broken if names else frozenset()
+        for name in names:
             if record := replica.absent.pop(name, None):
                 self._landed_late(replica, op, record)
             elif name not in known:
@@ -282,6 +293,12 @@ def _is_of_another_pod(evidence: Mapping[str, Any], record: Record) -> bool:
     named = evidence.get("names_itself", {})
     same = all(named.get(key) == getattr(record.origin, key) for key in ("run", "claim_uid"))
     return same and named["sequence"] == record.sequence and named["pod_uid"] != record.origin.pod_uid
+
+
+def _went_astray(evidence: Mapping[str, Any], files: Sequence[str]) -> bool:
+    """Whether what stands in the wrong place was meant for one of these files."""
+    named = evidence.get("names_itself", {})
+    return evidence.get("state") == State.MISDIRECTED and named.get("file") in {file.rpartition("/")[2] for file in files}
 
 
 def _overtaken_writer(evidence: Mapping[str, Any], record: Record, replica: Replica) -> str:

@@ -67,7 +67,9 @@ _DEPTHS = (
     (Class.NOT_RECOVERED,),
 )
 _OF_FILES = frozenset({Class.LOST, Class.TORN, Class.UNEXPECTED, Class.CORRUPT})
-_DEPTH = {failure: depth for depth, failures in enumerate(_DEPTHS) for failure in failures}
+_DEPTH: Mapping[Class, float] = {failure: depth for depth, failures in enumerate(_DEPTHS) for failure in failures}
+# Evidence of a torn file: the file in which the bytes stand that it lacks. That one tells what happened.
+STANDS_IN = "stands_in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ def root_causes(violations: Iterable[Violation]) -> tuple[Violation, ...]:
     begun: a file acknowledged on a claim that was then made anew. Files written since are judged by themselves. Among
     classes of files only what was found in the same round belongs together.
     """
-    ordered = sorted(violations, key=lambda v: (_DEPTH.get(v.failure, 0), v.index))
+    ordered = sorted(violations, key=lambda v: (_depth(v) or 0, v.index))
     roots: list[Violation] = []
     consequences: dict[int, list[dict[str, Any]]] = {}
     for violation in ordered:
@@ -178,14 +180,21 @@ def _explains(root: Violation, other: Violation) -> bool:
         return False
     if root.failure is other.failure:  # seen by two checkers in one pod, or in two pods of one round
         return _at_once(root, other)
-    if root.failure not in _DEPTH or other.failure not in _DEPTH or _DEPTH[root.failure] > _DEPTH[other.failure]:
+    depth, others = _depth(root), _depth(other)
+    if depth is None or others is None or depth > others:
         return False
     if other.failure is Class.NOT_RECOVERED:  # of what keeps a pod from its volume, the first may be long past
-        return _DEPTH[root.failure] <= _DEPTH[Class.ATTACHED_ELSEWHERE]
+        return depth <= _DEPTH[Class.ATTACHED_ELSEWHERE]
     if root.failure in _OF_FILES:
         return _at_once(root, other)
     goes_on = bool(root.shared_with)
-    return _DEPTH[root.failure] < _DEPTH[other.failure] and (goes_on or max(root.index, root.until) >= other.since)
+    return depth < others and (goes_on or max(root.index, root.until) >= other.since)
+
+
+def _depth(violation: Violation) -> float | None:
+    if STANDS_IN in violation.evidence:
+        return _DEPTH[Class.CORRUPT] + 0.5
+    return _DEPTH.get(violation.failure)
 
 
 def _at_once(one: Violation, other: Violation) -> bool:

@@ -45,6 +45,20 @@ def test_a_sound_history_passes() -> None:
     assert panel(*SOUND, read(WEB_0, 0)).judge().value is Value.PASS
 
 
+def test_a_write_that_went_astray_is_corrupt_where_it_stands_and_explains_the_file_that_lacks_it() -> None:
+    """A zeroed file on its own is torn, and of a block from elsewhere nobody knows whom it was taken from."""
+    for meant_for, found in (("00000001", {Class.CORRUPT}), ("00000007", {Class.TORN})):
+        judgement = panel(
+            *SOUND,
+            *written(WEB_0, 1),
+            disrupted(),
+            read(WEB_0, 0, finding="misdirected", evidence={"state": "misdirected", "names_itself": {"file": meant_for}}),
+            read(WEB_0, 1, finding="zeroed", evidence={"state": "zeroed"}),
+        ).judge()
+        assert {v.failure for v in judgement.violations} == found
+        assert len(judgement.violations[0].evidence["consequences"]) == 1
+
+
 def test_a_claim_made_anew_explains_the_files_that_are_lost_with_it() -> None:
     judgement = panel(
         *SOUND,
