@@ -164,9 +164,7 @@ class Ledger:
         """Every op of a run, in order."""
         query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id == run.id).order_by(_ops.c.index)
         with self._transaction() as connection:
-            # The driver's own rows: a million of SQLAlchemy's would take half as long again, and these columns need none.
-            cursor: Any = connection.execution_options(stream_results=True).execute(query).cursor
-            while rows := cursor.fetchmany(_FETCHED):
+            for rows in connection.execution_options(yield_per=_FETCHED).execute(query).partitions():
                 yield from map(_op, rows)
 
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
