@@ -198,9 +198,11 @@ def _depth(violation: Violation) -> float | None:
 
 
 def _at_once(one: Violation, other: Violation) -> bool:
-    if -1 in (one.episode, other.episode):
-        return "pod_uid" in one.evidence and one.evidence["pod_uid"] == other.evidence.get("pod_uid")
-    return one.episode == other.episode
+    """In the same round; what a session told of its path, before the round had begun, in the same pod."""
+    if one.episode == other.episode != -1:
+        return True
+    in_one_pod = "pod_uid" in one.evidence and one.evidence["pod_uid"] == other.evidence.get("pod_uid")
+    return in_one_pod and (-1 in (one.episode, other.episode) or "" in (one.file, other.file))
 
 
 def _summary(violation: Violation) -> dict[str, Any]:
