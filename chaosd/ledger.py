@@ -223,14 +223,16 @@ class Ledger:
             raise LedgerError(f"ledger {self._name}: {cause}: {_mend(cause)}") from error
 
 
-# Stores ops; returns what to await until they are durable, None where they are at once.
-Commit = Callable[[Sequence[Op]], "asyncio.Future[None] | None"]
-
-
 class Journal:
     """Numbers events and makes them durable. Ops are told to listeners in order, once they are durable."""
 
-    def __init__(self, run: Run, next_index: int, clock: Callable[[], float], commit: Commit) -> None:
+    def __init__(
+        self,
+        run: Run,
+        next_index: int,
+        clock: Callable[[], float],
+        commit: Callable[[Sequence[Op]], asyncio.Future[None]],
+    ) -> None:
         self.run = run
         self.clock = clock
         self.last_index = next_index - 1
@@ -248,11 +250,9 @@ class Journal:
         """Number the events, before anything else can run, and return when they are durable. Raises LedgerError."""
         if self._failed:
             raise self._failed
-        now = self.clock()
-        ops = [Op(self.last_index + 1 + i, now, e.process, e.f, e.kind, e.value) for i, e in enumerate(events)]
+        ops = self._number(events)
         if not ops:
             return ops
-        self.last_index = ops[-1].index
         durable: asyncio.Future[list[Op]] = asyncio.get_running_loop().create_future()
         self._waiting.append((ops, durable))
         self._wake.set()
@@ -270,20 +270,28 @@ class Journal:
         rows = [op for ops, _ in batch for op in ops]
         try:
             # Shielded: what was handed to the database is told to the listeners, whoever is cancelled meanwhile.
-            if pending := self._commit(rows):
-                await asyncio.shield(pending)
+            await asyncio.shield(self._commit(rows))
         except LedgerError as error:
             self._failed = error
             for _, durable in batch + self._waiting:
                 if not durable.done():
                     durable.set_exception(error)
             raise
-        for op in rows:
-            for listener in self._listeners:
-                listener(op)
+        self._tell(rows)
         for ops, durable in batch:
             if not durable.done():
                 durable.set_result(ops)
+
+    def _number(self, events: Sequence[Event]) -> list[Op]:
+        now, first = self.clock(), self.last_index + 1
+        ops = [Op(first + i, now, e.process, e.f, e.kind, e.value) for i, e in enumerate(events)]
+        self.last_index += len(ops)
+        return ops
+
+    def _tell(self, ops: Sequence[Op]) -> None:
+        for op in ops:
+            for listener in self._listeners:
+                listener(op)
 
 
 def _row(run_id: int, op: Op) -> dict[str, Any]:

@@ -87,7 +87,9 @@ class Session:
         """Digests of the files, at most MAX_NAMES of them, each as far as just beyond `length` bytes; a file that the reply
         leaves out has an error."""
         told = protocol.read_sums(await self._ask("sums", f"{protocol.blocks(length)} {' '.join(names)}"))
-        sums = {name: told.get(name, Sum(error="the probe said nothing of it")) for name in names}
+        sums = {name: told.get(name) or Sum(error="the probe said nothing of it") for name in names}
+        if not self.facts.in_memory:
+            return sums
         return {name: replace(found, cache=self._cache(found.cache)) for name, found in sums.items()}
 
     async def fetch(self, name: str, length: int) -> tuple[bytes, str]:

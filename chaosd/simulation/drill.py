@@ -1,53 +1,18 @@
-"""The drill: every fault is planted, and must be found under its own name; healthy runs beside them must raise nothing.
-
-Whoever watched that has a reason to trust a pass.
-"""
+"""The drill in simulated clusters: every class of failure, each plant in a run of its own."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-from chaosd.checkers.verdict import Value
-from chaosd.errors import UsageError
+from chaosd.drill.table import Drilled
 from chaosd.history import RUN, Kind, Op
-from chaosd.simulation.plants import CONTROLS, PLANTED_AT, PLANTS, Plant
+from chaosd.simulation.plants import PLANTED_AT, Plant
 from chaosd.simulation.world import Outcome, Scenario, simulate
 
 ROUNDS = 7
 FILES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Drilled:
-    """One plant in one run: under which names it was found (all that was reported, sorted), after how many rounds and how
-    much time it was first, and how long that took here. A control has no class, and must report nothing."""
-
-    plant: str
-    wanted: str
-    found: tuple[str, ...]
-    verdict: str
-    seed: int
-    rounds: int | None
-    simulated_seconds: float | None
-    real_seconds: float
-
-    @property
-    def right(self) -> bool:
-        """Found under its right name and no other; or of a control, decided and nothing found."""
-        if self.wanted:
-            return self.found == (self.wanted,)
-        return not self.found and self.verdict == Value.PASS
-
-
-def chosen(classes: Sequence[str]) -> list[Plant]:
-    """The plants of these classes, and the controls; all, where none is named. Raises UsageError for a class that cannot be
-    planted."""
-    known = dict.fromkeys(str(plant.found_as) for plant in PLANTS)
-    if unknown := [name for name in classes if name not in known]:
-        raise UsageError(f"--class {unknown[0]}: no such class can be planted: there are {', '.join(known)}")
-    return [plant for plant in PLANTS if not classes or str(plant.found_as) in classes] + list(CONTROLS)
+WHERE = "on a simulated cluster; AFTER: of its own time"
 
 
 def drill(
@@ -62,53 +27,6 @@ def drill(
     return results
 
 
-def table(results: Sequence[Drilled]) -> str:
-    """A line for each plant, a summary, and what is said of the whole."""
-    by_plant: dict[str, list[Drilled]] = {}
-    for result in results:
-        by_plant.setdefault(result.plant, []).append(result)
-    rows = [_HEADINGS, *(_row(of_one) for of_one in by_plant.values())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *_summary(results)])
-
-
-_HEADINGS = ("CLASS", "PLANTED", "FOUND AS", "RIGHT", "ROUNDS", "SIMULATED s", "TOOK s")
-
-
-def _row(results: Sequence[Drilled]) -> tuple[str, ...]:
-    """Of one plant, however often it was planted; times are the longest."""
-    found = sorted({" + ".join(result.found) or result.verdict for result in results})
-    rounds = [result.rounds for result in results if result.rounds is not None]
-    seconds = [result.simulated_seconds for result in results if result.simulated_seconds is not None]
-    return (
-        results[0].wanted or "-",
-        results[0].plant,
-        ", ".join(found),
-        f"{sum(result.right for result in results)}/{len(results)}",
-        str(max(rounds)) if rounds else "-",
-        f"{max(seconds):.1f}" if seconds else "-",
-        f"{max(result.real_seconds for result in results):.2f}",
-    )
-
-
-def _summary(results: Sequence[Drilled]) -> Iterator[str]:
-    planted = [result for result in results if result.wanted]
-    healthy = [result for result in results if not result.wanted]
-    yield f"{sum(result.right for result in planted)} of {len(planted)} planted faults were found under their own name"
-    yield f"{sum(result.right for result in healthy)} of {len(healthy)} healthy runs raised nothing"
-    for result in results:
-        if not result.right:
-            found = " + ".join(result.found) or "nothing"
-            yield f"WRONG: seed {result.seed}: {result.plant}: found {found}, verdict {result.verdict}"
-    seeds = sorted({result.seed for result in results})
-    yield (
-        f"on a simulated cluster; seeds {seeds[0]} to {seeds[-1]}"
-        if len(seeds) > 1
-        else (f"on a simulated cluster; seed {seeds[0]}")
-    )
-
-
 def _drilled(plant: Plant, seed: int) -> Drilled:
     began = time.perf_counter()
     outcome = simulate(Scenario(seed, rounds=ROUNDS, files=FILES, **plant.scenario), plant.hook())
@@ -121,8 +39,8 @@ def _drilled(plant: Plant, seed: int) -> Drilled:
         verdict=str(outcome.judgement.value),
         seed=seed,
         rounds=rounds,
-        simulated_seconds=seconds,
-        real_seconds=took,
+        seconds=seconds,
+        took_seconds=took,
     )
 
 

@@ -23,6 +23,34 @@ class Death:
         self.struck = asyncio.Event()
 
 
+class MemoryJournal(Journal):
+    """Ops are durable as soon as they are appended, and nobody waits."""
+
+    def __init__(self, run: Run, held: list[Op], clock: Callable[[], float], death: Death | None) -> None:
+        super().__init__(run, len(held), clock, _refused)
+        self._held = held
+        self._death = death
+
+    async def append(self, events: Sequence[Event]) -> list[Op]:
+        """See Journal."""
+        ops = self._number(events)
+        if self._death and ops and ops[-1].index >= self._death.at:
+            self._held.extend(op for op in ops if op.index <= self._death.at)
+            self._death.struck.set()
+            await asyncio.get_running_loop().create_future()  # who died is told nothing
+        self._held.extend(ops)
+        self._tell(ops)
+        return ops
+
+    async def write(self) -> None:
+        """Nothing is ever left to commit."""
+        await asyncio.get_running_loop().create_future()
+
+
+def _refused(_: Sequence[Op]) -> asyncio.Future[None]:
+    raise AssertionError("there is no database to commit to")
+
+
 class MemoryLedger:
     """Runs and their ops, by the run's id."""
 
@@ -69,20 +97,9 @@ class MemoryLedger:
                 found.append((self._runs[key], last.value))
         return found
 
-    def journal(self, run: Run) -> Journal:
+    def journal(self, run: Run) -> MemoryJournal:
         """The journal of a run, which continues where its history ends."""
-
-        death, held = self.death, self._ops[run.id]
-
-        def commit(ops: Sequence[Op]) -> asyncio.Future[None] | None:
-            if death is None or ops[-1].index < death.at:
-                held.extend(ops)
-                return None
-            held.extend(op for op in ops if op.index <= death.at)
-            death.struck.set()
-            return asyncio.get_running_loop().create_future()  # who died is told nothing
-
-        return Journal(run, len(held), self._clock, commit)
+        return MemoryJournal(run, self._ops[run.id], self._clock, self.death)
 
     def append(self, run: Run, event: Event, now: float) -> Op:
         """One more op, at `now`, of a run that nobody journals."""
