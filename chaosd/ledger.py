@@ -311,17 +311,14 @@ def _row(run_id: int, op: Op) -> dict[str, Any]:
 def _op(row: Sequence[Any]) -> Op:
     """From the values of _OP_COLUMNS. Written out, since it is done a million times."""
     index, time, process, f, kind, sequence, length, digest, file, how, rest = row
-    value = json.loads(rest) if rest else {}
-    if sequence is not None:
-        value["sequence"] = sequence
-        if length is not None:
-            value["length"] = length
+    if rest is None and how is None and length is not None:  # as nearly all are: a file that was written once
+        value = {"sequence": sequence, "length": length}
         if digest is not None:
             value["digest"] = digest
-        if how is not None:
-            value["how"] = how
-    if file is not None:
-        value["file"] = file
+        return Op(index, time, process, f, _KINDS[kind], value)
+    value = json.loads(rest) if rest else {}
+    columns = zip(_COLUMNS, (sequence, length, digest, file, how), strict=True)
+    value |= {key: told for key, told in columns if told is not None}
     return Op(index, time, process, f, _KINDS[kind], value)
 
 
