@@ -230,6 +230,8 @@ class World:
             return Volume(name, f"uid-{name}", "Bound", "csi", f"d-{name}")
         if kind is Pod:
             return self.pod(ordinal)
+        if ordinal not in self.claims:
+            raise NotFoundError(name)
         uid, volume = self.claims[ordinal]
         return Claim("default", name, uid, "Bound", volume)
 
