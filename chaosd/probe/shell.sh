@@ -139,12 +139,16 @@ put() {
 overwrite() {
   while [ "$1" -gt 0 ]; do
     read -r name length || exit 1
-    if [ -f "$run/$name" ]; then
-      message=$(dd bs="$length" count=1 iflag=fullblock conv=notrunc,fsync of="$run/$name" 2>&1)
-      told_by_dd $?
-    else
+    if [ ! -f "$run/$name" ]; then
       drain "$length"
       say "unknown $name No such file or directory"
+    elif { true >>"$run/$name"; } 2>/dev/null; then
+      message=$(dd bs="$length" count=1 iflag=fullblock conv=notrunc,fsync of="$run/$name" 2>&1)
+      told_by_dd $?
+    else # dd would leave the bytes in the input, and they would be taken for requests
+      message=$({ true >>"$run/$name"; } 2>&1)
+      drain "$length"
+      say "unknown $name $message"
     fi
     set -- $(($1 - 1))
   done

@@ -184,6 +184,21 @@ async def test_a_write_in_place_that_fails_or_is_cut_off_is_unknown(probe: Probe
         assert b"stored" not in await probe.process.stdout.read()
 
 
+async def test_a_file_that_cannot_be_opened_for_writing_is_unknown_and_the_session_goes_on(probe: Probe) -> None:
+    """As on a file system that became read-only; here since it is a program that runs."""
+    await probe.begin()
+    await probe.put(r0=Path("/bin/sleep").read_bytes())
+    (probe.run / "r0").chmod(0o755)
+    running = await asyncio.create_subprocess_exec(probe.run / "r0", "60")
+    try:
+        for verb in ("overwrite", "append"):
+            assert "busy" in (await probe.write(verb, {"r0": DATA})).unknown["r0"]
+    finally:
+        running.kill()
+        await running.wait()
+    assert (await probe.sums("r0"))["r0"].digest == hashlib.sha256(Path("/bin/sleep").read_bytes()).hexdigest()
+
+
 async def test_what_is_known_of_the_file_system_and_of_other_runs(probe: Probe) -> None:
     (probe.mount / ".chaosd/OLDER").mkdir(parents=True)
     (probe.mount / ".chaosd/theirs").touch()
