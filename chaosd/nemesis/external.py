@@ -47,8 +47,8 @@ class External(Disruption):
         return command
 
     def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:
-        """The replica to disturb."""
-        return {"ordinal": rng.choice(list(ordinals))}
+        """The replica to disturb, and how: an experiment may have several commands."""
+        return {"ordinal": rng.choice(list(ordinals)), "command": list(self.command), "crash": self.crash}
 
     def prepare(self, scene: Scene, parameters: Mapping[str, Any]) -> Prepared:
         """The command for the replica's pod as it is now."""
@@ -58,9 +58,10 @@ class External(Disruption):
         if pod is None:
             raise NotReadyError(f"{target.namespace}/{name} cannot be disturbed: there is no such pod")
         told = {**_volume_of(view, target, name), "namespace": target.namespace, "pod": name, "node": pod.node}
-        command = [word.format(**told) for word in self.command]
+        command = [word.format(**told) for word in parameters["command"]]
         doomed = {"replica": target.replica(name), "uid": pod.uid, "node": pod.node}
-        return Prepared((doomed,), None, {"command": command, "crash": self.crash, "boot_id": _boot_id(view, pod.node)})
+        crash, boot_id = parameters["crash"], _boot_id(view, pod.node)
+        return Prepared((doomed,), None, {"command": command, "crash": crash, "boot_id": boot_id})
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Run it to its end. Raises DisruptionError when it fails, or takes too long."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster, StatefulSet
 from chaosd.errors import ConflictError, NotReadyError
 from chaosd.nemesis.base import Disruption, Prepared, Scene, patiently
@@ -52,7 +53,22 @@ class Scale(Disruption):
             scene.cluster, scene.target.namespace, scene.target.statefulset, before, to, scene.timeout_seconds
         )
         await scene.observer.converged(to, scene.timeout_seconds)
+        await _until_claims_are_gone(scene, before, to)
         return {"from": before, "to": to}
+
+
+async def _until_claims_are_gone(scene: Scene, before: int, to: int) -> None:
+    """With `whenScaled: Delete`. The controller does not look again at a claim that it found on its way out, so a replica
+    that is wanted again in that moment never comes back (seen on Kubernetes 1.37)."""
+    statefulset = scene.observer.view.statefulset
+    if statefulset is None or statefulset.retention_when_scaled != "Delete":
+        return
+    removed = tuple(f"-{replica.rpartition('/')[2]}" for replica in scene.target.replicas_up_to(before)[to:])
+
+    def gone(view: View) -> bool | None:
+        return None if any(claim.endswith(removed) for claim in view.claims) else True
+
+    await scene.observer.wait(gone, scene.timeout_seconds, "the claims of the replicas that were scaled away to be gone")
 
 
 async def heal_scale(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> str:
