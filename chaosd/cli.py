@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,6 +24,8 @@ from rich.console import Console
 
 from chaosd import __version__, daemon, experiment
 from chaosd.checkers import Value
+from chaosd.drill.table import Drilled
+from chaosd.drill.target import DEFAULT_IMAGE, Wanted
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.progress import Progress
@@ -145,17 +147,31 @@ def run_drill(
     ] = None,
     seed: Seed = None,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How often each fault is planted.")] = 1,
+    cluster: Annotated[
+        Literal["kubernetes", "sandbox"],
+        typer.Option(help="Simulated, or a real one, in a namespace made for it: faults that the probe can plant."),
+    ] = "sandbox",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    image: Annotated[
+        str | None, typer.Option(help="Of the real target's pods, with a shell. Default: busybox:stable.")
+    ] = None,
+    storage_class: Annotated[
+        str | None, typer.Option(help="Of the real target's volumes. Default: the cluster's default.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the namespace.")] = False,
 ) -> int:
-    """Plant every fault in simulated clusters, and show under which name each is found."""
-    from chaosd.simulation import drill
-
-    plants = drill.chosen(classes or [])
+    """Plant every fault, and show under which name each is found."""
     first = seed if seed is not None else secrets.randbits(32)
-    console = Console(stderr=True)
-    with console.status("drill") as status:
-        results = drill.drill(plants, first, count, lambda done: status.update(f"drill: {done.plant}"))
-    typer.echo(drill.table(results))
-    return PASS if all(result.right for result in results) else VIOLATED
+    real = {"--kubeconfig": kubeconfig, "--context": context, "--image": image, "--storage-class": storage_class}
+    if cluster == "kubernetes":
+        settings = _settings(cluster, kubeconfig, context, None, None, None)
+        return _drill_really(
+            settings, Wanted(image or DEFAULT_IMAGE, storage_class or "", keep), classes or [], first, count
+        )
+    if given := [name for name, value in (real | {"--keep": keep or None}).items() if value is not None]:
+        raise UsageError(f"{given[0]} is of a real cluster: add --cluster kubernetes, or leave it out")
+    return _drill_simulated(classes or [], first, count)
 
 
 @app.command("daemon")
@@ -294,6 +310,45 @@ def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
         return await work(ending)
 
     return asyncio.run(with_signals())
+
+
+def _drill_simulated(classes: Sequence[str], seed: int, count: int) -> int:
+    from chaosd.drill import table
+    from chaosd.simulation import drill, plants
+
+    chosen = table.chosen([*plants.PLANTS, *plants.CONTROLS], classes, "in a simulated cluster")
+    with Console(stderr=True).status("drill") as status:
+        results = drill.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
+    typer.echo(table.table(results, drill.WHERE, width=_terminal_width()))
+    return _drill_code(results)
+
+
+def _drill_really(settings: Settings, wanted: Wanted, classes: Sequence[str], seed: int, count: int) -> int:
+    from chaosd.drill import on_cluster, plants, table
+    from chaosd.drill.progress import DrillProgress
+
+    chosen = table.chosen(plants.PLANTS, classes, "on a real cluster")
+    absent = [] if classes else table.not_planted(chosen)
+    progress = DrillProgress(Console(stderr=True), len(chosen) * count)
+    try:
+        with progress.shown():
+            _run(lambda ending: on_cluster.drill_in_own_target(settings, wanted, chosen, seed, count, ending, progress))
+    finally:
+        if progress.results:  # what was found before an error, too
+            where = f"{on_cluster.WHERE}{progress.ended_early()}"
+            typer.echo(table.table(progress.results, where, absent, _terminal_width()))
+    return _drill_code(progress.results)
+
+
+def _terminal_width() -> int | None:
+    """Columns of the terminal that is written to, None where it is none."""
+    return Console().width if sys.stdout.isatty() else None
+
+
+def _drill_code(results: Sequence[Drilled]) -> int:
+    if all(result.right for result in results):
+        return PASS
+    return INCONCLUSIVE if all(result.right or result.undecided for result in results) else VIOLATED
 
 
 def _finish(settings: Settings, finished: Finished) -> int:

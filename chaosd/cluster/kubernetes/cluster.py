@@ -54,6 +54,9 @@ _RESOURCES: Mapping[type, _Resource] = {
     Attachment: _Resource(("apis", "storage.k8s.io", "v1"), "volumeattachments"),
 }
 _LEASES = _Resource(("apis", "coordination.k8s.io", "v1"), "leases")
+_NAMESPACES = _Resource(("api", "v1"), "namespaces")
+# What `create` makes, by kind.
+_CREATED: Mapping[str, _Resource] = {"Namespace": _NAMESPACES, "StatefulSet": _RESOURCES[StatefulSet]}
 
 
 class KubernetesCluster:
@@ -207,6 +210,21 @@ class KubernetesCluster:
             "source": {"component": "chaosd"},
         }
         await self._client.request("POST", ("api", "v1", "namespaces", target.namespace, "events"), body=event)
+
+    # Beyond the port: for a target that chaosd makes for itself.
+
+    async def create(self, document: Mapping[str, Any]) -> None:
+        """Create the Namespace or StatefulSet that a manifest describes. Raises ConflictError when it is there,
+        RefusedError, ForbiddenError, NotFoundError when its namespace is not there; ValueError for other kinds."""
+        if document["kind"] not in _CREATED:
+            raise ValueError(f"{document['kind']} is none of {', '.join(_CREATED)}")
+        path = _path(_CREATED[document["kind"]], document["metadata"].get("namespace", ""))
+        await self._client.request("POST", path, body=document)
+
+    async def delete_namespace(self, name: str) -> None:
+        """Delete a namespace with all that is in it; the cluster goes on with that after it has answered. Raises
+        NotFoundError, ConflictError when it is being deleted, ForbiddenError."""
+        await self._client.request("DELETE", (*_path(_NAMESPACES, ""), name))
 
 
 def _path(resource: _Resource, namespace: str) -> tuple[str, ...]:
