@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import judging, ledger, memory, probe, sandbox, simulation
+from benchmarks import judging, ledger, memory, power, probe, sandbox, simulation
 from benchmarks.figure import Figure
 
 MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
@@ -15,6 +15,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "simulation": simulation.measure,
     "sandbox": sandbox.measure,
     "probe": probe.measure,
+    "power": power.measure,
     "memory": memory.measure,
 }
 

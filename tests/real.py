@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -107,6 +108,11 @@ class RealCluster:
         """The disk behind a bound claim."""
         volume = self.get("pvc", claim, f"--namespace={namespace}")["spec"]["volumeName"]
         return str(self.get("pv", volume)["spec"]["csi"]["volumeHandle"])
+
+    @property
+    def kubectl_command(self) -> str:
+        """Words of a shell that begin with kubectl, for who starts it himself."""
+        return shlex.join([self._kubectl, f"--kubeconfig={self.kubeconfig}"])
 
     @property
     def path(self) -> Path:
