@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,18 +76,27 @@ def test_two_swapped_disks_are_foreign(web: str, run: Run, experiment: Write, re
     assert {v["volume_handle"] for v in verified.verdict["violations"]} == set(handles)
 
 
-def test_a_disk_rolled_back_has_lost_what_was_written_since(
-    web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
+def test_disks_rolled_back_are_stale_or_lost_by_what_they_had_then(
+    web: str, start: Run, run: Run, experiment: Write, real: RealCluster, testbed: Any
 ) -> None:
-    handle = real.handle(web, "disk-ssd-web-0")
-    copy = testbed.disks.snapshot(handle)
-    done = run("run", experiment(rounds=1, workload=KEPT, disruptions=DELETIONS), "-n", web)
-    assert done.code == 0, done.told
-    _while_unstaged(real, testbed, web, [handle], lambda: testbed.disks.restore(handle, copy))
+    """A copy with an older value of a register shows that the volume went back in time; one from before the run cannot."""
+    empty, older = handles = [real.handle(web, f"disk-ssd-web-{n}") for n in (0, 1)]
+    copies = {empty: testbed.disks.snapshot(empty)}
+    with _after_a_round(start, experiment(rounds=2, workload=KEPT, disruptions=DELETIONS), web) as process:
+        copies[older] = testbed.disks.snapshot(older)
+        assert process.wait() == 0, process.told
+
+    def restore() -> None:
+        for handle, copy in copies.items():
+            testbed.disks.restore(handle, copy)
+
+    _while_unstaged(real, testbed, web, handles, restore)
     verified = run("verify")
     assert verified.code == 1, verified.told
-    assert set(verified.verdict["violations_by_class"]) == {"lost"}
-    assert {v["volume_handle"] for v in verified.verdict["violations"]} == {handle}
+    assert verified.verdict["violations_by_class"] == {"lost": 1, "stale": 1}
+    found = {v["class"]: v for v in verified.verdict["violations"]}
+    assert (found["lost"]["volume_handle"], found["stale"]["volume_handle"]) == (empty, older)
+    assert {consequence["class"] for consequence in found["stale"]["evidence"]["consequences"]} == {"lost"}
 
 
 def test_an_empty_dir_loses_its_files_and_that_is_no_crash(
@@ -126,7 +137,7 @@ def test_a_file_cut_short_is_torn(web: str, run: Run, experiment: Write, real: R
     assert (found["class"], found["file"], found["block"], found["volume_handle"]) == ("torn", file, 5, handle)
 
 
-def test_a_file_system_made_anew_has_lost_everything(
+def test_a_file_system_made_anew_is_reformatted(
     web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
 ) -> None:
     done = run("run", experiment(rounds=1, workload=KEPT, disruptions=DELETIONS), "-n", web)
@@ -135,8 +146,145 @@ def test_a_file_system_made_anew_has_lost_everything(
     _while_unstaged(real, testbed, web, [handle], lambda: testbed.disks.reformat(handle))
     verified = run("verify")
     assert verified.code == 1, verified.told
-    assert verified.verdict["violations_by_class"] == {"lost": 1}
+    assert verified.verdict["violations_by_class"] == {"reformatted": 1}
     assert verified.verdict["violations"][0]["volume_handle"] == handle
+
+
+def test_a_folder_of_the_volume_in_its_place_is_not_mounted(
+    web: str, run: Run, experiment: Write, real: RealCluster
+) -> None:
+    done = run("run", experiment(rounds=1, workload=KEPT, disruptions=DELETIONS), "-n", web)
+    assert done.code == 0, done.told
+    _mount(real, web, subPath="part")
+    verified = run("verify")
+    assert verified.code == 1, verified.told
+    assert verified.verdict["violations_by_class"] == {"not_mounted": 2}
+    _mount(real, web, subPath=None)
+    again = run("verify")
+    assert again.verdict["violations_by_class"] == {"not_mounted": 2}, "what was seen once stays in the verdict of its run"
+
+
+def test_an_empty_dir_that_comes_in_the_place_of_the_volume_is_not_mounted(
+    web: str, start: Run, experiment: Write, real: RealCluster
+) -> None:
+    path = experiment(rounds=3, workload=KEPT, disruptions=[{"kind": "external", "command": ["sleep", "8"]}])
+    with _after_a_round(start, path, web) as process:
+        _mount(real, web, name="scratch")
+        assert process.wait() == 1, process.told
+        verdict = process.verdict
+    assert verdict["violations_by_class"] == {"not_mounted": 2}, verdict["violations"]
+
+
+def test_a_claim_that_is_made_anew_is_replaced_and_what_was_on_its_disk_is_a_consequence(
+    web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
+) -> None:
+    done = run("run", experiment(rounds=1, workload=KEPT, disruptions=DELETIONS), "-n", web)
+    assert done.code == 0, done.told
+    handle = real.handle(web, "disk-ssd-web-1")
+    delete = ("delete", "pvc", "disk-ssd-web-1", f"--namespace={web}", "--timeout=60s")
+    _while_unstaged(real, testbed, web, [handle], lambda: real.kubectl(*delete))
+    verified = run("verify")
+    assert verified.code == 1, verified.told
+    assert verified.verdict["violations_by_class"] == {"claim_replaced": 1}
+    (found,) = verified.verdict["violations"]
+    assert (found["pod"], found["volume_handle"]) == ("web-1", handle)
+
+
+def test_claims_that_go_on_scale_down_as_their_policy_says_are_by_policy(
+    run: Run, experiment: Write, real: RealCluster, real_namespace: str
+) -> None:
+    """And are made anew in each round, when the replica is wanted again."""
+    options = {"image": real.image, "storage_class": real.storage_class}
+    real.apply(manifests.statefulset(namespace=real_namespace, when_scaled="Delete", **options))
+    real.wait_ready(real_namespace, "web")
+    done = run("run", experiment(rounds=3, disruptions=[{"kind": "scale", "to": 1}]), "-n", real_namespace)
+    assert done.code == 0, done.told
+    assert (done.verdict["violations"], done.verdict["unknown"]) == ([], [])
+    assert done.verdict["by_policy"] == ["disk-web-1: deleted on scale-down, as whenScaled: Delete asks"]
+
+
+def test_pods_that_come_in_any_order_as_their_policy_says_pass(
+    run: Run, experiment: Write, real: RealCluster, real_namespace: str
+) -> None:
+    options = {"image": real.image, "storage_class": real.storage_class, "replicas": 3}
+    real.apply(manifests.statefulset(namespace=real_namespace, pod_management="Parallel", **options))
+    real.wait_ready(real_namespace, "web")
+    done = run("run", experiment(rounds=2, disruptions=[{"kind": "scale", "to": 0}]), "-n", real_namespace)
+    assert done.code == 0, done.told
+    assert (done.verdict["violations"], done.verdict["unknown"]) == ([], [])
+    assert any("Parallel" in line for line in done.verdict["not_applicable"]), done.verdict["not_applicable"]
+
+
+def test_a_full_and_a_read_only_disk_refuse_writes_and_are_not_accused(
+    web: str, start: Run, run: Run, experiment: Write, real: RealCluster, testbed: Any
+) -> None:
+    full, read_only = (real.handle(web, f"disk-ssd-web-{n}") for n in (0, 1))
+    short = {"write": "3s"}
+    path = experiment(rounds=2, timeouts=short, disruptions=[{"kind": "external", "command": ["sleep", "3"]}])
+    with _after_a_round(start, path, web) as process:
+        testbed.disks.fill(full)
+        testbed.disks.remount_read_only(read_only)
+        assert process.wait() == 3, process.told
+        verdict = process.verdict
+    assert verdict["violations"] == []
+    unknown = {line["subject"].rpartition("/")[2]: line["missing"] for line in verdict["unknown"]}
+    assert unknown.keys() == {"web-0", "web-1"}
+    assert "No space left" in unknown["web-0"]
+    assert "Read-only file system" in unknown["web-1"]
+    assert verdict["coverage"]["readings_failed"] == 0, "what stood there before is still read"
+
+
+# Breaks the disk that is told while the StatefulSet is away for maintenance.
+BREAK = """
+import sys
+
+sys.path[:0] = ["tests"]
+from testbed.fixture import Testbed
+
+handle, namespace = sys.argv[1:]
+testbed = Testbed()
+testbed.kubectl("scale", "statefulset/web", "--namespace=" + namespace, "--replicas=0")
+testbed.disks.wait_until_unstaged(handle)
+testbed.disks.break_superblock(handle)
+testbed.kubectl("scale", "statefulset/web", "--namespace=" + namespace, "--replicas=2")
+"""
+
+
+def test_a_disk_that_can_no_longer_be_mounted_is_corrupt_by_what_the_events_say(
+    web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
+) -> None:
+    handle = real.handle(web, "disk-ssd-web-1")
+    breaking = {"kind": "external", "command": [sys.executable, "-c", BREAK, handle, "{namespace}"]}
+    short = {"converge": "15s", "write": "5s", "read": "5s", "probe": "5s"}
+    done = run("run", experiment(rounds=1, timeouts=short, disruptions=[breaking]), "-n", web)
+    assert done.code == 1, done.told
+    verdict = done.verdict
+    assert verdict["violations_by_class"] == {"corrupt": 1}
+    assert [line["subject"].rpartition("/")[2] for line in verdict["unknown"]] == ["web-1"] * len(verdict["unknown"])
+    (found,) = verdict["violations"]
+    assert (found["pod"], found["claim"], found["file"]) == ("web-1", "disk-ssd-web-1", "")
+    assert "superblock" in found["evidence"]["events"]["FailedMount"]
+    real.kubectl("scale", "statefulset/web", f"--namespace={web}", "--replicas=1")
+    testbed.disks.wait_until_unstaged(handle)
+    testbed.disks.mend_superblock(handle)
+    real.kubectl("scale", "statefulset/web", f"--namespace={web}", "--replicas=2")
+    real.wait_ready(web, "web")
+    verified = run("verify")
+    assert (verified.verdict["violations_by_class"], verified.verdict["unknown"]) == ({"corrupt": 1}, []), verified.told
+    assert verified.verdict["coverage"]["records_verified_cold"] > verdict["coverage"]["records_verified_cold"]
+
+
+def _mount(real: RealCluster, namespace: str, **volume_mount: str | None) -> None:
+    """Change what the template has at the path, and wait until the rolling update is done."""
+    scratch = {"name": "scratch", "emptyDir": {}}
+    template = real.get("statefulset", "web", f"--namespace={namespace}")["spec"]["template"]["spec"]
+    (container,) = template["containers"]
+    (mount,) = container["volumeMounts"]
+    mounts = [{key: value for key, value in (mount | volume_mount).items() if value is not None}]
+    spec = {"volumes": [scratch], "containers": [container | {"volumeMounts": mounts}]}
+    patch = json.dumps({"spec": {"template": {"spec": spec}}})
+    real.kubectl("patch", "statefulset", "web", f"--namespace={namespace}", "--type=merge", f"--patch={patch}")
+    real.wait_ready(namespace, "web")
 
 
 def _while_unstaged(real: RealCluster, testbed: Any, namespace: str, handles: list[str], act: Callable[[], object]) -> None:

@@ -50,8 +50,10 @@ def test_a_soak_of_5_rounds_passes(web: str, run: Run, real: RealCluster) -> Non
     coverage = verdict["coverage"]
     assert coverage["rounds"] == 5
     assert coverage["files_acknowledged"] >= 5 * 2 * 20
-    assert coverage["files_verified_cold"] >= coverage["files_acknowledged"]
-    assert coverage["files_verified_cached"] == 0
+    assert coverage["records_verified_cold"] >= coverage["files_acknowledged"]
+    assert coverage["records_verified_cached"] == 0
+    assert coverage["crashes"] == 0
+    assert "no node or disk lost power" in (done.out / "report.txt").read_text()
     assert done.stdout[-1].startswith("verdict: pass")
     assert real.get("statefulset", "web", f"--namespace={web}")["spec"]["replicas"] == 2
     assert real.get("leases", f"--namespace={web}")["items"] == []
@@ -124,7 +126,7 @@ def test_what_a_killed_run_left_is_undone_and_its_files_are_still_verified(
     real.wait_ready(web, "web")
     verified = run("verify", env=short_lease)
     assert verified.code == 0, verified.told
-    assert verified.verdict["coverage"]["files_verified_cold"] > 0
+    assert verified.verdict["coverage"]["records_verified_cold"] > 0
 
 
 def _until_replicas(real: RealCluster, namespace: str, count: int) -> None:
