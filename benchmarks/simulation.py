@@ -12,7 +12,8 @@ import stamina
 
 from benchmarks.figure import Figure
 from chaosd.cluster.unreliable import Rates
-from chaosd.simulation.drill import FILES, ROUNDS, Drilled, drill
+from chaosd.drill.simulated import FILES, ROUNDS, drill
+from chaosd.drill.table import Drilled
 from chaosd.simulation.plants import PLANTS
 from chaosd.simulation.world import Scenario, simulate
 

@@ -313,13 +313,12 @@ def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
 
 
 def _drill_simulated(classes: Sequence[str], seed: int, count: int) -> int:
-    from chaosd.drill import table
-    from chaosd.simulation import drill, plants
+    from chaosd.drill import simulated, table
 
-    chosen = table.chosen([*plants.PLANTS, *plants.CONTROLS], classes, "in a simulated cluster")
+    chosen = simulated.chosen(classes)
     with Console(stderr=True).status("drill") as status:
-        results = drill.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
-    typer.echo(table.table(results, drill.WHERE, width=_terminal_width()))
+        results = simulated.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
+    typer.echo(table.table(results, simulated.WHERE, width=_terminal_width()))
     return _drill_code(results)
 
 

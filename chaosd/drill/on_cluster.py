@@ -12,7 +12,7 @@ from pathlib import Path
 from chaosd import daemon
 from chaosd.checkers.verdict import Value
 from chaosd.cluster.target import Target
-from chaosd.drill.plants import WORKLOAD, Plant, Site
+from chaosd.drill.plants import WORKLOAD, ProbePlant, Site
 from chaosd.drill.progress import DrillProgress
 from chaosd.drill.table import Drilled
 from chaosd.drill.target import NAME, Wanted, own_target
@@ -44,7 +44,7 @@ class Ground:
 async def drill_in_own_target(
     settings: Settings,
     wanted: Wanted,
-    plants: Sequence[Plant],
+    plants: Sequence[ProbePlant],
     seed: int,
     count: int,
     ending: Ending,
@@ -68,7 +68,7 @@ async def drill_in_own_target(
             shutil.rmtree(out, ignore_errors=True)
 
 
-async def drill(ground: Ground, plants: Sequence[Plant], seed: int, count: int, ending: Ending, done: Done) -> None:
+async def drill(ground: Ground, plants: Sequence[ProbePlant], seed: int, count: int, ending: Ending, done: Done) -> None:
     """Plant each `count` times, in runs with seeds of their own from `seed` on, and tell what came of each. Raises what
     ends a run early."""
     numbered = enumerate(((plant, number) for plant in plants for number in range(seed, seed + count)), 1)
@@ -91,7 +91,7 @@ class _Watched:
 class _Drill:
     """One plant in one run."""
 
-    def __init__(self, ground: Ground, settings: Settings, plant: Plant, seed: int, ending: Ending) -> None:
+    def __init__(self, ground: Ground, settings: Settings, plant: ProbePlant, seed: int, ending: Ending) -> None:
         self._ground = ground
         self._settings = settings
         self._plant = plant
@@ -168,7 +168,7 @@ def _whole(finished: Finished) -> Finished:
     return finished
 
 
-def _experiment(namespace: str, plant: Plant, seed: int) -> Experiment:
+def _experiment(namespace: str, plant: ProbePlant, seed: int) -> Experiment:
     document = {
         "name": "drill",
         "target": {"namespace": namespace, "statefulset": NAME},

@@ -16,6 +16,7 @@ from chaosd.checkers.verdict import Class
 from chaosd.errors import InconclusiveError
 from chaosd.probe.protocol import Stored
 from chaosd.probe.session import Session
+from chaosd.simulation.fault import Fault
 
 Step = Mapping[str, Any]
 
@@ -40,12 +41,9 @@ _NEVER_WRITTEN = 9_999_999
 
 
 @dataclass(frozen=True, slots=True)
-class Plant:
-    """One fault: what it is, in a few words; the class under which it must be found, None where nothing may be; how it is
-    put there; and the script of the run before it."""
+class ProbePlant(Fault):
+    """One fault, how it is put there, and the script of the run before it."""
 
-    what: str
-    found_as: Class | None
     act: Callable[[Site], Awaitable[object]]
     steps: Sequence[Step] = _WRITTEN
 
@@ -178,23 +176,23 @@ async def _nothing(_: Site) -> None:
     """A healthy run."""
 
 
-PLANTS: tuple[Plant, ...] = (
-    Plant("a file is removed", Class.LOST, _file_removed),
-    Plant("the end of a log is cut off", Class.LOST, _log_end_cut),
-    Plant("the first entry of a log is zeros", Class.LOST, _log_start_zeroed),
-    Plant("a register is removed", Class.LOST, _register_removed),
-    Plant("of a write only the first sectors arrive", Class.TORN, _sectors_missing),
-    Plant("a block is zeros", Class.TORN, _block_zeroed),
-    Plant("a file ends early", Class.TORN, _file_cut),
-    Plant("a bit is flipped", Class.CORRUPT, _bit_of_file_flipped),
-    Plant("a bit of a log is flipped", Class.CORRUPT, _bit_of_log_flipped),
-    Plant("a write lands in another file", Class.CORRUPT, _misdirected),
-    Plant("a file holds other bytes", Class.CORRUPT, _other_bytes),
-    Plant("an older value of a register comes back", Class.STALE, _older_value),
-    Plant("a file is another replica's", Class.FOREIGN, _other_replicas),
-    Plant("a deleted file comes back", Class.UNEXPECTED, _resurrected),
-    Plant("a file stands there that nobody wrote", Class.UNEXPECTED, _never_written),
-    Plant("a file is as another pod would have written it", Class.DOUBLE_WRITER, _other_pods),
-    Plant("nothing: the volume is only read again", None, _nothing),
-    Plant("nothing: pods are deleted and replicas scaled", None, _nothing, _DISTURBED),
+PLANTS: tuple[ProbePlant, ...] = (
+    ProbePlant("a file is removed", Class.LOST, _file_removed),
+    ProbePlant("the end of a log is cut off", Class.LOST, _log_end_cut),
+    ProbePlant("the first entry of a log is zeros", Class.LOST, _log_start_zeroed),
+    ProbePlant("a register is removed", Class.LOST, _register_removed),
+    ProbePlant("of a write only the first sectors arrive", Class.TORN, _sectors_missing),
+    ProbePlant("a block is zeros", Class.TORN, _block_zeroed),
+    ProbePlant("a file ends early", Class.TORN, _file_cut),
+    ProbePlant("a bit is flipped", Class.CORRUPT, _bit_of_file_flipped),
+    ProbePlant("a bit of a log is flipped", Class.CORRUPT, _bit_of_log_flipped),
+    ProbePlant("a write lands in another file", Class.CORRUPT, _misdirected),
+    ProbePlant("a file holds other bytes", Class.CORRUPT, _other_bytes),
+    ProbePlant("an older value of a register comes back", Class.STALE, _older_value),
+    ProbePlant("a file is another replica's", Class.FOREIGN, _other_replicas),
+    ProbePlant("a deleted file comes back", Class.UNEXPECTED, _resurrected),
+    ProbePlant("a file stands there that nobody wrote", Class.UNEXPECTED, _never_written),
+    ProbePlant("a file is as another pod would have written it", Class.DOUBLE_WRITER, _other_pods),
+    ProbePlant("nothing: the volume is only read again", None, _nothing),
+    ProbePlant("nothing: pods are deleted and replicas scaled", None, _nothing, _DISTURBED),
 )

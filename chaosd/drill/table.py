@@ -6,21 +6,13 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from chaosd.checkers.verdict import Class, Value
 from chaosd.errors import UsageError
+from chaosd.simulation.fault import Fault
 
-
-class Planted(Protocol):
-    """A fault that can be planted: the class under which it must be found, None for a control."""
-
-    @property
-    def found_as(self) -> Class | None:
-        """Its class."""
-
-
-Plant = TypeVar("Plant", bound=Planted)
+Planted = TypeVar("Planted", bound=Fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +33,10 @@ class Drilled:
 
     @property
     def right(self) -> bool:
-        """Found under its right name and no other; or of a control, decided and nothing found."""
+        """Found under its right name and no other; of what cannot be seen, undecided; of a control, decided and nothing
+        found."""
+        if self.wanted == Value.UNKNOWN:
+            return self.undecided
         if self.wanted:
             return self.found == (self.wanted,)
         return not self.found and self.verdict == Value.PASS
@@ -52,7 +47,7 @@ class Drilled:
         return not self.found and self.verdict == Value.UNKNOWN
 
 
-def chosen(plants: Sequence[Plant], classes: Sequence[str], where: str) -> list[Plant]:
+def chosen(plants: Sequence[Planted], classes: Sequence[str], where: str) -> list[Planted]:
     """The plants of these classes, and the controls; all, where no class is named. Raises UsageError for a class that is
     not planted `where` that is."""
     known = dict.fromkeys(str(plant.found_as) for plant in plants if plant.found_as)
@@ -61,7 +56,7 @@ def chosen(plants: Sequence[Plant], classes: Sequence[str], where: str) -> list[
     return [plant for plant in plants if not (classes and plant.found_as) or str(plant.found_as) in classes]
 
 
-def not_planted(plants: Sequence[Planted]) -> list[Class]:
+def not_planted(plants: Sequence[Fault]) -> list[Class]:
     """The classes that none of the plants has."""
     return [failure for failure in Class if failure not in {plant.found_as for plant in plants}]
 

@@ -20,6 +20,7 @@ from chaosd.cluster.sandbox.disks import Mounting
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk, Snapshot
 from chaosd.cluster.unreliable import Rates
 from chaosd.generator import Plan
+from chaosd.simulation.fault import Fault
 from chaosd.simulation.world import NAME, NAMESPACE, Hook, World
 
 # Two rounds before it, so that there is something to harm, and something has retired already.
@@ -32,12 +33,9 @@ _LONG_SECONDS = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plant:
-    """One fault: what it is, in a few words; the class under which it must be found, None where nothing may be; and how it
-    is put there. `scenario` says what the run needs for it."""
+class SimulatedPlant(Fault):
+    """One fault, and how it is put there. `scenario` says what the run needs for it."""
 
-    what: str
-    found_as: Class | None
     act: Callable[[_Site, int], None]
     scenario: Mapping[str, Any] = field(default_factory=lambda: {"disruptions": _ALL_PODS})
 
@@ -289,79 +287,85 @@ _GIVES_UP_SOON = {
     "experiment": {"timeouts": {"converge": "20s", "probe": "5s", "write": "20s", "read": "20s"}},
 }
 
-PLANTS: tuple[Plant, ...] = (
-    Plant("a file is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.file()))),
-    Plant("everything is removed", Class.LOST, _at_once(lambda s: s.disk.lose(".chaosd"))),
-    Plant("the end of a log is cut off", Class.LOST, _at_once(_log_end_cut)),
-    Plant("the first entry of a log is zeros", Class.LOST, _at_once(lambda s: s.disk.zero(s.log(), 0))),
-    Plant("a register is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.world.path("r01")))),
-    Plant("of a write only the first sectors arrive", Class.TORN, _at_once(lambda s: s.disk.tear_next())),
-    Plant("a write never arrives", Class.TORN, _at_once(lambda s: s.disk.lose_next())),
-    Plant("a block is zeros", Class.TORN, _at_once(lambda s: s.disk.zero(s.file(), 0))),
-    Plant("a file ends early", Class.TORN, _at_once(lambda s: s.disk.truncate(s.file(), 1 + s.offset() // 2))),
-    Plant("a bit is flipped", Class.CORRUPT, _at_once(lambda s: s.disk.flip(s.file(), s.offset(), 3))),
-    Plant("a bit of a log is flipped", Class.CORRUPT, _at_once(lambda s: s.disk.flip(s.log(), s.offset(), 5))),
-    Plant("a write lands in another file", Class.CORRUPT, _at_once(lambda s: s.disk.copy_block(s.file(), 0, s.log(), 0))),
-    Plant("a file holds other bytes", Class.CORRUPT, _at_once(lambda s: s.disk.replace(s.file(), b"\x5a" * 4096))),
-    Plant("the disk is rolled back", Class.STALE, _rolled_back),
-    Plant("an older value of a register comes back", Class.STALE, _older_value),
-    Plant("two disks are swapped", Class.FOREIGN, _at_once(lambda s: s.disk.swap(s.world.disk(s.other)))),
-    Plant(
+PLANTS: tuple[SimulatedPlant, ...] = (
+    SimulatedPlant("a file is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.file()))),
+    SimulatedPlant("everything is removed", Class.LOST, _at_once(lambda s: s.disk.lose(".chaosd"))),
+    SimulatedPlant("the end of a log is cut off", Class.LOST, _at_once(_log_end_cut)),
+    SimulatedPlant("the first entry of a log is zeros", Class.LOST, _at_once(lambda s: s.disk.zero(s.log(), 0))),
+    SimulatedPlant("a register is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.world.path("r01")))),
+    SimulatedPlant("of a write only the first sectors arrive", Class.TORN, _at_once(lambda s: s.disk.tear_next())),
+    SimulatedPlant("a write never arrives", Class.TORN, _at_once(lambda s: s.disk.lose_next())),
+    SimulatedPlant("a block is zeros", Class.TORN, _at_once(lambda s: s.disk.zero(s.file(), 0))),
+    SimulatedPlant("a file ends early", Class.TORN, _at_once(lambda s: s.disk.truncate(s.file(), 1 + s.offset() // 2))),
+    SimulatedPlant("a bit is flipped", Class.CORRUPT, _at_once(lambda s: s.disk.flip(s.file(), s.offset(), 3))),
+    SimulatedPlant("a bit of a log is flipped", Class.CORRUPT, _at_once(lambda s: s.disk.flip(s.log(), s.offset(), 5))),
+    SimulatedPlant(
+        "a write lands in another file", Class.CORRUPT, _at_once(lambda s: s.disk.copy_block(s.file(), 0, s.log(), 0))
+    ),
+    SimulatedPlant("a file holds other bytes", Class.CORRUPT, _at_once(lambda s: s.disk.replace(s.file(), b"\x5a" * 4096))),
+    SimulatedPlant("the disk is rolled back", Class.STALE, _rolled_back),
+    SimulatedPlant("an older value of a register comes back", Class.STALE, _older_value),
+    SimulatedPlant("two disks are swapped", Class.FOREIGN, _at_once(lambda s: s.disk.swap(s.world.disk(s.other)))),
+    SimulatedPlant(
         "a file is another replica's",
         Class.FOREIGN,
         _at_once(lambda s: s.disk.replace(s.file(), s.world.disk(s.other).file(s.file(s.other)).platter)),
     ),
-    Plant("the disk has a new file system", Class.REFORMATTED, _at_once(lambda s: s.disk.reformat())),
-    Plant("the volume is not mounted", Class.NOT_MOUNTED, _at_once(_unmounted)),
-    Plant(
+    SimulatedPlant("the disk has a new file system", Class.REFORMATTED, _at_once(lambda s: s.disk.reformat())),
+    SimulatedPlant("the volume is not mounted", Class.NOT_MOUNTED, _at_once(_unmounted)),
+    SimulatedPlant(
         "the mount of a running pod goes",
         Class.NOT_MOUNTED,
         _at_once(lambda s: s.cluster.disks.drop_mount(s.pod.uid, "/data")),
     ),
-    Plant("an emptyDir is mounted instead", Class.NOT_MOUNTED, _at_once(_empty_dir)),
-    Plant("another folder of the volume is mounted", Class.NOT_MOUNTED, _at_once(_sub_path)),
-    Plant("a deleted file comes back", Class.UNEXPECTED, _resurrected),
-    Plant("a file stands there that nobody wrote", Class.UNEXPECTED, _at_once(_never_written)),
-    Plant("a write of a replaced pod lands late", Class.DOUBLE_WRITER, _written_late),
-    Plant("the claim grows, its file system does not", Class.NOT_EXPANDED, _at_once(_grown)),
-    Plant("the claim is made anew", Class.CLAIM_REPLACED, _at_once(_claim_deleted)),
-    Plant("the claim is bound to another volume", Class.VOLUME_REBOUND, _at_once(_other_volume)),
-    Plant("the volume has another disk", Class.HANDLE_CHANGED, _at_once(_other_disk)),
-    Plant("the claim goes and does not come back", Class.CLAIM_MISSING, _at_once(_claim_gone), _GIVES_UP_SOON),
-    Plant(
+    SimulatedPlant("an emptyDir is mounted instead", Class.NOT_MOUNTED, _at_once(_empty_dir)),
+    SimulatedPlant("another folder of the volume is mounted", Class.NOT_MOUNTED, _at_once(_sub_path)),
+    SimulatedPlant("a deleted file comes back", Class.UNEXPECTED, _resurrected),
+    SimulatedPlant("a file stands there that nobody wrote", Class.UNEXPECTED, _at_once(_never_written)),
+    SimulatedPlant("a write of a replaced pod lands late", Class.DOUBLE_WRITER, _written_late),
+    SimulatedPlant("the claim grows, its file system does not", Class.NOT_EXPANDED, _at_once(_grown)),
+    SimulatedPlant("the claim is made anew", Class.CLAIM_REPLACED, _at_once(_claim_deleted)),
+    SimulatedPlant("the claim is bound to another volume", Class.VOLUME_REBOUND, _at_once(_other_volume)),
+    SimulatedPlant("the volume has another disk", Class.HANDLE_CHANGED, _at_once(_other_disk)),
+    SimulatedPlant("the claim goes and does not come back", Class.CLAIM_MISSING, _at_once(_claim_gone), _GIVES_UP_SOON),
+    SimulatedPlant(
         "the claim's volume is lost",
         Class.CLAIM_LOST,
         _at_once(lambda s: s.put(replace(s.claim, phase="Lost"))),
         _GIVES_UP_SOON,
     ),
-    Plant("the volume is claimed by two", Class.DOUBLE_BOUND, _at_once(_claimed_twice)),
-    Plant(
+    SimulatedPlant("the volume is claimed by two", Class.DOUBLE_BOUND, _at_once(_claimed_twice)),
+    SimulatedPlant(
         "the volume is attached elsewhere",
         Class.ATTACHED_ELSEWHERE,
         _at_once(_attached_elsewhere),
         {"disruptions": _LOWEST_POD},
     ),
-    Plant("the pod mounts another claim", Class.CLAIM_MISMATCH, _at_once(_other_claim)),
-    Plant("the pod has another hostname", Class.HOSTNAME_CHANGED, _at_once(_other_hostname)),
-    Plant("replicas start out of order", Class.ORDER_VIOLATED, _at_once(_out_of_order), {"disruptions": _DOWN_AND_UP}),
-    Plant("the volume is never attached again", Class.NOT_RECOVERED, _at_once(_never_attached), _GIVES_UP_SOON),
-    Plant("the file system is broken", Class.CORRUPT, _at_once(_broken_file_system), _GIVES_UP_SOON),
+    SimulatedPlant("the pod mounts another claim", Class.CLAIM_MISMATCH, _at_once(_other_claim)),
+    SimulatedPlant("the pod has another hostname", Class.HOSTNAME_CHANGED, _at_once(_other_hostname)),
+    SimulatedPlant(
+        "replicas start out of order", Class.ORDER_VIOLATED, _at_once(_out_of_order), {"disruptions": _DOWN_AND_UP}
+    ),
+    SimulatedPlant("the volume is never attached again", Class.NOT_RECOVERED, _at_once(_never_attached), _GIVES_UP_SOON),
+    SimulatedPlant("the file system is broken", Class.CORRUPT, _at_once(_broken_file_system), _GIVES_UP_SOON),
 )
 
-CONTROLS: tuple[Plant, ...] = (
-    Plant("nothing: pods are deleted and replicas scaled", None, _nothing, {"disruptions": _MIXED}),
-    Plant("nothing: nodes crash", None, _nothing, {"crashes": 3}),
-    Plant(
+CONTROLS: tuple[SimulatedPlant, ...] = (
+    SimulatedPlant("nothing: pods are deleted and replicas scaled", None, _nothing, {"disruptions": _MIXED}),
+    SimulatedPlant("nothing: nodes crash", None, _nothing, {"crashes": 3}),
+    SimulatedPlant(
         "nothing: whenScaled: Delete",
         None,
         _nothing,
         {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}}, "disruptions": _DOWN_AND_UP},
     ),
-    Plant(
+    SimulatedPlant(
         "nothing: podManagementPolicy: Parallel",
         None,
         _nothing,
         {"spec": {"podManagementPolicy": "Parallel"}, "disruptions": _DOWN_AND_UP},
     ),
-    Plant("nothing: pods are deleted by force", None, _nothing, {"disruptions": ({"kind": "pod-delete", "grace": 0},)}),
+    SimulatedPlant(
+        "nothing: pods are deleted by force", None, _nothing, {"disruptions": ({"kind": "pod-delete", "grace": 0},)}
+    ),
 )

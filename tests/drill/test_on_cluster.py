@@ -14,7 +14,7 @@ import yaml
 from chaosd.checkers.verdict import Class
 from chaosd.drill import on_cluster
 from chaosd.drill.on_cluster import Ground
-from chaosd.drill.plants import PLANTS, Plant, Site
+from chaosd.drill.plants import PLANTS, ProbePlant, Site
 from chaosd.drill.table import Drilled, not_planted
 from chaosd.drill.target import Wanted, statefulset
 from chaosd.errors import AbortedError, ProbeError
@@ -38,7 +38,7 @@ def ground(tmp_path: Path) -> Ground:
 def drill(ground: Ground) -> Drill:
     """Drills there."""
 
-    async def drilled(*planted: Plant, count: int = 1, ending: Ending | None = None) -> list[Drilled]:
+    async def drilled(*planted: ProbePlant, count: int = 1, ending: Ending | None = None) -> list[Drilled]:
         results: list[Drilled] = []
         seed = random.SystemRandom().randrange(1 << 32)
         print(f"seed {seed}")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from chaosd.checkers.verdict import Class
+from chaosd.checkers.verdict import Class, Value
 from chaosd.drill.table import Drilled, chosen, not_planted, table
 from chaosd.errors import UsageError
+from chaosd.simulation.fault import Fault
 
 LOST = Drilled("a file is removed", "lost", ("lost",), "fail", 3, 1, 0.25, 1.5)
 STALE = Drilled("an older value of a register comes back", "stale", ("stale",), "fail", 3, 2, 12.0, 2.0)
+UNSEEN = Drilled("the disk fills up", "unknown", (), "unknown", 3, None, None, 0.1)
 HEALTHY = Drilled("nothing: pods are deleted and replicas scaled", "", (), "pass", 3, None, None, 14.0)
-
-
-@dataclass(frozen=True)
-class _Plant:
-    found_as: Class | None
 
 
 def test_a_line_for_each_plant_then_the_classes_without_one_then_the_healthy_runs() -> None:
@@ -47,6 +44,14 @@ def test_a_narrow_terminal_has_the_same_lines_without_the_least_columns_and_with
         "-               nothing: pods are       pass            1/1    -",
         "                deleted and replicas",
     ]
+
+
+def test_what_cannot_be_seen_is_right_where_it_is_unknown_and_nothing_is_accused() -> None:
+    assert UNSEEN.right
+    assert not replace(UNSEEN, verdict="pass").right
+    assert not replace(UNSEEN, found=("lost",), verdict="fail").right
+    row = table([UNSEEN], "here").splitlines()[1]
+    assert " ".join(row.split()) == "unknown the disk fills up unknown 1/1 - - 0.10"
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -95,10 +100,12 @@ def test_right_is_its_own_name_and_no_other_and_of_a_healthy_run_a_pass(
 
 
 def test_controls_are_always_chosen_and_a_class_without_a_plant_is_refused() -> None:
-    lost, stale, control = plants = [_Plant(Class.LOST), _Plant(Class.STALE), _Plant(None)]
+    lost, stale, control = plants = [Fault("", Class.LOST), Fault("", Class.STALE), Fault("", None)]
     assert chosen(plants, [], "here") == plants
     assert chosen(plants, ["stale"], "here") == [stale, control]
     assert chosen(plants, ["lost", "stale"], "here") == [lost, stale, control]
     with pytest.raises(UsageError, match="--class torn: no such class can be planted here: there are lost, stale"):
         chosen(plants, ["lost", "torn"], "here")
-    assert not_planted([lost, control]) == [failure for failure in Class if failure is not Class.LOST]
+    unseen = Fault("", Value.UNKNOWN)
+    assert chosen([*plants, unseen], ["unknown"], "here") == [control, unseen]
+    assert not_planted([lost, unseen, control]) == [failure for failure in Class if failure is not Class.LOST]

@@ -7,28 +7,28 @@ import random
 import pytest
 
 from chaosd.checkers.verdict import Class, Value
-from chaosd.simulation.drill import FILES, ROUNDS
-from chaosd.simulation.plants import CONTROLS, PLANTS, Plant
+from chaosd.drill.simulated import FILES, ROUNDS
+from chaosd.simulation.plants import CONTROLS, PLANTS, SimulatedPlant
 from chaosd.simulation.world import Outcome, Scenario, simulate
 
 SEEDS = (1, random.SystemRandom().randrange(1 << 32))
 
 
-def run(plant: Plant, seed: int) -> Outcome:
+def run(plant: SimulatedPlant, seed: int) -> Outcome:
     print(f"seed {seed}")
     return simulate(Scenario(seed, rounds=ROUNDS, files=FILES, **plant.scenario), plant.hook())
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.what)
-def test_a_planted_fault_is_found_under_its_own_name_and_no_other(plant: Plant, seed: int) -> None:
+def test_a_planted_fault_is_found_under_its_own_name_and_no_other(plant: SimulatedPlant, seed: int) -> None:
     outcome = run(plant, seed)
     assert outcome.classes == [plant.found_as], [dict(v.evidence) for v in outcome.judgement.violations]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("plant", CONTROLS, ids=lambda plant: plant.what)
-def test_a_healthy_run_beside_them_raises_nothing(plant: Plant, seed: int) -> None:
+def test_a_healthy_run_beside_them_raises_nothing(plant: SimulatedPlant, seed: int) -> None:
     outcome = run(plant, seed)
     assert (outcome.classes, outcome.judgement.value) == ([], Value.PASS), outcome.judgement.unknowns
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from chaosd.drill import table
 from chaosd.drill.table import Drilled
 from chaosd.history import RUN, Kind, Op
-from chaosd.simulation.plants import PLANTED_AT, Plant
+from chaosd.simulation import plants
+from chaosd.simulation.plants import PLANTED_AT, SimulatedPlant
 from chaosd.simulation.world import Outcome, Scenario, simulate
 
 ROUNDS = 7
@@ -15,19 +17,24 @@ FILES = 8
 WHERE = "on a simulated cluster; AFTER: of its own time"
 
 
+def chosen(classes: Sequence[str]) -> list[SimulatedPlant]:
+    """The plants of these classes, and the healthy runs; all, where no class is named. Raises UsageError."""
+    return table.chosen([*plants.PLANTS, *plants.CONTROLS], classes, "in a simulated cluster")
+
+
 def drill(
-    plants: Sequence[Plant], seed: int, count: int, done: Callable[[Drilled], None] = lambda _: None
+    planted: Sequence[SimulatedPlant], seed: int, count: int, done: Callable[[Drilled], None] = lambda _: None
 ) -> list[Drilled]:
     """Plant each `count` times, in runs with seeds of their own from `seed` on."""
     results = []
-    for plant in plants:
+    for plant in planted:
         for number in range(seed, seed + count):
             results.append(_drilled(plant, number))
             done(results[-1])
     return results
 
 
-def _drilled(plant: Plant, seed: int) -> Drilled:
+def _drilled(plant: SimulatedPlant, seed: int) -> Drilled:
     began = time.perf_counter()
     outcome = simulate(Scenario(seed, rounds=ROUNDS, files=FILES, **plant.scenario), plant.hook())
     took = time.perf_counter() - began
