@@ -37,6 +37,7 @@ from chaosd.settings import Settings
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 PASS, VIOLATED, USAGE, INCONCLUSIVE, ABORTED = range(5)
+_WORST_FIRST = (USAGE, VIOLATED, ABORTED, INCONCLUSIVE, PASS)
 
 app = typer.Typer(
     help="Chaos and durability testing for Kubernetes StatefulSets.",
@@ -108,7 +109,9 @@ def plan(
 
 @app.command()
 def verify(
-    run_name: Annotated[str | None, typer.Option("--run", help="Default: the latest.")] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--run", help="Default: the latest, and older ones whose files stand there, too.")
+    ] = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -120,8 +123,12 @@ def verify(
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     progress = Progress(Console(stderr=True))
     with progress.shown():
-        finished = _run(lambda ending: daemon.verify_run(settings, run_name, ending, watch=progress.watch))
-    return _finish(settings, finished)
+        latest, *older = _run(lambda ending: daemon.verify_runs(settings, run_name, ending, watch=progress.watch))
+    for finished in older:
+        typer.echo(f"older run {finished.verdict.run}: {settings.out / finished.verdict.run / 'report.txt'}")
+        typer.echo(text.summary(finished.verdict))
+    codes = [_finish(settings, latest), *map(exit_code, older)]
+    return min(codes, key=_WORST_FIRST.index)
 
 
 @app.command()

@@ -31,6 +31,7 @@ from chaosd.cluster.sandbox import STATE_FILE, SandboxCluster
 from chaosd.cluster.target import Target
 from chaosd.errors import (
     AbortedError,
+    ChaosdError,
     ClusterError,
     ExperimentError,
     ForbiddenError,
@@ -166,29 +167,56 @@ async def run_experiment(
         return _reported(await runner.run(_until(plans, experiment.duration), ending), settings.out)
 
 
-async def verify_run(
+async def verify_runs(
     settings: Settings,
     name: str | None,
     ending: Ending,
     *,
     watch: Callable[[Target, Runner, Run], None] = lambda *_: None,
-) -> Finished:
-    """Read back everything that a run (the latest unless one is named) is owed, and judge; disrupts nothing."""
+) -> list[Finished]:
+    """Read back everything that the named run is owed, and judge; disrupts nothing. Where none is named: the latest run,
+    told first, and every older one of this ledger whose files stand on the volumes, too, each reported in a folder of its
+    own."""
     async with AsyncExitStack() as held:
         ledger = held.enter_context(open_ledger(settings))
         run = ledger.run(name)
         if run is None:
             raise UsageError(f"{settings.ledger_url} has no run{f' {name}' if name else ''}: name another with --ledger")
-        experiment = Experiment.model_validate_json(run.experiment)
         cluster = await held.enter_async_context(open_cluster(settings))
         if not _is_of(run, await cluster.cluster_id()):
             raise UsageError(f"run {run.run} was on another cluster: name that, or another run with --run")
-        lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
+        finished, older = await _verified(cluster, ledger, settings, run, ending, watch)
+        verified = [_reported(finished, settings.out)]
+        for known in older if name is None else ():
+            if ending.stop.is_set():
+                break
+            try:
+                finished, _ = await _verified(cluster, ledger, settings, known, ending, watch)
+            except ChaosdError as error:
+                raise type(error)(f"older run {known.run}: {error}; or verify one run alone with --run") from error
+            folder = settings.out / known.run
+            folder.mkdir(exist_ok=True)
+            verified.append(_reported(finished, folder))
+        return verified
+
+
+async def _verified(
+    cluster: Cluster,
+    ledger: Ledger,
+    settings: Settings,
+    run: Run,
+    ending: Ending,
+    watch: Callable[[Target, Runner, Run], None],
+) -> tuple[Finished, Sequence[Run]]:
+    """One run, and the older ones of this ledger that were met on its volumes."""
+    experiment = Experiment.model_validate_json(run.experiment)
+    async with _taken(cluster, ledger, settings, experiment, ending) as (lock, target):
         runner = Runner(cluster, ledger, lock, target, experiment, run)
         await runner.replay()
         watch(target, runner, run)
         plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
-        return _reported(await runner.run(iter([plan]), ending, writes=False), settings.out)
+        finished = await runner.run(iter([plan]), ending, writes=False)
+    return finished, [known for known in runner.older_runs if known.id < run.id]
 
 
 def _reported(finished: Finished, out: Path) -> Finished:

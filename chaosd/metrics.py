@@ -31,6 +31,7 @@ _RECOVERY_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 _OUTCOMES = (Kind.OK, Kind.FAIL, Kind.INFO)
 _RESULTS = (*State, MISSING, LOST, UNSETTLED, "failed")
 _CACHES = ("cold", "cached")
+_NOT_READ = "none"  # what was not read, or is not there, came from nowhere
 _BLOCKED = ("not_ready", "conflict")
 _REPLICA_STATES = ("wanted", "ready")
 _OBSERVER_ERRORS = ("open", "read", "watch_gap", "unobservable")
@@ -49,13 +50,13 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"{PREFIX}_{name}", text, (*_TARGET, *labels), registry=registry, buckets=buckets)
 
-        self.writes = counter("writes_total", "Files written, by outcome.", "outcome")
-        self.written_bytes = counter("written_bytes_total", "Bytes of acknowledged files.")
+        self.writes = counter("writes_total", "Records written, by outcome.", "outcome")
+        self.written_bytes = counter("written_bytes_total", "Bytes of acknowledged records.")
         self.write_duration = histogram(
-            "write_duration_seconds", "From a file's invocation to its acknowledgement.", _WRITE_BUCKETS
+            "write_duration_seconds", "From a record's invocation to its acknowledgement.", _WRITE_BUCKETS
         )
-        self.verifications = counter("verifications_total", "Files read back, by what they were.", "result", "cache")
-        self.verified_bytes = counter("verified_bytes_total", "Bytes of files read back intact.", "cache")
+        self.verifications = counter("verifications_total", "Records read back, by what they were.", "result", "cache")
+        self.verified_bytes = counter("verified_bytes_total", "Bytes of records read back intact.", "cache")
         self.verification_duration = histogram(
             "verification_duration_seconds", "From a reading's invocation to its outcome, a batch each.", _WRITE_BUCKETS
         )
@@ -70,10 +71,10 @@ class Metrics:
         self.recovery_duration = histogram(
             "recovery_duration_seconds", "From a disruption to each phase of recovery.", _RECOVERY_BUCKETS, "phase"
         )
-        self.records_at_risk = gauge("records_at_risk", "Owed files not read since the last disruption.")
-        self.bytes_at_risk = gauge("bytes_at_risk", "Bytes of those files.")
-        self.owed = gauge("owed_verifications", "Acknowledged files that must be there.")
-        self.last_verification = gauge("last_verification_timestamp_seconds", "When a file was last read intact.")
+        self.records_at_risk = gauge("records_at_risk", "Owed records not read since the last disruption.")
+        self.bytes_at_risk = gauge("bytes_at_risk", "Bytes of those records.")
+        self.owed = gauge("owed_verifications", "Acknowledged records that must be there.")
+        self.last_verification = gauge("last_verification_timestamp_seconds", "When a record was last read intact.")
         self.round = gauge("round", "The round under way.")
         self.round_duration = histogram("round_duration_seconds", "How long rounds took.", _RECOVERY_BUCKETS)
         self.target_replicas = gauge("target_replicas", "Replicas of the target, by state.", "state")
@@ -148,7 +149,7 @@ class TargetMetrics:
     def _zeroes(self) -> Iterable[tuple[Counter | Gauge, Iterable[tuple[str, ...]]]]:
         metrics = self._metrics
         yield metrics.writes, ((str(outcome),) for outcome in _OUTCOMES)
-        yield metrics.verifications, ((result, cache) for result in _RESULTS for cache in _CACHES)
+        yield metrics.verifications, ((result, cache) for result in _RESULTS for cache in (*_CACHES, _NOT_READ))
         yield metrics.verified_bytes, ((cache,) for cache in _CACHES)
         yield metrics.violations, ((str(failure),) for failure in Class)
         yield metrics.violations_open, ((str(failure),) for failure in Class)
@@ -172,7 +173,7 @@ class TargetMetrics:
     def _read(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
         sequences = list(expand(op.value.get("sequences", ())))
-        cache = op.value.get("cache") or "cached"
+        cache = op.value.get("cache") or _NOT_READ
         if op.kind is not Kind.OK:
             metrics.verifications.labels(*labels, "failed", cache).inc(len(sequences))
             metrics.observer_errors.labels(*labels, "read").inc()
@@ -180,7 +181,7 @@ class TargetMetrics:
         finding = op.value["finding"]
         metrics.verifications.labels(*labels, finding, cache).inc(len(sequences))
         metrics.verification_duration.labels(*labels).observe(op.time - self._invoked_at.get(op.process, op.time))
-        if finding == "intact":
+        if finding in (State.INTACT, UNSETTLED):
             metrics.verified_bytes.labels(*labels, cache).inc(op.value["bytes"])
             metrics.last_verification.labels(*labels).set(op.time)
 

@@ -24,13 +24,13 @@ _WAITING = "waiting for the target"
 
 
 class Progress:
-    """Follows one run. `watch` is handed to the daemon; what there is to tell comes through the run's journal."""
+    """Follows one run, or one after the other. `watch` is handed to the daemon; what there is to tell comes through the run's journal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
         self._runner: Runner | None = None
-        self._head: list[tuple[str, str]] = []
+        self._head: dict[str, str] = {}
         self._round = _WAITING
         self._rounds = 0  # 0: for ever
         self._disruption = "none yet"
@@ -93,8 +93,8 @@ class Progress:
         return f"{coverage['files_acknowledged']} files written, {cold + cached} readings verified ({cold} cold)"
 
     def _tell(self, name: str, value: str) -> None:
-        """What stays true for the whole run."""
-        self._head.append((name, value))
+        """What stays true for the whole run, until the next one."""
+        self._head[name] = value
         self._say(f"{name} {value}")
 
     def _say(self, line: str) -> None:
@@ -105,7 +105,7 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", justify="right", no_wrap=True)
         table.add_column(overflow="fold")
-        for name, value in self._head:
+        for name, value in self._head.items():
             table.add_row(name, value)
         table.add_row("round", self._round)
         if self._runner and self._runner.generator:

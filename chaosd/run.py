@@ -83,6 +83,7 @@ class Runner:
         self.journal.listen(self.coverage.step)
         self.observer = Observer(cluster, target, self.journal.append)
         self.generator: Generator | None = None
+        self.older_runs: tuple[Run, ...] = ()  # of this ledger and target, whose files stand on the volumes, too
         self._cluster = cluster
         self._ledger = ledger
         self._lock = lock
@@ -157,9 +158,11 @@ class Runner:
     async def _tell_older_runs(self) -> None:
         """Which other runs' files stand on the volumes, and whether this ledger knows what they are owed."""
         older = sorted({run for worker in self._workers.values() for run in worker.older_runs})
-        known = {run: self._ledger.run(run) is not None for run in older}
-        if known:
-            await self.journal.append([Event(RUN, "older-runs", Kind.OK, {"in_ledger": known})])
+        found = {name: self._ledger.run(name) for name in older}
+        self.older_runs = tuple(run for run in found.values() if run and run.target == self._target.key)
+        if found:
+            in_ledger = {name: run is not None for name, run in found.items()}
+            await self.journal.append([Event(RUN, "older-runs", Kind.OK, {"in_ledger": in_ledger})])
 
     def _interpreter(self, plans: Iterator[Plan]) -> Interpreter:
         experiment, target = self._experiment, self._target

@@ -358,15 +358,42 @@ def test_files_of_an_older_run_are_recognised_and_left_alone(sandbox: Main, expe
     sandbox("run", experiment())
     older = json.loads((tmp_path / "out" / "verdict.json").read_text())["run"]
     for disk in (tmp_path / "out" / "sandbox" / "disks").iterdir():
-        (disk / ".chaosd" / "0123456789STRANGE").mkdir()
-        (disk / ".chaosd" / older / "notes.txt").write_text("not chaosd's")
+        (disk / ".chaosd" / "0123456789ABCDEFGHJKMNPQRS").mkdir()
+        (disk / ".chaosd" / "backup").mkdir()
+        (disk / ".chaosd" / "README").touch()
     assert sandbox("run", experiment()).code == 0
     told = "\n".join(json.loads((tmp_path / "out" / "verdict.json").read_text())["notes"])
-    assert f"files of run {older} stand on the volumes, too: chaosd verify --run {older} reads them" in told
-    assert "files of run 0123456789STRANGE stand on the volumes, too: not in this ledger, left alone" in told
-    assert sandbox("verify", "--run", older).code == 0
-    told = "\n".join(json.loads((tmp_path / "out" / "verdict.json").read_text())["notes"])
-    assert "in chaosd's folder stands what chaosd did not write, and is left alone: notes.txt" in told
+    assert f"files of run {older} stand on the volumes, too: chaosd verify reads them, too" in told
+    assert "files of run 0123456789ABCDEFGHJKMNPQRS stand on the volumes, too: not in this ledger, left alone" in told
+    assert "in chaosd's folder stands what chaosd did not write, and is left alone: README, backup" in told
+
+
+def test_older_runs_of_the_ledger_are_verified_with_the_latest(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    sandbox("run", experiment())
+    older = json.loads((tmp_path / "out" / "verdict.json").read_text())["run"]
+    assert sandbox("run", experiment()).code == 0
+    assert sandbox("verify").code == 0
+    harmed = next((tmp_path / "out" / "sandbox" / "disks").glob(f"*/.chaosd/{older}/0*"))
+    harmed.write_bytes(b"x" + harmed.read_bytes()[1:])
+    told = sandbox("verify")
+    assert told.code == 1
+    assert json.loads((tmp_path / "out" / "verdict.json").read_text())["verdict"] == "pass"
+    assert json.loads((tmp_path / "out" / older / "verdict.json").read_text())["violations_by_class"] == {"corrupt": 1}
+
+
+def test_strangers_in_a_runs_folder_are_left_alone_whatever_they_are_called(
+    sandbox: Main, experiment: Write, tmp_path: Path
+) -> None:
+    sandbox("run", experiment())
+    run = json.loads((tmp_path / "out" / "verdict.json").read_text())["run"]
+    strangers = ("notes.txt", "7", "123", "r5", "r²", "²", "l0000001", "9" * 40)
+    for disk in (tmp_path / "out" / "sandbox" / "disks").iterdir():
+        for name in strangers:
+            (disk / ".chaosd" / run / name).write_text("not chaosd's")
+    assert sandbox("verify").code == 0
+    (note, *_) = json.loads((tmp_path / "out" / "verdict.json").read_text())["notes"]
+    assert note.endswith(f"is left alone: {', '.join(sorted(strangers))}")
+    assert (disk / ".chaosd" / run / "7").read_text() == "not chaosd's"
 
 
 def test_a_damaged_sandbox_and_manifests_that_it_cannot_apply(sandbox: Main, experiment: Write, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_readings() -> None:
     events = (*SOUND, *written(WEB_0, 0), *written(WEB_0, 1), read(WEB_0, 0), read(WEB_0, 1, finding="missing", cache=""))
     scraped = Scraped(*events)
     assert scraped("verifications_total", result="intact", cache="cold") == 1
-    assert scraped("verifications_total", result="missing", cache="cached") == 1
+    assert scraped("verifications_total", result="missing", cache="none") == 1
     assert scraped("verified_bytes_total", cache="cold") == 4096
     assert scraped("last_verification_timestamp_seconds") is not None
 

@@ -24,7 +24,7 @@ class ClaimHistory:
     """One claim of a replica: how it was first seen bound (`first`, at op `since`), and how it is now.
 
     `wanted` says that its replica was wanted at some time of this run: a claim that an earlier scale left is nobody's
-    promise. `may_go`: the StatefulSet's retention policy allows its deletion, since its replica was scaled away.
+    promise. `may_go`: why the StatefulSet's retention policy allows its deletion, once it does.
     """
 
     replica: str
@@ -34,7 +34,7 @@ class ClaimHistory:
     now: Seen | None = None
     changed_at: int = -1
     wanted: bool = False
-    may_go: bool = False
+    may_go: str = ""
 
 
 class BindingChecker:
@@ -51,8 +51,9 @@ class BindingChecker:
         self._present: set[str] | None = None  # since a watch of claims began: those that it told
         self._volumes: dict[str, Seen] = {}
         self._present_volumes: set[str] = set()
-        self._deleted_by_policy: set[str] = set()
-        self._gone_unseen: dict[str, str] = {}  # claims by name, and their replicas
+        self._deleted_by_policy: dict[str, str] = {}  # claims by name, and why
+        self._gone_unseen: dict[str, tuple[str, str]] = {}  # claims by name: their replicas, and the policy that may be why
+        self._made_anew = False  # the StatefulSet, since it was first seen
         self._lasting: dict[tuple[str, Class], Violation] = {}
         self._mismatches: dict[str, Violation] = {}
         self._unseen: dict[str, str] = {}
@@ -65,7 +66,7 @@ class BindingChecker:
         elif op.process == NEMESIS and op.kind is Kind.INVOKE and op.f == "scale":
             # The watch may skip a count that did not last.
             first = self._statefulset.get("first_ordinal", 0)
-            self._scaled_away(lambda ordinal: ordinal >= first + op.value["to"], self._policy("retention_when_scaled"))
+            self._scaled_away(lambda ordinal: ordinal >= first + op.value["to"])
 
     def verdict(self) -> Verdict:
         """Compares what each claim was bound to first with what it is bound to now."""
@@ -77,9 +78,7 @@ class BindingChecker:
             self.name,
             violations=violations + tuple(self._mismatches.values()),
             unknowns=tuple(self._unknowns()),
-            by_policy=tuple(
-                f"{name}: deleted on scale-down, as whenScaled: Delete asks" for name in sorted(self._deleted_by_policy)
-            ),
+            by_policy=tuple(f"{name}: {why}" for name, why in sorted(self._deleted_by_policy.items())),
             not_applicable=self._not_applicable(),
             measured={"claims": len(self.claims)},
         )
@@ -147,8 +146,8 @@ class BindingChecker:
         yield from (Unknown(kind, why) for kind, why in sorted(self._unseen.items()))
         if not self._statefulset:
             yield Unknown("target", "the StatefulSet was never seen")
-        for name, replica in self._gone_unseen.items():
-            yield Unknown(replica, f"claim {name} went while nobody watched: whenScaled: Delete, or a fault")
+        for name, (replica, policy) in self._gone_unseen.items():
+            yield Unknown(replica, f"claim {name} went while nobody watched: {policy}, or a fault")
         for name, claim in self.claims.items():
             if not claim.wanted:
                 continue
@@ -162,14 +161,15 @@ class BindingChecker:
         return tuple(f"{name}: no CSI driver, so no volume handle" for name in plain)
 
     def _statefulset_seen(self, op: Op) -> None:
-        """Replicas that are not wanted are scaled away: with `whenScaled: Delete` their claims may go."""
+        """Claims of replicas that are not wanted any more may go where the policy says so."""
+        self._made_anew |= self._statefulset.get("uid", op.value.get("uid")) != op.value.get("uid")
         self._statefulset = op.value
         for claim in self.claims.values():
             claim.wanted |= self._is_wanted(claim.ordinal)
-        if self._is_gone:
-            self._scaled_away(lambda _: True, self._policy("retention_when_deleted"))
-        else:
-            self._scaled_away(lambda ordinal: not self._is_wanted(ordinal), self._policy("retention_when_scaled"))
+            if self._is_gone and self._policy("retention_when_deleted") == "Delete":
+                claim.may_go = claim.may_go or "deleted with its StatefulSet, as whenDeleted: Delete asks"
+        if not self._is_gone:
+            self._scaled_away(lambda ordinal: not self._is_wanted(ordinal))
 
     @property
     def _is_gone(self) -> bool:
@@ -182,9 +182,12 @@ class BindingChecker:
     def _policy(self, which: str) -> str:
         return str(self._statefulset.get(which, "Retain"))
 
-    def _scaled_away(self, is_away: Callable[[int], bool], policy: str) -> None:
+    def _scaled_away(self, is_away: Callable[[int], bool]) -> None:
+        if self._policy("retention_when_scaled") != "Delete":
+            return
         for claim in self.claims.values():
-            claim.may_go |= policy == "Delete" and is_away(claim.ordinal)
+            if is_away(claim.ordinal):
+                claim.may_go = claim.may_go or "deleted on scale-down, as whenScaled: Delete asks"
 
     def _pod_seen(self, op: Op) -> None:
         value = op.value
@@ -214,7 +217,7 @@ class BindingChecker:
         """A replica that runs again on the claim that it had: the policy let it stay, and no longer lets it go."""
         for claim in self.claims.values():
             if claim.replica == replica and claim.now and not claim.now.get("deleting"):
-                claim.may_go = False
+                claim.may_go = ""
 
     def _watch(self, op: Op) -> None:
         kind, change = op.value["kind"], op.value["change"]
@@ -232,16 +235,22 @@ class BindingChecker:
 
     def _gone_unwatched(self, op: Op, name: str, claim: ClaimHistory) -> None:
         """Deleted between a run and a later one: where the policy may have asked for it, no fault can be told from it."""
-        if claim.first and self._policy("retention_when_scaled") == "Delete":
-            self._gone_unseen[name] = claim.replica
+        if claim.first and (policy := self._policy_that_may_have_acted()):
+            self._gone_unseen[name] = claim.replica, policy
             self._let_go(claim)
         else:
             claim.now, claim.changed_at = None, op.index
 
+    def _policy_that_may_have_acted(self) -> str:
+        """While nobody watched: a count that did not last is not seen any more, a StatefulSet that was made anew is."""
+        if self._policy("retention_when_scaled") == "Delete":
+            return "whenScaled: Delete"
+        return "whenDeleted: Delete" if self._made_anew and self._policy("retention_when_deleted") == "Delete" else ""
+
     def _let_go(self, claim: ClaimHistory) -> None:
         assert claim.first is not None, "only what was bound is let go"
         self.released = (*self.released, claim.first.claim_uid)
-        claim.first, claim.now, claim.may_go = None, None, False
+        claim.first, claim.now, claim.may_go = None, None, ""
 
     def _claim_seen(self, op: Op) -> None:
         value = op.value
@@ -250,7 +259,8 @@ class BindingChecker:
         if self._present is not None:
             self._present.add(value["name"])
         claim.wanted |= self._is_wanted(claim.ordinal)
-        claim.may_go |= not self._is_wanted(claim.ordinal) and self._policy("retention_when_scaled") == "Delete"
+        if not self._is_gone:
+            self._scaled_away(lambda ordinal: ordinal == claim.ordinal and not self._is_wanted(ordinal))
         gone = value["change"] == "deleted"
         self._let_go_by_policy(claim, value, gone)
         now = None if gone else value
@@ -268,11 +278,11 @@ class BindingChecker:
             return
         remade = value["uid"] != claim.first.claim_uid
         remade_unwatched = self._present is not None and claim.now is not None and value["uid"] != claim.now["uid"]
-        if remade_unwatched and self._policy("retention_when_scaled") == "Delete":
-            self._gone_unseen[value["name"]] = claim.replica
+        if remade_unwatched and (policy := self._policy_that_may_have_acted()):
+            self._gone_unseen[value["name"]] = claim.replica, policy
             self._let_go(claim)
         elif claim.may_go and (gone or remade):
-            self._deleted_by_policy.add(value["name"])
+            self._deleted_by_policy[value["name"]] = claim.may_go
             self._let_go(claim)
 
     def _volume_seen(self, op: Op) -> None:

@@ -2,7 +2,8 @@
 
 Pure. A record is owed from the `ok` of its write until its delete is invoked or, of a register, until a later value is
 acknowledged. A write that never answered (`info`) may be there or not; one that renames is whole either way, since the
-probe renames only what it has fsynced. Source of the idea: Jepsen's set and register checkers.
+probe renames only what it has fsynced. What is read or listed in a pod that was replaced meanwhile says nothing
+(longhorn/longhorn#13841). Source of the idea: Jepsen's set and register checkers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of
 from chaosd.checkers.verdict import STANDS_IN, Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, RUN, Kind, Op
+from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 from chaosd.payload import Origin, State
 
 # Evidence names this many files of a violation; the count says how many there are.
@@ -40,7 +41,7 @@ _CLASS_OF: Mapping[str, Class] = {
 
 
 class Integrity:
-    """Folds `open`, `write`, `read`, `list`, `delete` of every replica."""
+    """Folds `open`, `write`, `read`, `list`, `delete` of every replica, disruptions, and which pods there are."""
 
     name = "integrity"
     follows = frozenset({"open", "write", "read", "list", "delete"})
@@ -50,6 +51,7 @@ class Integrity:
         self._found: dict[tuple[str, Class, str], Violation] = {}
         self._acknowledged = 0
         self._forced: set[str] = set()
+        self._present: dict[str, str] = {}  # the UID of each replica's pod as it was seen last, empty once that was gone
         self._by_policy: list[str] = []
         self._undecided: list[Unknown] = []
 
@@ -63,6 +65,9 @@ class Integrity:
             fold(self, replica, op)
         elif op.process in (NEMESIS, RUN):
             self._put_at_risk(op)
+        elif op.process == OBSERVER and op.f == "pod":
+            gone = op.value["change"] == "deleted"
+            self._present[f"{op.value['namespace']}/{op.value['name']}"] = "" if gone else op.value["uid"]
 
     def release(self, claim_uid: str) -> None:
         """Nothing is owed any more that was written to this claim: its StatefulSet's own policy let it go."""
@@ -107,8 +112,8 @@ class Integrity:
 
     def _notes(self) -> Iterator[str]:
         for name, replica in self.replicas.items():
-            if replica.strangers:
-                listed = ", ".join(replica.strangers)
+            if strangers := (*replica.strangers_beside, *replica.strangers):
+                listed = ", ".join(strangers)
                 yield f"{name}: in chaosd's folder stands what chaosd did not write, and is left alone: {listed}"
 
     def _put_at_risk(self, op: Op) -> None:
@@ -139,6 +144,7 @@ class Integrity:
             handle=replica.binding.handle,
             pod_uid=value["pod_uid"],
         )
+        replica.strangers_beside = tuple(value.get("strangers", ()))
         if replica.origin != origin:
             replica.origin = origin
             replica.at_risk_since = op.index
@@ -163,18 +169,31 @@ class Integrity:
         replica.leave_open(op.value["sequence"])
         replica.last_error = op.value.get("error", "")
 
+    def _is_replaced(self, replica: Replica, op: Op) -> bool:
+        """Whether a reading or a list is of a pod that is not there any more."""
+        made_in, present = op.value.get("pod_uid"), self._present.get(op.process)
+        if made_in is None or present is None or made_in == present:
+            return False
+        replica.last_error = f"it was read in pod {made_in}, which was replaced meanwhile"
+        return True
+
     def _read_invoked(self, replica: Replica, op: Op) -> None:
+        replica.asked_at = op.index
         index, owed, maybe = op.index, replica.owed, replica.maybe
         for sequence in expand(op.value["sequences"]):
             if record := owed.get(sequence) or maybe.get(sequence):
                 record.asked_at = index
 
     def _read(self, replica: Replica, op: Op) -> None:
+        if self._is_replaced(replica, op):
+            return
         finding = op.value["finding"]
         if finding not in (State.INTACT, UNSETTLED):
             self._damaged(replica, op)
             return
-        index, owed, maybe = op.index, replica.owed, replica.maybe
+        # What happened between question and answer may have come after the reading.
+        index = replica.asked_at if replica.asked_at >= 0 else op.index
+        owed, maybe = replica.owed, replica.maybe
         for sequence in expand(op.value["sequences"]):
             if record := owed.get(sequence) or maybe.get(sequence):  # else it was reported or dropped meanwhile
                 record.read_at = index
@@ -225,6 +244,8 @@ class Integrity:
 
     def _listed(self, replica: Replica, op: Op) -> None:
         """Whatever stands there must have been attempted, and must not have been deleted with acknowledgement."""
+        if self._is_replaced(replica, op):
+            return
         replica.listing_due = False
         replica.strangers = tuple(op.value.get("strangers", ()))
         # Nearly everything is owed, and need not be looked at one by one.

@@ -50,7 +50,7 @@ class Mount:
             self._episode = op.index
         elif op.process == RUN and op.f == "older-runs":
             for run, in_ledger in op.value["in_ledger"].items():
-                todo = f"chaosd verify --run {run} reads them" if in_ledger else "not in this ledger, left alone"
+                todo = "chaosd verify reads them, too" if in_ledger else "not in this ledger, left alone"
                 self._notes[run] = f"files of run {run} stand on the volumes, too: {todo}"
         elif op.f == "open" and op.kind is Kind.OK:
             self._opened(op)
@@ -180,6 +180,6 @@ def _foreign_identity(op: Op, now: Opened, baseline: _Baseline) -> tuple[Class, 
     if not foreign:
         return None
     if "unreadable" in named:
-        nothing_left = named["unreadable"].strip("\0") in ("", "empty")
+        nothing_left = not named["unreadable"].strip("\0")
         return (Class.TORN if nothing_left else Class.CORRUPT), {"identity_names": named}
     return Class.FOREIGN, {"identity_names": named}

@@ -2,8 +2,8 @@
 
 Pure; judged from the pods' watch events, whose order is the API server's. Source: Kubernetes docs, "StatefulSets",
 Deployment and Scaling Guarantees. The promise is the controller's own: what chaosd deletes, evicts or forces is not its
-doing, and `podManagementPolicy: Parallel` makes no promise. After a gap in the watch only timestamps are left, with one
-second's resolution: where they cannot tell, the order is unknown.
+doing, and what `podManagementPolicy: Parallel` allows is told as by policy. After a gap in the watch only timestamps are
+left, with one second's resolution: where they cannot tell, the order is unknown.
 """
 
 from __future__ import annotations
@@ -62,16 +62,15 @@ class Ordering:
             self._pod(op)
 
     def verdict(self) -> Verdict:
-        """Fail where the order was broken; not applicable where the policy is Parallel."""
-        if self._parallel:
-            return Verdict(self.name, not_applicable=("podManagementPolicy is Parallel: no order is promised",))
-        return Verdict(
-            self.name, tuple(self._violations), tuple(self._unseen), measured={"transitions_judged": self._judged}
-        )
-
-    @property
-    def _parallel(self) -> bool:
-        return bool(self._statefulset.get("pod_management") == "Parallel")
+        """Fail where the order was broken, unless the StatefulSet's own policy allows that."""
+        measured = {"transitions_judged": self._judged}
+        if self._statefulset.get("pod_management") != "Parallel":
+            return Verdict(self.name, tuple(self._violations), tuple(self._unseen), measured=measured)
+        told: tuple[str, ...] = ()
+        if count := len(self._violations):
+            told = (f"{count} pods came or went out of order, as podManagementPolicy: Parallel allows",)
+        promised = ("podManagementPolicy is Parallel: no order is promised",)
+        return Verdict(self.name, by_policy=told, not_applicable=promised, measured=measured)
 
     def _deletion_asked(self, op: Op) -> None:
         asked = {pod["uid"] for pod in op.value.get("deletes", ())}
@@ -107,7 +106,7 @@ class Ordering:
 
     def _created(self, op: Op, ordinal: int) -> None:
         """Every predecessor's present pod was Ready before this one was created."""
-        if not self._synced or self._parallel:
+        if not self._synced:
             return
         self._judged += 1
         if self._in_gap:
@@ -146,7 +145,7 @@ class Ordering:
     def _leaving(self, op: Op, ordinal: int, state: _PodState) -> None:
         """A pod that the controller scales away leaves when every higher one is gone."""
         wanted = self._statefulset.get("first_ordinal", 0) + self._statefulset.get("replicas", 0)
-        if state.by_nemesis or self._parallel or ordinal < wanted or not self._synced:
+        if state.by_nemesis or ordinal < wanted or not self._synced:
             return
         state.scaled_away = True
         self._judged += 1

@@ -14,6 +14,7 @@ from chaosd.checkers.verdict import Binding
 from chaosd.payload import Label, Origin, blocks_in
 
 REGISTER_PREFIX, LOG_PREFIX = "r", "l"
+_LONGEST_NUMBER = 18  # digits that every database's integers hold
 
 
 class How(StrEnum):
@@ -31,7 +32,7 @@ _CREATE = How.CREATE  # looked up for each of millions of ops
 @dataclass(slots=True)
 class Record:
     """One record. `file` is the name of its file in the run's folder; `asked_at` the index at which it was last asked for,
-    `read_at` that of its last intact reading, `reads` how many there were."""
+    `read_at` the one at which its last intact reading began, `reads` how many there were."""
 
     origin: Origin
     sequence: int
@@ -78,7 +79,8 @@ class Replica:
     then seen not to be there. `deleted_at` is the index at which a delete was acknowledged last, `episode` that at
     which the present round began. `writes_due`,
     `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last
-    one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write.
+    one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write, in the
+    run's folder and `strangers_beside` it.
     """
 
     next_sequence: int = 0
@@ -87,6 +89,7 @@ class Replica:
     at_risk_since: int = -1
     deleted_at: int = -1
     episode: int = -1
+    asked_at: int = -1
     acknowledged: bool = False
     writes_due: bool = False
     listing_due: bool = False
@@ -102,6 +105,7 @@ class Replica:
     logs: dict[str, Document] = field(default_factory=dict)
     logs_begun: int = 0
     strangers: tuple[str, ...] = ()
+    strangers_beside: tuple[str, ...] = ()
     last_error: str = ""
     bytes_held: int = 0  # that files which are written once may take on the volume
     files_held: int = 0  # of those, how many may be on the volume
@@ -258,6 +262,21 @@ def register_name(number: int) -> str:
 def log_name(number: int) -> str:
     """The name of the replica's log that was begun as its `number`-th, from 0."""
     return f"{LOG_PREFIX}{number:06d}"
+
+
+def sequence_of(name: str) -> int | None:
+    """The sequence of the file that is written once and has this name; None for any other name."""
+    if not (name.isascii() and name.isdigit() and len(name) <= _LONGEST_NUMBER):
+        return None
+    return int(name) if name_of(int(name)) == name else None
+
+
+def is_document_name(name: str) -> bool:
+    """Whether a register or a log may have this name."""
+    number, made = name[1:], {REGISTER_PREFIX: register_name, LOG_PREFIX: log_name}.get(name[:1])
+    if made is None or not (number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER):
+        return False
+    return made(int(number)) == name
 
 
 def record_of(value: Mapping[str, Any], origin: Origin, index: int) -> Record:

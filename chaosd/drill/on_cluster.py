@@ -110,7 +110,8 @@ class _Drill:
             return self._result(finished, _BEFORE, None)
         await self._planted(experiment)
         planted_at = time.time()
-        finished = _whole(await daemon.verify_run(self._settings, None, self._ending, watch=self._watch))
+        (finished,) = await daemon.verify_runs(self._settings, None, self._ending, watch=self._watch)
+        _whole(finished)
         return self._result(finished, "", self._shown_at(planted_at))
 
     def _watch(self, target: Target, runner: Runner, run: Run) -> None:

@@ -194,14 +194,17 @@ class Agent:
         try:
             if not self._files.described(f"{self._base}/identity"):
                 identity, _cold = self._files.read(f"{self._base}/identity", CHUNK_BYTES)
-                yield f"identity {identity.decode(errors='replace').strip()}"
+                first, *_rest = identity.decode(errors="replace").split("\n", 1)
+                yield f"identity {first}"
         except FileNotFoundError:
             pass
         except OSError as error:  # what cannot be read is not therefore gone
             yield f"unreadable {_why(error)}"
         with suppress(OSError):
-            names = [name for name in self._files.names(self._base) if name != "identity"]
-            yield from (f"run {name}" for name in names if self._files.described(f"{self._base}/{name}").startswith("d"))
+            for name in sorted(self._files.names(self._base)):
+                is_folder = self._files.described(f"{self._base}/{name}").startswith("d")
+                if is_folder or name != "identity":
+                    yield f"{'folder' if is_folder else 'stray'} {name}"
 
     def _begin(self, _: list[str], requests: BinaryIO) -> Iterator[str]:
         """Each folder that was made is made durable in its parent."""

@@ -40,23 +40,23 @@ class Facts:
     """What `hello` tells. `mount` is the path as the pod sees it; `mountinfo` the line of the mount at it, or empty;
     `mounted` whether there is one, None where the table of mounts could not be read;
     what is free is what the container's user may still take, None where that was not told. `fsid` is the file system's
-    id of statfs(2), which is its own only for ext4; `uuid` is empty where the kernel does not tell it. `runs` are the
-    folders of runs that stand beside each other on the volume.
+    id of statfs(2), which is its own only for ext4; `uuid` is empty where the kernel does not tell it. `folders` and
+    `strays` are what stands beside the identity file in chaosd's folder: the folders of runs, and what is no folder.
 
     `fs_type`, `device` (MAJOR:MINOR), `mount_root` (which folder of the file system is mounted) and `read_only` (the mount,
     or its file system, such as after errors=remount-ro) are of the mount that the path lies on, whether it is at the path
     or above it; empty and None where the table could not be read. `node_disk`: whether that is the file system that kubelet
     mounts /etc/hosts from, the node's own; None where there is no such mount.
 
-    `identity` is what the identity file says, and empty where there is none, or where `identity_error` says why it could
-    not be read."""
+    `identity` is the first line of the identity file; None where there is no such file, or where `identity_error` says why
+    it could not be read."""
 
     mount: str
     lacks: tuple[str, ...]
     present: bool
     hostname: str
     boot_id: str
-    identity: str
+    identity: str | None
     identity_error: str
     entries: tuple[str, ...]
     mountinfo: str
@@ -66,7 +66,8 @@ class Facts:
     total_bytes: int | None
     fsid: str
     uuid: str
-    runs: tuple[str, ...]
+    folders: tuple[str, ...]
+    strays: tuple[str, ...]
     fs_type: str
     device: str
     mount_root: str
@@ -150,7 +151,7 @@ def read_facts(lines: Iterable[str]) -> Facts:
         present="absent" not in told,
         hostname=_first(told, "hostname"),
         boot_id=_first(told, "boot"),
-        identity=_first(told, "identity"),
+        identity=told["identity"][0] if "identity" in told else None,
         identity_error=_first(told, "unreadable"),
         entries=tuple(told.get("entry", ())),
         mountinfo=at_path.line if at_path else "",
@@ -161,7 +162,8 @@ def read_facts(lines: Iterable[str]) -> Facts:
         total_bytes=space[4] * space[1] if len(space) > 4 else None,
         fsid=_first(told, "fsid"),
         uuid=_first(told, "uuid"),
-        runs=tuple(told.get("run", ())),
+        folders=tuple(told.get("folder", ())),
+        strays=tuple(told.get("stray", ())),
         fs_type=below.fs_type if below else "",
         device=below.device if below else "",
         mount_root=below.root if below else "",

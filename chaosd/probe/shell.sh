@@ -64,12 +64,17 @@ hello() {
   [ -r "$proc/sys/kernel/random/boot_id" ] && read -r word <"$proc/sys/kernel/random/boot_id" && say "boot $word"
   # What cannot be read is not therefore gone.
   if message=$(dd if="$base/identity" bs=4096 count=1 of=/dev/null 2>&1); then
-    read -r word <"$base/identity" && say "identity $word"
+    word='' && read -r word <"$base/identity"
+    say "identity $word"
   elif [ ! -d "$base/identity" ]; then
     say_unless_gone unreadable
   fi
-  for entry in "$base"/*/; do
-    [ -d "$entry" ] && entry=${entry%/} && say "run ${entry##*/}"
+  for entry in "$base"/* "$base"/.[!.]* "$base"/..?*; do
+    if [ -d "$entry" ]; then
+      say "folder ${entry##*/}"
+    elif [ "$entry" != "$base/identity" ] && { [ -e "$entry" ] || [ -L "$entry" ]; }; then
+      say "stray ${entry##*/}"
+    fi
   done
   space=$(stat -f -c '%a %S %c %d %b' "$mount" 2>/dev/null) && say "space $space"
   if [ -r "$proc/fsid" ]; then

@@ -8,6 +8,7 @@ journaled before it and after it; a checksum is taken just before the write and 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -18,17 +19,17 @@ import stamina
 from chaosd import payload
 from chaosd.checkers.integrity import MISSING, UNSETTLED, Integrity
 from chaosd.checkers.records import (
-    LOG_PREFIX,
-    REGISTER_PREFIX,
     Document,
     How,
     Record,
     Replica,
     compress,
     expand,
+    is_document_name,
     log_name,
     name_of,
     register_name,
+    sequence_of,
 )
 from chaosd.checkers.verdict import Binding
 from chaosd.cluster.observer import Observer, View
@@ -44,7 +45,7 @@ from chaosd.errors import (
     TargetError,
 )
 from chaosd.history import Event, Kind, Op
-from chaosd.probe.protocol import Stored, Sum
+from chaosd.probe.protocol import Facts, Stored, Sum
 from chaosd.probe.session import Place, Session, open_session
 from chaosd.workload import document
 from chaosd.workload.spec import LOGS_AT_ONCE, Workload
@@ -54,6 +55,8 @@ _Store = Callable[[Mapping[str, bytes]], Awaitable[Stored]]
 IDENTITY_FORMAT = 1
 PREPARE_ATTEMPTS = 3
 _STAGE = "stage"
+# A ULID, as runs are named; other folders beside them are not chaosd's.
+_RUN = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
 class Worker:
@@ -96,7 +99,7 @@ class Worker:
     @property
     def older_runs(self) -> tuple[str, ...]:
         """Other runs whose folders stand on the volume, as the present session told."""
-        return _other_runs(self._session.facts.runs, self._place.run) if self._session else ()
+        return _other_runs(self._session.facts, self._place.run) if self._session else ()
 
     async def prepare(self, *, writes: bool) -> None:
         """Open a session and, where there will be `writes`, check that there is room for the share and that the volume is
@@ -260,12 +263,21 @@ class Worker:
             await self._lost(error)
             await self._journal([self._event("list", Kind.INFO, {"error": str(error)})])
             return 0
-        value: dict[str, Any] = {"folder": f"{self._place.folder}/{self._place.run}"}
-        value["present"] = compress(int(name) for name in names if name.isdigit())
-        value["documents"] = sorted(name for name in names if _is_document(name))
-        strangers = sorted(n for n in names if not n.isdigit() and not _is_document(n) and n != _STAGE)
-        await self._journal([self._event("list", Kind.OK, {**value, "strangers": strangers} if strangers else value)])
+        await self._journal([self._event("list", Kind.OK, self._listed(session, names))])
         return 1
+
+    def _listed(self, session: Session, names: Sequence[str]) -> dict[str, Any]:
+        """What stands in the run's folder: what may be chaosd's own, by its name, and what surely is not."""
+        sequences = {name: sequence for name in names if (sequence := sequence_of(name)) is not None}
+        documents = sorted(filter(is_document_name, names))
+        strangers = sorted({*names} - {*sequences} - {*documents} - {_STAGE})
+        return {
+            "folder": f"{self._place.folder}/{self._place.run}",
+            "pod_uid": session.pod.uid,
+            "present": compress(sequences.values()),
+            "documents": documents,
+            **({"strangers": strangers} if strangers else {}),
+        }
 
     async def delete(self, sequences: Iterable[int]) -> int:
         """Delete files, with acknowledgement; returns how many are surely gone."""
@@ -313,6 +325,9 @@ class Worker:
                 await self._told(session)
             await session.begin(self._identity())
             self._begun = True
+            if session.facts.identity is None:  # it was written just now, and must go on saying that
+                await session.hello()
+                await self._told(session)
         return session
 
     def _ready_pod(self, view: View) -> Pod | None:
@@ -370,7 +385,8 @@ class Worker:
             "fsid": facts.fsid,
             "total_bytes": facts.total_bytes,
             "entries": list(facts.entries[:20]),
-            "runs": list(_other_runs(facts.runs, self._place.run)),
+            "runs": list(_other_runs(facts, self._place.run)),
+            "strangers": sorted((*facts.strays, *(name for name in facts.folders if not _RUN.fullmatch(name)))),
             "identity": _parse_identity(facts.identity),
             "identity_error": facts.identity_error,
         }
@@ -416,7 +432,7 @@ class Worker:
                 events.append(await self._otherwise(session, file, records, told))
         for cache, lengths in intact.items():
             value = {"sequences": compress(lengths), "finding": "intact", "cache": cache, "bytes": sum(lengths.values())}
-            events.append(self._event("read", Kind.OK, value))
+            events.append(self._event("read", Kind.OK, {**value, "pod_uid": session.pod.uid}))
         return events
 
     def _records_beside(self, record: Record) -> list[Record]:
@@ -474,17 +490,13 @@ def _invocation(record: Record) -> dict[str, Any]:
     return value if record.how is How.CREATE else {**value, "file": record.file, "how": str(record.how)}
 
 
-def _other_runs(runs: Iterable[str], own: str) -> tuple[str, ...]:
-    return tuple(run for run in runs if run != own)
+def _other_runs(facts: Facts, own: str) -> tuple[str, ...]:
+    return tuple(name for name in facts.folders if name != own and _RUN.fullmatch(name))
 
 
-def _is_document(name: str) -> bool:
-    return name[:1] in (REGISTER_PREFIX, LOG_PREFIX) and name[1:].isdigit()
-
-
-def _parse_identity(text: str) -> dict[str, Any] | None:
+def _parse_identity(text: str | None) -> dict[str, Any] | None:
     """The identity file's content; what is no JSON object is kept as it is, for the evidence."""
-    if not text:
+    if text is None:
         return None
     try:
         named = json.loads(text)

@@ -37,6 +37,28 @@ def test_a_claim_deleted_on_scale_down_by_policy_is_no_fault() -> None:
     assert verdict.by_policy == ("disk-ssd-web-1: deleted on scale-down, as whenScaled: Delete asks",)
 
 
+def test_a_claim_deleted_with_its_statefulset_by_policy_is_no_fault() -> None:
+    rules = {"retention_when_deleted": "Delete"}
+    going = (statefulset(2, **rules), statefulset(2, deleting=True, **rules), claim(1, "deleted"))
+    anew = (statefulset(2, "added", uid="new", **rules), claim(1, "added", uid="new", volume="pv-new"))
+    verdict = judged(*going, *anew, volume(1, name="pv-new", handle="d-new"))
+    assert (verdict.violations, verdict.unknowns) == ((), ())
+    assert verdict.by_policy == ("disk-ssd-web-1: deleted with its StatefulSet, as whenDeleted: Delete asks",)
+
+
+def test_a_claim_that_went_unwatched_with_its_statefulset_may_be_by_policy() -> None:
+    for uid, policy, missing in (
+        ("new", "Delete", "claim disk-ssd-web-1 went while nobody watched: whenDeleted: Delete, or a fault"),
+        ("old", "Delete", ""),
+        ("new", "Retain", ""),
+    ):
+        rules = {"retention_when_deleted": policy}
+        before, later = statefulset(2, uid="old", **rules), statefulset(2, "present", uid=uid, **rules)
+        verdict = judged(before, watch("began", "claim"), later, claim(0, "present"), watch("synced", "claim"))
+        assert [unknown.missing for unknown in verdict.unknowns] == ([missing] if missing else []), (uid, policy)
+        assert classes(verdict) == ([] if missing else ["claim_missing"]), (uid, policy)
+
+
 def test_a_claim_deleted_by_policy_of_a_replica_that_is_still_wanted_is_a_fault() -> None:
     assert classes(judged(statefulset(2, retention_when_scaled="Delete"), claim(1, "deleted"))) == ["claim_missing"]
 

@@ -376,6 +376,11 @@ def test_a_reading_from_a_pod_that_was_replaced_says_nothing() -> None:
     broken_off = not_read(WEB_1, *OWED, kind=Kind.INFO, error="the probe ended with status 137")
     during = (*begun(), sound(1), broken_off, *pod_replaced(1, "new-1"), sound(1, "new-1", again=True))
     assert judged(*during, *ended(1, WEB_0, WEB_1)).value is Value.PASS
+    for old in (read(WEB_1, *OWED, pod_uid="pod-1"), read(WEB_1, 0, finding="missing", pod_uid="pod-1")):
+        late = (*begun(), *pod_replaced(1, "new-1"), sound(1, "new-1", again=True), old)
+        judgement = judged(*late, listed(WEB_1, *FILES, documents=NAMES), *ended(1, WEB_0))
+        assert (judgement.value, judgement.violations) == (Value.UNKNOWN, ())
+        assert "read in pod pod-1, which was replaced meanwhile" in judgement.unknowns[0].missing
     before = (*begun(), *verified(WEB_1), *pod_replaced(1, "new-1"), sound(1, "new-1", again=True))
     judgement = judged(*before, listed(WEB_1, *FILES, documents=NAMES), *ended(1, WEB_0))
     assert (judgement.value, judgement.violations) == (Value.UNKNOWN, ())

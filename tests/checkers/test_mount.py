@@ -117,6 +117,13 @@ def test_an_identity_that_can_no_longer_be_read_is_corrupt() -> None:
     assert told == violated(Class.CORRUPT, identity_names=damaged)
 
 
+def test_an_identity_file_that_is_empty_or_zeros_is_torn() -> None:
+    for nothing in ("", "\0\0"):
+        damaged = {"unreadable": nothing}
+        told = judged(opened(WEB_0, identity=OURS), opened(WEB_0, "pod-2", identity=damaged))
+        assert told == violated(Class.TORN, identity_names=damaged)
+
+
 def test_a_table_of_mounts_that_could_not_be_read_is_no_accusation() -> None:
     why = "the table of mounts could not be read, so whether the path is the volume is not known"
     assert judged(opened(WEB_0, mounted=None)) == Verdict("mount", unknowns=(Unknown(WEB_0, why),))

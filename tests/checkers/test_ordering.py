@@ -61,11 +61,13 @@ def test_ordinals_may_begin_elsewhere() -> None:
     assert judged(rules, watch("synced"), *started(5), *started(6)).value is Value.PASS
 
 
-def test_parallel_promises_no_order() -> None:
-    rules = statefulset(2, pod_management="Parallel")
+def test_what_the_parallel_policy_allows_is_by_policy() -> None:
+    rules, promised = statefulset(2, pod_management="Parallel"), ("podManagementPolicy is Parallel: no order is promised",)
     verdict = judged(rules, watch("synced"), pod(1, "added"), pod(0, "added"))
-    assert verdict.value is Value.PASS
-    assert verdict.not_applicable == ("podManagementPolicy is Parallel: no order is promised",)
+    told = ("1 pods came or went out of order, as podManagementPolicy: Parallel allows",)
+    assert verdict == Verdict("ordering", by_policy=told, not_applicable=promised, measured={"transitions_judged": 2})
+    in_order = judged(rules, watch("synced"), *started(0), *started(1))
+    assert in_order == Verdict("ordering", not_applicable=promised, measured={"transitions_judged": 2})
 
 
 def test_pods_that_chaosd_deletes_all_at_once_may_come_back_together() -> None:

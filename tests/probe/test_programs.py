@@ -94,7 +94,7 @@ async def test_hello_tells_facts_and_writes_nothing(probe: Probe) -> None:
     assert facts.lacks == ()
     assert (facts.mount, facts.present, facts.entries) == (str(probe.mount), True, ("theirs",))
     assert facts.hostname == Path("/proc/sys/kernel/hostname").read_text().strip()
-    assert (facts.identity, facts.identity_error) == ("", "")
+    assert (facts.identity, facts.identity_error) == (None, "")
     assert facts.mountinfo == ""
     assert facts.free_bytes
     assert facts.free_bytes > 1 << 20
@@ -127,6 +127,17 @@ async def test_begin_writes_the_identity_once(probe: Probe) -> None:
     assert protocol.read_facts(await probe.ask("hello")).identity == '{"replica":1}'
 
 
+async def test_an_identity_file_without_a_line_is_told_from_one_that_is_not_there(probe: Probe) -> None:
+    await probe.begin()
+    for damaged in (b"", b"\0" * 100):
+        (probe.mount / ".chaosd/identity").write_bytes(damaged)
+        identity = protocol.read_facts(await probe.ask("hello")).identity
+        assert identity is not None
+        assert identity.strip("\0") == ""
+    (probe.mount / ".chaosd/identity").unlink()
+    assert protocol.read_facts(await probe.ask("hello")).identity is None
+
+
 async def test_files_are_stored_whole_and_read_back(probe: Probe) -> None:
     await probe.begin()
     stored = await probe.put(f0001=DATA, f0002=DATA[:4096])
@@ -138,7 +149,8 @@ async def test_files_are_stored_whole_and_read_back(probe: Probe) -> None:
     assert sums["0001"].cache in ("cold", "cached")
     assert sums["0003"] == protocol.Sum(absent=True)
     found, cache = protocol.read_bytes(await probe.ask("fetch", "2 0001"))
-    assert (found, cache) == (DATA, sums["0001"].cache)
+    assert found == DATA
+    assert cache in ("cold", "cached"), "a page that is being written back cannot be dropped, a moment later it can"
 
 
 async def test_names_are_listed_and_dropped_files_are_gone(probe: Probe) -> None:
@@ -202,13 +214,14 @@ async def test_a_file_that_cannot_be_opened_for_writing_is_unknown_and_the_sessi
 async def test_what_is_known_of_the_file_system_and_of_other_runs(probe: Probe) -> None:
     (probe.mount / ".chaosd/OLDER").mkdir(parents=True)
     (probe.mount / ".chaosd/theirs").touch()
+    (probe.mount / ".chaosd/.hidden").symlink_to("nowhere")
     facts = protocol.read_facts(await probe.ask("hello"))
     ask = ("stat", "-f", "-c", "%i %b %S", str(probe.mount))
     stat = await asyncio.create_subprocess_exec(*ask, stdout=asyncio.subprocess.PIPE)
     told, _ = await stat.communicate()
     fsid, blocks, size = told.decode().split()
     assert (facts.fsid, facts.total_bytes) == (fsid, int(blocks) * int(size))
-    assert facts.runs == ("OLDER",)
+    assert (facts.folders, sorted(facts.strays)) == (("OLDER",), [".hidden", "theirs"])
 
 
 async def test_a_file_that_cannot_be_stored_fails_alone_and_the_session_goes_on(probe: Probe) -> None:
@@ -232,7 +245,7 @@ async def test_a_folder_that_is_gone_makes_everything_absent_and_writing_fail(pr
 async def test_what_cannot_be_read_is_not_told_to_be_gone(probe: Probe) -> None:
     (probe.mount / ".chaosd").symlink_to(".chaosd")
     facts = protocol.read_facts(await probe.ask("hello"))
-    assert (facts.identity, bool(facts.identity_error)) == ("", True)
+    assert (facts.identity, bool(facts.identity_error)) == (None, True)
     with pytest.raises(ProbeError):
         protocol.read_names(await probe.ask("list"))
 

@@ -291,7 +291,7 @@ def test_the_mount_of_a_running_pod_goes() -> None:
         await sim.stored()
         sim.cluster.disks.drop_mount(sim.pod().uid, "/data")
         async with sim.session() as session:
-            assert (session.facts.mounted, session.facts.identity) == (False, "")
+            assert (session.facts.mounted, session.facts.identity) == (False, None)
         assert await sim.found() == {}
         await sim.delete()
         assert await sim.found() == FILES

@@ -72,7 +72,7 @@ def test_hello_tells_facts_and_writes_nothing() -> None:
         probe.disk.write("theirs", b"x")
         facts = await probe.facts()
         assert (facts.lacks, facts.mount, facts.present) == ((), "/data", True)
-        assert (facts.hostname, facts.boot_id, facts.identity) == ("web-0", "boot", "")
+        assert (facts.hostname, facts.boot_id, facts.identity) == ("web-0", "boot", None)
         assert facts.entries == ("lost+found", "theirs")
         assert (facts.mounted, facts.fs_type, facts.mount_root, facts.node_disk) == (True, "ext4", "/", False)
         assert (facts.fsid, facts.uuid) == (probe.disk.fsid, probe.disk.file_system.hex)
@@ -92,7 +92,7 @@ def test_begin_writes_the_identity_once() -> None:
         assert probe.disk.file(".chaosd/identity").platter == b'{"replica":1}\n'
         assert await probe.ask("begin", "", b"4\nnew\n") == []
         facts = await probe.facts()
-        assert (facts.identity, facts.runs) == ('{"replica":1}', ("RUN",))
+        assert (facts.identity, facts.folders) == ('{"replica":1}', ("RUN",))
 
     _probing(check)
 
