@@ -140,6 +140,15 @@ def test_steps_tell_what_was_expected_and_seen() -> None:
     assert "step: one\n  [shown] web claim-count\n      expected  3\n      seen      3\n" in told
 
 
+def test_a_run_without_a_cold_reading_says_so() -> None:
+    cached, cold = read(WEB_0, 0, cache="cached"), read(WEB_0, 0)
+    (note,) = verdict(*SOUND, cached).notes
+    assert note.startswith("no reading was cold: ")
+    assert f"notes:\n  {note}\n" in text.render(verdict(*SOUND, cached))
+    assert verdict(*SOUND, cached).verdict == "pass"
+    assert verdict(*SOUND, cached, cold).notes == verdict(*SOUND).notes == ()
+
+
 def test_coverage_counts_what_really_happened() -> None:
     coverage = Coverage()
     events = [

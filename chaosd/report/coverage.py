@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chaosd.checkers.records import How, expand
@@ -89,3 +90,12 @@ class Coverage:
             self.bytes_written += op.value["length"]
         else:
             self.not_acknowledged[op.kind] += 1
+
+
+def notes(coverage: Mapping[str, Any]) -> Iterator[str]:
+    """What weakens a verdict, whatever it says; of coverage as it stands in `verdict.json`."""
+    if coverage["records_verified_cached"] and not coverage["records_verified_cold"]:
+        yield (
+            "no reading was cold: each may have come from the page cache of the pod's node, since its file system takes no "
+            "O_DIRECT, and it was not proven that pages were dropped"
+        )

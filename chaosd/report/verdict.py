@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from chaosd.checkers import Judgement
 from chaosd.checkers.verdict import Class, Value
 from chaosd.checkers.verdict import Violation as Found
+from chaosd.report.coverage import notes
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -108,7 +109,7 @@ def make_verdict(
         unknown=tuple(Unseen(subject=u.subject, missing=u.missing) for u in judgement.unknowns),
         by_policy=judgement.by_policy,
         not_applicable=judgement.not_applicable,
-        notes=judgement.notes,
+        notes=(*judgement.notes, *notes(coverage)),
         steps=tuple(measured.get("steps", {}).get("expectations", ())),
         recovery=dict(measured.get("recovery", {})),
         coverage={**coverage, **measured.get("integrity", {})},

@@ -3,7 +3,8 @@
 The rules are those that POSIX gives and ext4 keeps: fsync of a file makes its content durable, fsync of a folder the names
 in it; a rename is whole or not at all; unmounting writes everything back. What was not made durable may survive a crash
 or not, each change of names and each block for itself, as the random generator draws. One file system has one page cache
-here, whoever mounts it: two nodes that mount it see each other's writes.
+here, whoever mounts it: two nodes that mount it see each other's writes. It keeps a file that was written or read through
+it until the last unmount, a crash, or until it is asked to drop it, where it can do that.
 
 A disk may also lie (it acknowledges flushes that it does not do), lose, tear or misdirect a write, rot, fill up, fail, or
 come back as another one: each is a method for tests and drills.
@@ -74,7 +75,8 @@ class MemoryDisk:
         self.kind = kind
         self.total_bytes = total_bytes
         self.read_only = False
-        self.can_read_directly = True
+        self.can_read_directly = True  # O_DIRECT is what it says
+        self.can_drop_pages = True  # clean pages go when they are asked to, and that they are gone can be proven
         self.mounts = 0
         self.file_system: uuid.UUID
         self._rng = rng
@@ -89,6 +91,7 @@ class MemoryDisk:
         self._plans: list[Plan] = []
         self._rot: list[int] = []
         self._failures: list[_Failure] = []
+        self._mounting = 0  # how often it was mounted anew, with an empty page cache
         self._used_blocks = 0
         self._used_inodes = 0
         self._filler_bytes = 0
@@ -230,17 +233,19 @@ class MemoryDisk:
         return "" if type(self._inode(path)) is File else f"drwxr-xr-x {path}"
 
     def read(self, path: str, most: int) -> tuple[bytes, bool]:
-        """At most so many bytes from the start, and whether they came from the platter. Reading with O_DIRECT writes the
-        file's dirty pages back first; where the file system cannot, dirty pages stay and are read."""
+        """At most so many bytes from the start, and whether they provably came from the platter: read with O_DIRECT, which
+        writes the file's dirty pages back first; or where the file system cannot, after its pages were dropped."""
         file = self._inode(path)
         if type(file) is not File:
             raise _error(errno.EISDIR, path)
         if self._failures:
             self._check("read", path)
-        cold = self.can_read_directly or not file.pending
-        if file.pending and cold:
-            self.flush(file)
-        found = file.platter if cold else file.data
+        if self.can_read_directly:
+            if file.pending:
+                self.flush(file)
+            found, cold = file.platter, True
+        else:
+            found, cold = self._read_through_cache(file)
         if len(found) > most:
             found = found[:most]
         if self._rot and found:
@@ -259,12 +264,12 @@ class MemoryDisk:
         if self.mounts > 0:
             return
         self.mounts = 0
+        self._mounting += 1
         self.flush_all()
         if not self._lies:
             self._log.clear()
-        for file in self._spoilt:
-            file.data = file.platter
-        self._spoilt.clear()
+        for file in list(self._spoilt):
+            self._drop_pages(file)
 
     def flush_all(self) -> None:
         """sync(2), which tells nobody what failed."""
@@ -447,11 +452,30 @@ class MemoryDisk:
             raise _error(errno.ENOENT, path)
         return found
 
+    def _read_through_cache(self, file: File) -> tuple[bytes, bool]:
+        """Whether it is cold: dirty pages are never dropped, and come from no platter."""
+        dropped = self.can_drop_pages and not file.pending
+        if dropped or not self._is_cached(file):
+            self._drop_pages(file)
+        file.cached_in = self._mounting
+        return file.data, dropped
+
+    def _is_cached(self, file: File) -> bool:
+        return bool(file.pending) or file.cached_in == self._mounting
+
+    def _drop_pages(self, file: File) -> None:
+        """Processes see what is on the platter."""
+        if file in self._spoilt:
+            del self._spoilt[file]
+            file.data = file.platter
+            self._account()
+
     def _write(self, file: File, offset: int, data: bytes) -> None:
         self._used_blocks -= blocks_in(len(file.data))
         file.data = put(file.data, offset, data)
         self._used_blocks += blocks_in(len(file.data))
         file.pending.append((offset, data))
+        file.cached_in = self._mounting
         self._dirty_files[file] = None
 
     def _rename_to(self, folder: Folder, change: NameChange) -> None:
@@ -527,10 +551,9 @@ class MemoryDisk:
         if file.pending:
             self.flush(file)
         file.platter = change(file.platter)
-        if self.mounts:
-            self._spoilt[file] = None
-        else:
-            file.data = file.platter
+        self._spoilt[file] = None
+        if not self._is_cached(file):
+            self._drop_pages(file)
 
     def _set_name(self, folder: Folder, name: str, inode: Inode | None) -> None:
         self.flush_all()

@@ -106,7 +106,7 @@ class MemoryFiles:
         return found and f"{found.split()[0]} {path}"
 
     def read(self, path: str, most: int) -> tuple[bytes, bool]:
-        """From the platter, where the file system can."""
+        """As LocalFiles reads: past the page cache where the file system can, else after dropping the file's pages."""
         mount, inside = self._file(path)
         return mount.disk.read(inside, most)
 

@@ -9,11 +9,13 @@ BLOCK_BYTES = 4096
 
 
 class File:
-    """A regular file: `data` is what processes see, `platter` what is durable, `pending` the writes in between."""
+    """A regular file: `data` is what processes see, `platter` what is durable, `pending` the writes in between;
+    `cached_in` the disk's mounting, by its number, in which its pages came into the page cache."""
 
-    __slots__ = ("data", "pending", "platter")
+    __slots__ = ("cached_in", "data", "pending", "platter")
 
     def __init__(self, platter: bytes = b"") -> None:
+        self.cached_in = -1
         self.data = platter
         self.platter = platter
         self.pending: list[tuple[int, bytes]] = []

@@ -299,6 +299,28 @@ def test_a_page_that_is_cached_hides_what_goes_wrong_below_it() -> None:
     assert disk.read("a", 10) == (b"A" * 10, True), "the write mended it"
 
 
+def test_pages_that_cannot_be_dropped_are_read_until_the_disk_is_unmounted_or_its_node_crashes() -> None:
+    for forget in (lambda disk: (disk.unmount(), disk.mount()), lambda disk: disk.crash()):
+        disk = _disk()
+        disk.can_read_directly = disk.can_drop_pages = False
+        _stored(disk, "a", b"A" * 10)
+        disk.flip("a", 0)
+        assert disk.read("a", 10) == (b"A" * 10, False)
+        forget(disk)
+        assert disk.read("a", 10) == (b"@" + b"A" * 9, False), "nobody can tell that it was not cached"
+        disk.flip("a", 0)
+        assert disk.read("a", 10) == (b"@" + b"A" * 9, False), "what was read is cached, too"
+
+
+def test_pages_that_were_dropped_on_request_hide_nothing() -> None:
+    disk = _disk()
+    disk.can_read_directly = False
+    _stored(disk, "a", b"A" * 8192)
+    disk.truncate("a", 10)
+    assert disk.read("a", 8192) == (b"A" * 10, True)
+    assert disk.total_bytes - disk.free_bytes == 4096
+
+
 @pytest.mark.parametrize(
     ("plant", "new", "victim"),
     [
