@@ -46,7 +46,8 @@ class Facts:
     `fs_type`, `device` (MAJOR:MINOR), `mount_root` (which folder of the file system is mounted) and `read_only` (the mount,
     or its file system, such as after errors=remount-ro) are of the mount that the path lies on, whether it is at the path
     or above it; empty and None where the table could not be read. `node_disk`: whether that is the file system that kubelet
-    mounts /etc/hosts from, the node's own; None where there is no such mount.
+    mounts /etc/hosts from, the node's own; None where there is no such mount. `journals_data`: the file system takes
+    O_DIRECT and reads through the page cache all the same (ext4 with data=journal; Linux, Documentation/admin-guide/ext4).
 
     `identity` is the first line of the identity file; None where there is no such file, or where `identity_error` says why
     it could not be read."""
@@ -73,6 +74,7 @@ class Facts:
     mount_root: str
     read_only: bool | None
     node_disk: bool | None
+    journals_data: bool
 
     @property
     def in_memory(self) -> bool:
@@ -169,6 +171,7 @@ def read_facts(lines: Iterable[str]) -> Facts:
         mount_root=below.root if below else "",
         read_only=below.read_only if below else None,
         node_disk=below.device == hosts.device if below and hosts and hosts.point == _HOSTS else None,
+        journals_data=below.journals_data if below else False,
     )
 
 
@@ -242,6 +245,7 @@ class _Mount:
     point: str
     fs_type: str
     read_only: bool
+    journals_data: bool
 
 
 def _parse_mount(line: str) -> _Mount | None:
@@ -251,7 +255,8 @@ def _parse_mount(line: str) -> _Mount | None:
     if len(before) < 6 or not after[0]:
         return None
     options = {*before[5].split(","), *after[-1].split(",")}
-    return _Mount(line, before[2], _unescaped(before[3]), _unescaped(before[4]), after[0], "ro" in options)
+    place = (before[2], _unescaped(before[3]), _unescaped(before[4]))
+    return _Mount(line, *place, after[0], "ro" in options, "data=journal" in options)
 
 
 def _unescaped(field: str) -> str:

@@ -88,7 +88,7 @@ class Session:
         leaves out has an error."""
         told = protocol.read_sums(await self._ask("sums", f"{protocol.blocks(length)} {' '.join(names)}"))
         sums = {name: told.get(name) or Sum(error="the probe said nothing of it") for name in names}
-        if not self.facts.in_memory:
+        if not self._reads_from_memory:
             return sums
         return {name: replace(found, cache=self._cache(found.cache)) for name, found in sums.items()}
 
@@ -110,7 +110,12 @@ class Session:
         self.facts = protocol.read_facts(await self._ask("hello"))
 
     def _cache(self, told: str) -> str:
-        return "cached" if told and self.facts.in_memory else told
+        return "cached" if told and self._reads_from_memory else told
+
+    @property
+    def _reads_from_memory(self) -> bool:
+        """Whatever the program believes: the shell takes O_DIRECT at its word, the agent proves what it says."""
+        return self.facts.in_memory or (self.program is Program.SHELL and self.facts.journals_data)
 
     async def _write(self, verb: str, files: Mapping[str, bytes]) -> Stored:
         return protocol.read_stored(files, await self._ask(verb, *protocol.write_request(files)))

@@ -77,6 +77,11 @@ def test_file_systems_in_memory(fs_type: str, in_memory: bool) -> None:
     assert _facts(f"21 20 0:50 / /data rw - {fs_type} none rw").in_memory is in_memory
 
 
+def test_a_file_system_that_journals_data_is_known() -> None:
+    assert _facts("21 20 7:1 / /data rw - ext4 /dev/loop1 rw,data=journal").journals_data
+    assert not _facts(DISK).journals_data
+
+
 def test_programs_are_started_with_the_place_and_their_time() -> None:
     assert argv(Program.SHELL, "/data", ".chaosd", "RUN", 60)[:2] == ["sh", "-c"]
     assert argv(Program.AGENT, "/data", ".chaosd", "RUN", 60)[0] == "python3"
