@@ -185,7 +185,7 @@ def scripted_steps(seed: int, steps: Sequence[Step], ordinals: range) -> Iterato
         decision = None
         if step.disrupt:
             present = range(ordinals.start, ordinals.start + replicas)
-            decision = Decision(step.disrupt.kind, step.disrupt.draw(stream(seed, "nemesis", number), present))
+            decision = Decision(step.disrupt.kind, step.disrupt.draw(stream(seed, "nemesis", number), present, number - 1))
             replicas = decision.parameters.get("to", replicas)
         yield Plan(
             number, step.name, replicas, step.write, decision, heal=False, verify=step.verify, expect=step.expectations

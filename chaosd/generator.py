@@ -48,8 +48,8 @@ class Move(Protocol):
     def weight(self) -> int:
         """How often it is drawn, against the others."""
 
-    def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:
-        """Its parameters for this round, as plain JSON."""
+    def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
+        """Its parameters, as plain JSON, for the round in which it is drawn for the `turn`th time, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,14 @@ def random_rounds(
     seed: int, moves: Sequence[Move], ordinals: Sequence[int], files: int, rounds: int | None
 ) -> Iterator[Plan]:
     """`rounds` rounds (for ever where None), each with a disruption drawn by weight."""
-    number = 0
+    number, turns = 0, [0] * len(moves)
     while rounds is None or number < rounds:
         number += 1
         rng = stream(seed, "nemesis", number)
-        move = rng.choices(moves, [m.weight for m in moves])[0]
-        decision = Decision(move.kind, move.draw(rng, ordinals))
+        chosen = rng.choices(range(len(moves)), [m.weight for m in moves])[0]
+        move = moves[chosen]
+        decision = Decision(move.kind, move.draw(rng, ordinals, turns[chosen]))
+        turns[chosen] += 1
         yield Plan(number, decision.kind, len(ordinals), files, decision, heal=True, verify=True)
 
 

@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 TARGET_LABEL = "chaosd.io/target"
 PAUSED_ANNOTATION = "chaosd.io/paused"
+# On a node: which chaosd cordoned it, so that nobody else's cordon is ever lifted.
+CORDONED_ANNOTATION = "chaosd.io/cordoned-by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class EphemeralContainer:
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A pod. `claims` maps the pod's volume names to claim names; volumes of other kinds are not in it. `ephemeral` are the
-    containers that were added since it was made."""
+    containers that were added since it was made; with `shared_processes` its containers see each other's processes."""
 
     namespace: str
     name: str
@@ -79,9 +81,11 @@ class Pod:
     deleting: bool = False
     grace_seconds: int | None = None
     unschedulable: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[Container, ...] = ()
     ephemeral: tuple[Container, ...] = ()
+    shared_processes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A PersistentVolume. `driver` and `handle` are empty where no CSI driver serves it."""
+    """A PersistentVolume. `driver` and `handle` are empty where no CSI driver serves it. `node_terms` is its required node
+    affinity: a node may have it when every requirement (label, operator, values) of one of the terms holds; empty, any."""
 
     name: str
     uid: str
@@ -113,6 +118,7 @@ class Volume:
     claim_uid: str = ""
     capacity: str = ""
     reclaim_policy: str = ""
+    node_terms: tuple[tuple[tuple[str, str, tuple[str, ...]], ...], ...] = ()
     deleting: bool = False
 
 
@@ -133,7 +139,9 @@ class StatefulSet:
     """A StatefulSet: the rules it set, and how far its controller has come.
 
     `template_claims` are the names of its volumeClaimTemplates; `template_volumes` those of the template's own volumes
-    (an emptyDir is one) with their kind, such as `emptyDir`. `containers` are the template's.
+    (an emptyDir is one) with their kind, such as `emptyDir`. `containers` are the template's. `owner` is who controls it,
+    as KIND/NAME, empty where nobody does. `update_strategy` is `RollingUpdate` or `OnDelete`, `partition` the lowest
+    ordinal that a rolling update reaches.
     """
 
     namespace: str
@@ -159,6 +167,9 @@ class StatefulSet:
     template_volumes: Mapping[str, str] = field(default_factory=dict)
     host_network: bool = False
     containers: tuple[Container, ...] = ()
+    owner: str = ""
+    update_strategy: str = "RollingUpdate"
+    partition: int = 0
     deleting: bool = False
 
     @property
@@ -178,13 +189,17 @@ class StatefulSet:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node. `boot_id` changes when the machine was started anew."""
+    """A node. `boot_id` changes when the machine was started anew; `cordoned_by` is the chaosd that cordoned it, if one
+    did. `tainted` says that it takes no pods without a toleration (NoSchedule, NoExecute), a cordon aside."""
 
     name: str
     uid: str
     ready: bool = True
     unschedulable: bool = False
     boot_id: str = ""
+    cordoned_by: str = ""
+    tainted: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +232,42 @@ class ClusterEvent:
     last_seen: float
 
 
-Object = Pod | Claim | Volume | Attachment | StatefulSet | Node | ClusterEvent
-T = TypeVar("T", Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent)
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace. `terminating` once it is being deleted with all that is in it."""
+
+    name: str
+    uid: str
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A PodDisruptionBudget: the pods that `selector` matches, and how many evictions it allows now."""
+
+    namespace: str
+    name: str
+    uid: str
+    selector: Mapping[str, str] = field(default_factory=dict)
+    allowed: int = 0
+    wanted: int = 0  # pods that must be healthy
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaler:
+    """What owns the replica count of the workload `target` (KIND/NAME): a HorizontalPodAutoscaler, or a ScaledObject of
+    KEDA's."""
+
+    namespace: str
+    name: str
+    uid: str
+    kind: str
+    target: str
+
+
+Object = Pod | Claim | Volume | Attachment | StatefulSet | Node | ClusterEvent | Namespace | Budget | Autoscaler
+T = TypeVar("T", Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent, Namespace, Budget, Autoscaler)
 
 
 class ChangeKind(StrEnum):
@@ -324,6 +373,59 @@ class Cluster(Protocol):
     ) -> AbstractAsyncContextManager[ExecStream]:
         """Start a process in a running container. It is bound to the name, not to a UID: ask for the pod before and
         after. Raises NotFoundError, RefusedError (such as no such program), UnreachableError."""
+
+    async def signal_container(self, namespace: str, pod: str, container: str, signal: str, *, uid: str) -> None:
+        """Send a signal (`TERM` or `KILL`) to the first process of a running container.
+
+        Raises RefusedError, which says why, where it would not arrive: a process that is PID 1 of its own namespace gets no
+        signal from inside that it does not handle, SIGKILL never (Linux, pid_namespaces(7)), and sending one takes a shell.
+        Raises NotFoundError, ConflictError when the pod of that name has another UID, UnreachableError: then nobody knows.
+        """
+
+    async def cordon(self, node: str, *, uid: str, by: str) -> None:
+        """Let no more pods be scheduled to a node, and note in CORDONED_ANNOTATION `by` whom.
+
+        Raises ConflictError when it has another UID, or is cordoned already by anybody else; NotFoundError, ForbiddenError.
+        """
+
+    async def uncordon(self, node: str, *, uid: str, by: str) -> None:
+        """Let pods be scheduled to a node again that was cordoned `by` the same. One that is not cordoned stays as it is.
+
+        Raises ConflictError when it has another UID, or somebody else cordoned it; NotFoundError, ForbiddenError.
+        """
+
+    async def annotate(
+        self, kind: type[StatefulSet] | type[Namespace], namespace: str, name: str, changes: Mapping[str, str | None]
+    ) -> None:
+        """Set annotations, and take away those that are None. `namespace` is empty for a namespace. Raises NotFoundError,
+        ForbiddenError."""
+
+    async def restart_rollout(self, namespace: str, name: str, *, uid: str, at: str) -> None:
+        """Have the controller replace every pod: `at` (a timestamp) goes into the template's annotation
+        kubectl.kubernetes.io/restartedAt, as `kubectl rollout restart` does. Raises ConflictError when the StatefulSet has
+        another UID, NotFoundError, ForbiddenError, RefusedError (a webhook)."""
+
+    async def expand_claim(self, namespace: str, name: str, *, uid: str, storage: str) -> None:
+        """Ask for a larger volume (`storage` such as `2Gi`). Raises RefusedError where its class does not allow that or it
+        is no larger, ConflictError when the claim has another UID, NotFoundError, ForbiddenError."""
+
+    async def manifest(self, namespace: str, name: str) -> Mapping[str, Any]:
+        """A StatefulSet as a document from which it can be made again: without status, and without what the server sets.
+        Raises NotFoundError."""
+
+    async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
+        """Delete the StatefulSet that has this UID: its pods stay where `orphan`, else they go before it does (foreground).
+        Raises NotFoundError, ConflictError when it has another UID, ForbiddenError."""
+
+    async def create(self, document: Mapping[str, Any]) -> None:
+        """Create the Namespace, StatefulSet, ConfigMap or Pod that a manifest describes. Raises ConflictError when it is
+        there, RefusedError, ForbiddenError, NotFoundError when its namespace is not there; ValueError for other kinds."""
+
+    async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
+        """The data of a ConfigMap. Raises NotFoundError, ForbiddenError."""
+
+    async def delete_config(self, namespace: str, name: str) -> None:
+        """Delete a ConfigMap. Raises NotFoundError, ForbiddenError."""
 
     async def get_lease(self, namespace: str, name: str) -> Lease:
         """Raises NotFoundError."""

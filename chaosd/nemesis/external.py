@@ -46,7 +46,7 @@ class External(Disruption):
                 raise ValueError(f"{word!r}: {error} is not told; there are {', '.join(_TOLD)}") from error
         return command
 
-    def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:
+    def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """The replica to disturb, and how: an experiment may have several commands."""
         return {"ordinal": rng.choice(list(ordinals)), "command": list(self.command), "crash": self.crash}
 
@@ -61,7 +61,8 @@ class External(Disruption):
         command = [word.format(**told) for word in parameters["command"]]
         doomed = {"replica": target.replica(name), "uid": pod.uid, "node": pod.node}
         crash, boot_id = parameters["crash"], _boot_id(view, pod.node)
-        return Prepared((doomed,), None, {"command": command, "crash": crash, "boot_id": boot_id})
+        more = {"command": command, "crash": crash, "boot_id": boot_id}
+        return Prepared((doomed,), None, more, frozenset({name}))
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Run it to its end. Raises DisruptionError when it fails, or takes too long."""

@@ -35,7 +35,7 @@ class PodDelete(Disruption):
         Field(description="These ordinals and no others."),
     ] = ()
 
-    def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:
+    def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """Ordinals and grace."""
         count = len(ordinals) if self.count == "all" else min(self.count, len(ordinals))
         if self.ordinals:
@@ -55,7 +55,8 @@ class PodDelete(Disruption):
             if pod is None:
                 raise NotReadyError(f"{target.namespace}/{name} cannot be deleted: there is no such pod")
             deletes.append({"replica": target.replica(name), "uid": pod.uid, "node": pod.node})
-        return Prepared(tuple(deletes), None, {"grace": parameters["grace"]})
+        names = frozenset(doomed["replica"].rpartition("/")[2] for doomed in deletes)
+        return Prepared(tuple(deletes), None, {"grace": parameters["grace"]}, names)
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Delete them all, then wait until each is gone."""

@@ -28,7 +28,7 @@ class Scale(Disruption):
         Field(ge=0, description="Replicas to scale to; where it is left out, a number below the present one is drawn."),
     ] = None
 
-    def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:
+    def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """The count to scale to."""
         return {"to": rng.randrange(len(ordinals)) if self.to is None else self.to}
 
@@ -44,17 +44,23 @@ class Scale(Disruption):
             "restore": scene.target.replicas,
             "wrote": parameters["to"],
         }
-        return Prepared((), undo, {"from": statefulset.replicas, "to": parameters["to"]})
+        more = {"from": statefulset.replicas, "to": parameters["to"]}
+        return Prepared((), undo, more, frozenset(statefulset.pod_names()[parameters["to"] :]))
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Scale, then wait until the target has converged at the new count."""
         before, to = prepared.more["from"], prepared.more["to"]
-        await _set_replicas(
+        await set_replicas(
             scene.cluster, scene.target.namespace, scene.target.statefulset, before, to, scene.timeout_seconds
         )
         await scene.observer.converged(to, scene.timeout_seconds)
         await _until_claims_are_gone(scene, before, to)
         return {"from": before, "to": to}
+
+    @classmethod
+    async def heal(cls, cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> str:
+        """The count that was found."""
+        return await restore_replicas(cluster, undo, timeout_seconds)
 
 
 async def _until_claims_are_gone(scene: Scene, before: int, to: int) -> None:
@@ -71,7 +77,7 @@ async def _until_claims_are_gone(scene: Scene, before: int, to: int) -> None:
     await scene.observer.wait(gone, scene.timeout_seconds, "the claims of the replicas that were scaled away to be gone")
 
 
-async def heal_scale(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> str:
+async def restore_replicas(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> str:
     """Restore the count, if it still is what chaosd wrote. Says what was done. Raises ConflictError when it is another,
     ClusterError."""
     namespace, name, wrote, restore = undo["namespace"], undo["statefulset"], undo["wrote"], undo["restore"]
@@ -86,11 +92,11 @@ async def heal_scale(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds:
             f"found: somebody else scaled it, so it is left; kubectl -n {namespace} scale statefulset {name} "
             f"--replicas={restore} if that was not wanted"
         )
-    await _set_replicas(cluster, namespace, name, wrote, restore, timeout_seconds)
+    await set_replicas(cluster, namespace, name, wrote, restore, timeout_seconds)
     return f"{namespace}/{name} scaled from {wrote} back to {restore} replicas"
 
 
-async def _set_replicas(
+async def set_replicas(
     cluster: Cluster, namespace: str, name: str, expected: int, to: int, timeout_seconds: float
 ) -> None:
     """Idempotent: an attempt whose answer was lost is recognised by its result."""

@@ -20,7 +20,7 @@ class NodeCrash(Disruption):
     kind: Literal["node-crash"] = "node-crash"
     crash: Callable[[str], None]
 
-    def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:
+    def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """The replica whose node crashes."""
         return {"ordinal": rng.choice(list(ordinals))}
 
@@ -31,7 +31,9 @@ class NodeCrash(Disruption):
         node = scene.observer.view.nodes.get(pod.node) if pod else None
         if node is None:
             raise NotReadyError(f"{scene.target.namespace}/{name} is on no node that could crash")
-        return Prepared((), None, {"node": node.name, "boot_id": node.boot_id})
+        more = {"node": node.name, "boot_id": node.boot_id}
+        pods = (pod.name for pod in scene.observer.view.pods.values() if pod.node == node.name)
+        return Prepared((), None, more, frozenset(pods))
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Cut the power, and wait until the node has come up again."""
