@@ -166,7 +166,14 @@ class Runner:
 
     def _interpreter(self, plans: Iterator[Plan]) -> Interpreter:
         experiment, target = self._experiment, self._target
-        scene = Scene(self._cluster, self.observer, target, experiment.timeouts.disrupt)
+        scene = Scene(
+            self._cluster,
+            self.observer,
+            target,
+            experiment.timeouts.disrupt,
+            by=self._run.run,
+            is_writing=lambda replica: bool(self.panel.integrity.replicas[replica].attempted),
+        )
         place = Place(
             target,
             experiment.target.folder,

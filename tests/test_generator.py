@@ -31,7 +31,7 @@ class Move:
     kind: str
     weight: int
 
-    def draw(self, rng: random.Random, ordinals: Sequence[int]) -> dict[str, Any]:
+    def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         return {"ordinals": [rng.choice(ordinals)]}
 
 
