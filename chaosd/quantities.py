@@ -6,6 +6,7 @@ Source: Kubernetes docs, "Quantity" (API reference), and Go's time.ParseDuration
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -15,6 +16,19 @@ KUBERNETES_QUANTITY = r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?"
 
 _BYTES = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "k": 10**3, "M": 10**6, "G": 10**9}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+_QUANTITY_BYTES = {**_BYTES, "Pi": 1 << 50, "Ei": 1 << 60, "T": 10**12, "P": 10**15, "E": 10**18}
+
+
+def parse_quantity(quantity: str) -> Decimal:
+    """Bytes of a quantity of storage as Kubernetes writes it, such as `20Gi`, `1.5Gi` or `1e9`. Raises ValueError."""
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+))([KMGTPE]i|[kMGTPE]|[eE][+-]?\d+|)", quantity)
+    if not match:
+        raise ValueError(f"{quantity!r} is no quantity as Kubernetes has them")
+    number, suffix = match.groups()
+    if suffix in _QUANTITY_BYTES:
+        return Decimal(number) * _QUANTITY_BYTES[suffix]
+    return Decimal(number + suffix)
 
 
 def parse_bytes(value: object) -> int:

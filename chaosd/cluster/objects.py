@@ -11,12 +11,16 @@ from datetime import datetime
 from typing import Any
 
 from chaosd.cluster.port import (
+    CORDONED_ANNOTATION,
     Attachment,
+    Autoscaler,
+    Budget,
     Claim,
     ClusterEvent,
     Container,
     Lease,
     Mount,
+    Namespace,
     Node,
     Object,
     Pod,
@@ -25,6 +29,10 @@ from chaosd.cluster.port import (
 )
 
 Json = Mapping[str, Any]
+
+# A cordon brings this taint of its own: Kubernetes docs, "Taints and Tolerations", Taint Nodes by Condition.
+_CORDON_TAINT = "node.kubernetes.io/unschedulable"
+_KEEPS_PODS_OFF = ("NoSchedule", "NoExecute")
 
 
 def epoch(timestamp: str | None) -> float | None:
@@ -45,7 +53,7 @@ def pod(document: Json) -> Pod:
         node=spec.get("nodeName", ""),
         hostname=spec.get("hostname", meta["name"]),
         controller_uid=_controller(meta),
-        revision=meta.get("labels", {}).get("controller-revision-hash", ""),
+        revision=(meta.get("labels") or {}).get("controller-revision-hash", ""),
         created_at=epoch(meta.get("creationTimestamp")) or 0.0,
         scheduled_at=epoch(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         ready=ready.get("status") == "True",
@@ -53,6 +61,7 @@ def pod(document: Json) -> Pod:
         deleting="deletionTimestamp" in meta,
         grace_seconds=meta.get("deletionGracePeriodSeconds"),
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        labels=dict(meta.get("labels") or {}),
         claims={
             v["name"]: v["persistentVolumeClaim"]["claimName"]
             for v in spec.get("volumes") or ()
@@ -60,6 +69,7 @@ def pod(document: Json) -> Pod:
         },
         containers=_containers(spec, status),
         ephemeral=_containers(spec, status, "ephemeralContainers", "ephemeralContainerStatuses"),
+        shared_processes=bool(spec.get("shareProcessNamespace")),
     )
 
 
@@ -94,6 +104,7 @@ def volume(document: Json) -> Volume:
         claim_uid=ref.get("uid", ""),
         capacity=spec.get("capacity", {}).get("storage", ""),
         reclaim_policy=spec.get("persistentVolumeReclaimPolicy", "Retain"),
+        node_terms=_node_terms(spec.get("nodeAffinity") or {}),
         deleting="deletionTimestamp" in meta,
     )
 
@@ -117,6 +128,7 @@ def statefulset(document: Json) -> StatefulSet:
     meta, spec, status = document["metadata"], document["spec"], document.get("status", {})
     template = spec["template"]["spec"]
     retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    update = spec.get("updateStrategy") or {}
     return StatefulSet(
         namespace=meta.get("namespace", "default"),
         name=meta["name"],
@@ -141,6 +153,9 @@ def statefulset(document: Json) -> StatefulSet:
         template_volumes={v["name"]: _volume_kind(v) for v in template.get("volumes") or ()},
         host_network=bool(template.get("hostNetwork")),
         containers=_containers(template, {}),
+        owner=_owner(meta),
+        update_strategy=update.get("type", "RollingUpdate"),
+        partition=(update.get("rollingUpdate") or {}).get("partition", 0),
         deleting="deletionTimestamp" in meta,
     )
 
@@ -155,6 +170,47 @@ def node(document: Json) -> Node:
         ready=conditions.get("Ready") == "True",
         unschedulable=bool(spec.get("unschedulable")),
         boot_id=status.get("nodeInfo", {}).get("bootID", ""),
+        cordoned_by=(meta.get("annotations") or {}).get(CORDONED_ANNOTATION, ""),
+        tainted=any(t["key"] != _CORDON_TAINT and t["effect"] in _KEEPS_PODS_OFF for t in spec.get("taints") or ()),
+        labels=dict(meta.get("labels") or {}),
+    )
+
+
+def namespace(document: Json) -> Namespace:
+    """A Namespace."""
+    meta = document["metadata"]
+    return Namespace(
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        annotations=dict(meta.get("annotations") or {}),
+        terminating="deletionTimestamp" in meta,
+    )
+
+
+def budget(document: Json) -> Budget:
+    """A policy/v1 PodDisruptionBudget. Of its selector the expressions are left out, so that it may seem to match more pods
+    than it does, never fewer."""
+    meta, spec, status = document["metadata"], document["spec"], document.get("status", {})
+    return Budget(
+        namespace=meta.get("namespace", "default"),
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        selector=dict((spec.get("selector") or {}).get("matchLabels") or {}),
+        allowed=status.get("disruptionsAllowed", 0),
+        wanted=status.get("desiredHealthy", 0),
+    )
+
+
+def autoscaler(document: Json) -> Autoscaler:
+    """An autoscaling/v2 HorizontalPodAutoscaler, or a ScaledObject of keda.sh/v1alpha1, whose target is a Deployment unless
+    it says so. Source: KEDA docs, "ScaledObject specification", scaleTargetRef."""
+    meta, target = document["metadata"], document["spec"]["scaleTargetRef"]
+    return Autoscaler(
+        namespace=meta.get("namespace", "default"),
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        kind=document.get("kind", "HorizontalPodAutoscaler"),  # which says its kind on its own, but not in a list
+        target=f"{target.get('kind') or 'Deployment'}/{target['name']}",
     )
 
 
@@ -200,11 +256,26 @@ PARSERS: Mapping[type, Callable[[Json], Object]] = {
     StatefulSet: statefulset,
     Node: node,
     ClusterEvent: event,
+    Namespace: namespace,
+    Budget: budget,
+    Autoscaler: autoscaler,
 }
 
 
 def _controller(meta: Json) -> str:
     return next((str(o["uid"]) for o in meta.get("ownerReferences") or () if o.get("controller")), "")
+
+
+def _owner(meta: Json) -> str:
+    return next((f"{o['kind']}/{o['name']}" for o in meta.get("ownerReferences") or () if o.get("controller")), "")
+
+
+def _node_terms(affinity: Json) -> tuple[tuple[tuple[str, str, tuple[str, ...]], ...], ...]:
+    terms = (affinity.get("required") or {}).get("nodeSelectorTerms") or ()
+    return tuple(
+        tuple((r["key"], r["operator"], tuple(r.get("values") or ())) for r in term.get("matchExpressions") or ())
+        for term in terms
+    )
 
 
 def _volume_kind(volume: Json) -> str:

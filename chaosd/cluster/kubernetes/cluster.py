@@ -2,61 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from chaosd.cluster import objects
-from chaosd.cluster.kubernetes.client import Client, load_configuration
+from chaosd.cluster.kubernetes import documents, signals, writes
+from chaosd.cluster.kubernetes.client import REQUEST_SECONDS, Client, Query, load_configuration
 from chaosd.cluster.kubernetes.exec import ExecSession, open_exec
 from chaosd.cluster.kubernetes.informer import Informer, list_all
+from chaosd.cluster.kubernetes.resources import (
+    CONFIGS,
+    CREATED,
+    HORIZONTAL_AUTOSCALERS,
+    LEASES,
+    RESOURCES,
+    SCALED_OBJECTS,
+    Resource,
+)
 from chaosd.cluster.port import (
-    Attachment,
+    Autoscaler,
     Change,
-    Claim,
-    ClusterEvent,
     EphemeralContainer,
     Lease,
-    Mount,
-    Node,
+    Namespace,
     Pod,
     StatefulSet,
     T,
-    Volume,
 )
-from chaosd.errors import ConflictError, ForbiddenError, RefusedError, ThrottledError
+from chaosd.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError, UnreachableError
 
 Json = dict[str, Any]
-_SCALE_ATTEMPTS = 10
-_STRATEGIC_MERGE = "application/strategic-merge-patch+json"
-
-
-@dataclass(frozen=True, slots=True)
-class _Resource:
-    """Where the API server has a kind of object."""
-
-    prefix: tuple[str, ...]
-    plural: str
-
-
-_RESOURCES: Mapping[type, _Resource] = {
-    Pod: _Resource(("api", "v1"), "pods"),
-    Claim: _Resource(("api", "v1"), "persistentvolumeclaims"),
-    Volume: _Resource(("api", "v1"), "persistentvolumes"),
-    Node: _Resource(("api", "v1"), "nodes"),
-    ClusterEvent: _Resource(("api", "v1"), "events"),
-    StatefulSet: _Resource(("apis", "apps", "v1"), "statefulsets"),
-    Attachment: _Resource(("apis", "storage.k8s.io", "v1"), "volumeattachments"),
-}
-_LEASES = _Resource(("apis", "coordination.k8s.io", "v1"), "leases")
-_NAMESPACES = _Resource(("api", "v1"), "namespaces")
-# What `create` makes, by kind.
-_CREATED: Mapping[str, _Resource] = {"Namespace": _NAMESPACES, "StatefulSet": _RESOURCES[StatefulSet]}
 
 
 class KubernetesCluster:
@@ -91,68 +71,43 @@ class KubernetesCluster:
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """See the port."""
-        document = await self._client.request("GET", (*_path(_RESOURCES[kind], namespace), name))
+        document = await self._client.request("GET", _resource(kind).path(namespace, name))
         return cast(T, objects.PARSERS[kind](document))
 
     async def list(self, kind: type[T], namespace: str, selector: Mapping[str, str] | None = None) -> Sequence[T]:
         """See the port."""
         query = [("labelSelector", ",".join(f"{k}={v}" for k, v in selector.items()))] if selector else []
-        documents, _ = await list_all(self._client, _path(_RESOURCES[kind], namespace), query)
-        return [cast(T, objects.PARSERS[kind](document)) for document in documents]
+        if kind is Autoscaler:
+            found = await self._autoscalers(namespace, query)
+        else:
+            found, _ = await list_all(self._client, _resource(kind).path(namespace), query)
+        return [cast(T, objects.PARSERS[kind](document)) for document in found]
 
     def watch(self, kind: type[T], namespace: str) -> AsyncIterator[Change]:
         """See the port."""
-        path = _path(_RESOURCES[kind], namespace)
-        return Informer(self._client, path, objects.PARSERS[kind], self._rng).changes()
+        return Informer(self._client, _resource(kind).path(namespace), objects.PARSERS[kind], self._rng).changes()
 
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
         """See the port."""
-        path = (*_path(_RESOURCES[Pod], namespace), name)
-        await self._client.request("DELETE", path, body=_delete_options(uid, grace_seconds))
+        options = documents.delete_options(uid, grace_seconds=grace_seconds)
+        await self._client.request("DELETE", RESOURCES[Pod].path(namespace, name), body=options)
 
     async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
         """See the port."""
-        eviction = {
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"name": name, "namespace": namespace},
-            "deleteOptions": _delete_options(uid, grace_seconds),
-        }
-        await self._client.request("POST", (*_path(_RESOURCES[Pod], namespace), name, "eviction"), body=eviction)
+        eviction = documents.eviction(namespace, name, documents.delete_options(uid, grace_seconds=grace_seconds))
+        await self._client.request("POST", RESOURCES[Pod].path(namespace, name, "eviction"), body=eviction)
 
     async def add_ephemeral_container(self, namespace: str, pod: str, container: EphemeralContainer, *, uid: str) -> None:
-        """See the port. The UID in the patch is a precondition, since the API server lets nobody change it."""
-        path = (*_path(_RESOURCES[Pod], namespace), pod)
-        found = await self._client.request("GET", path)
-        if found["metadata"]["uid"] != uid:
-            raise ConflictError(f"{namespace}/{pod} has the UID {found['metadata']['uid']}, not {uid}")
-        patch = {"metadata": {"uid": uid}, "spec": {"ephemeralContainers": [_ephemeral(container, found)]}}
-        try:
-            await self._client.request("PATCH", (*path, "ephemeralcontainers"), body=patch, content_type=_STRATEGIC_MERGE)
-        except RefusedError as error:
-            if "metadata.uid" in str(error):
-                raise ConflictError(f"{namespace}/{pod} was replaced meanwhile: {error}") from error
-            raise
-        except ForbiddenError as error:
-            # Admission, such as Pod Security, answers 403 as well; the authorizers' answer says who may not do what.
-            # Source: k8s.io/apiserver, endpoints/handlers/responsewriters/errors.go, forbiddenMessage.
-            if " cannot patch resource " in str(error):
-                raise
-            raise RefusedError(str(error)) from error
+        """See the port."""
+        found = await self._client.request("GET", RESOURCES[Pod].path(namespace, pod))
+        _check_uid(found, uid)
+        added = {"spec": {"ephemeralContainers": [documents.ephemeral(container, found)]}}
+        path = RESOURCES[Pod].path(namespace, pod, "ephemeralcontainers")
+        await writes.patch(self._client, path, uid, added, writes.STRATEGIC_MERGE)
 
     async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
-        """See the port. The resourceVersion that was read makes the write conditional; it changes with the status too, and
-        a controller at work writes that many times a second, so a conflict alone does not say that the count changed."""
-        path = (*_path(_RESOURCES[StatefulSet], namespace), name, "scale")
-        for _ in range(_SCALE_ATTEMPTS):
-            scale = await self._client.request("GET", path)
-            now = scale["spec"].get("replicas", 0)
-            if now != expected:
-                raise ConflictError(f"{namespace}/{name} has {now} replicas, not {expected}")
-            with suppress(ConflictError):
-                await self._client.request("PUT", path, body={**scale, "spec": {**scale["spec"], "replicas": replicas}})
-                return
-        raise ThrottledError(f"{namespace}/{name} changed {_SCALE_ATTEMPTS} times while it was to be scaled")
+        """See the port."""
+        await writes.scale(self._client, namespace, name, replicas=replicas, expected=expected)
 
     def exec(
         self, namespace: str, pod: str, container: str, argv: Sequence[str]
@@ -160,112 +115,128 @@ class KubernetesCluster:
         """See the port."""
         return open_exec(self._client, namespace, pod, container, argv)
 
+    async def signal_container(self, namespace: str, pod: str, container: str, signal: str, *, uid: str) -> None:
+        """See the port. Whose container the session leads into is read before it is opened, and again before the signal."""
+        meant = await self._running(namespace, pod, container, uid)
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                async with self.exec(namespace, pod, container, signals.argv(signal)) as stream:
+                    await signals.ready(stream)
+                    if await self._running(namespace, pod, container, uid) != meant:
+                        raise ConflictError(f"{container} of {namespace}/{pod} was started anew meanwhile")
+                    await signals.send(stream)
+        except TimeoutError as error:
+            raise UnreachableError(f"{container} of {namespace}/{pod}: nobody knows whether it got SIG{signal}") from error
+
+    async def cordon(self, node: str, *, uid: str, by: str) -> None:
+        """See the port."""
+        await writes.cordon(self._client, node, uid=uid, by=by)
+
+    async def uncordon(self, node: str, *, uid: str, by: str) -> None:
+        """See the port."""
+        await writes.uncordon(self._client, node, uid=uid, by=by)
+
+    async def annotate(
+        self, kind: type[StatefulSet] | type[Namespace], namespace: str, name: str, changes: Mapping[str, str | None]
+    ) -> None:
+        """See the port."""
+        patch = {"metadata": {"annotations": dict(changes)}}
+        path = RESOURCES[kind].path(namespace, name)
+        await self._client.request("PATCH", path, body=patch, content_type=writes.MERGE)
+
+    async def restart_rollout(self, namespace: str, name: str, *, uid: str, at: str) -> None:
+        """See the port."""
+        await writes.patch(self._client, RESOURCES[StatefulSet].path(namespace, name), uid, documents.restart(at))
+
+    async def expand_claim(self, namespace: str, name: str, *, uid: str, storage: str) -> None:
+        """See the port."""
+        await writes.expand_claim(self._client, namespace, name, uid=uid, storage=storage)
+
+    async def manifest(self, namespace: str, name: str) -> Mapping[str, Any]:
+        """See the port."""
+        return documents.manifest(await self._client.request("GET", RESOURCES[StatefulSet].path(namespace, name)))
+
+    async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
+        """See the port."""
+        options = documents.delete_options(uid, propagation="Orphan" if orphan else "Foreground")
+        await self._client.request("DELETE", RESOURCES[StatefulSet].path(namespace, name), body=options)
+
+    async def create(self, document: Mapping[str, Any]) -> None:
+        """See the port."""
+        if document["kind"] not in CREATED:
+            raise ValueError(f"{document['kind']} is none of {', '.join(CREATED)}")
+        path = CREATED[document["kind"]].path(document["metadata"].get("namespace", ""))
+        await self._client.request("POST", path, body=document)
+
+    async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
+        """See the port."""
+        return dict((await self._client.request("GET", CONFIGS.path(namespace, name))).get("data") or {})
+
+    async def delete_config(self, namespace: str, name: str) -> None:
+        """See the port."""
+        await self._client.request("DELETE", CONFIGS.path(namespace, name))
+
     async def get_lease(self, namespace: str, name: str) -> Lease:
         """See the port."""
-        return objects.lease(await self._client.request("GET", (*_path(_LEASES, namespace), name)))
+        return objects.lease(await self._client.request("GET", LEASES.path(namespace, name)))
 
     async def put_lease(self, lease: Lease) -> Lease:
         """See the port."""
-        path = _path(_LEASES, lease.namespace)
-        if lease.version:
-            stored = await self._client.request("PUT", (*path, lease.name), body=_lease(lease))
-        else:
-            stored = await self._client.request("POST", path, body=_lease(lease))
-        return objects.lease(stored)
+        method, names = ("PUT", (lease.name,)) if lease.version else ("POST", ())
+        path = LEASES.path(lease.namespace, *names)
+        return objects.lease(await self._client.request(method, path, body=documents.lease(lease)))
 
     async def delete_lease(self, lease: Lease) -> None:
         """See the port."""
         options = {"preconditions": {"resourceVersion": lease.version}}
-        await self._client.request("DELETE", (*_path(_LEASES, lease.namespace), lease.name), body=options)
+        await self._client.request("DELETE", LEASES.path(lease.namespace, lease.name), body=options)
 
     async def allowed(self, verb: str, resource: str, namespace: str) -> bool:
-        """See the port. Source: Kubernetes docs, "Authorization", Checking API access."""
-        kind, _, subresource = resource.partition("/")
-        plural, _, group = kind.partition(".")
-        asked = {"verb": verb, "resource": plural, "group": group, "subresource": subresource, "namespace": namespace}
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {key: value for key, value in asked.items() if value}},
-        }
+        """See the port."""
         path = ("apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+        review = documents.access_review(verb, resource, namespace)
         return bool((await self._client.request("POST", path, body=review))["status"].get("allowed"))
 
     async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
         """See the port."""
-        now = _micro_time(datetime.now(UTC))
-        involved = {"apiVersion": "apps/v1", "kind": "StatefulSet", "uid": target.uid}
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"{target.name}.{secrets.token_hex(8)}", "namespace": target.namespace},
-            "involvedObject": {**involved, "namespace": target.namespace, "name": target.name},
-            "reason": reason,
-            "message": message[:1024],
-            "type": "Warning" if warning else "Normal",
-            "action": reason,
-            "eventTime": now,
-            "reportingComponent": "chaosd.io/chaosd",
-            "reportingInstance": "chaosd",
-            "source": {"component": "chaosd"},
-        }
+        name = f"{target.name}.{secrets.token_hex(8)}"
+        event = documents.event(target, name, reason=reason, message=message, warning=warning)
         await self._client.request("POST", ("api", "v1", "namespaces", target.namespace, "events"), body=event)
 
-    # Beyond the port: for a target that chaosd makes for itself.
-
-    async def create(self, document: Mapping[str, Any]) -> None:
-        """Create the Namespace or StatefulSet that a manifest describes. Raises ConflictError when it is there,
-        RefusedError, ForbiddenError, NotFoundError when its namespace is not there; ValueError for other kinds."""
-        if document["kind"] not in _CREATED:
-            raise ValueError(f"{document['kind']} is none of {', '.join(_CREATED)}")
-        path = _path(_CREATED[document["kind"]], document["metadata"].get("namespace", ""))
-        await self._client.request("POST", path, body=document)
+    # Beyond the port: for a namespace that chaosd made for itself.
 
     async def delete_namespace(self, name: str) -> None:
         """Delete a namespace with all that is in it; the cluster goes on with that after it has answered. Raises
         NotFoundError, ConflictError when it is being deleted, ForbiddenError."""
-        await self._client.request("DELETE", (*_path(_NAMESPACES, ""), name))
+        await self._client.request("DELETE", RESOURCES[Namespace].path("", name))
+
+    async def _autoscalers(self, namespace: str, query: Query) -> Sequence[Json]:
+        """Of both kinds; a cluster without KEDA has no place for its own."""
+        found, _ = await list_all(self._client, HORIZONTAL_AUTOSCALERS.path(namespace), query)
+        with suppress(NotFoundError):
+            scaled, _ = await list_all(self._client, SCALED_OBJECTS.path(namespace), query)
+            return [*found, *scaled]
+        return found
+
+    async def _running(self, namespace: str, pod: str, container: str, uid: str) -> str:
+        """The id of a container that runs. Raises ConflictError, RefusedError, NotFoundError."""
+        document = await self._client.request("GET", RESOURCES[Pod].path(namespace, pod))
+        _check_uid(document, uid)
+        for one in objects.pod(document).containers:
+            if one.name == container:
+                if not one.running:
+                    raise RefusedError(f"{container} of {namespace}/{pod} does not run: {one.ended or one.waiting}")
+                return one.id
+        raise NotFoundError(f"{namespace}/{pod} has no container {container}")
 
 
-def _path(resource: _Resource, namespace: str) -> tuple[str, ...]:
-    scope = ("namespaces", namespace) if namespace else ()
-    return (*resource.prefix, *scope, resource.plural)
+def _resource(kind: type) -> Resource:
+    if kind is Autoscaler:
+        raise ValueError("autoscalers are of two kinds, which can only be listed")
+    return RESOURCES[kind]
 
 
-def _delete_options(uid: str, grace_seconds: int | None) -> Json:
-    grace = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
-    return {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, **grace}
-
-
-def _ephemeral(container: EphemeralContainer, pod: Json) -> Json:
-    spec: Json = {
-        "name": container.name,
-        "image": container.image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": list(container.argv),
-        "volumeMounts": [_mount(mount) for mount in container.mounts],
-    }
-    if container.like:
-        contexts = {c["name"]: c.get("securityContext") or {} for c in pod["spec"]["containers"]}
-        if container.like not in contexts:
-            raise RefusedError(f"{pod['metadata']['name']} has no container {container.like}")
-        spec["securityContext"] = contexts[container.like]
-    return spec
-
-
-def _mount(mount: Mount) -> Json:
-    sub_path = {"subPath": mount.sub_path} if mount.sub_path else {}
-    return {"name": mount.volume, "mountPath": mount.path, "readOnly": mount.read_only, **sub_path}
-
-
-def _lease(lease: Lease) -> Json:
-    meta: Json = {"name": lease.name, "namespace": lease.namespace, "annotations": dict(lease.annotations)}
-    if lease.version:
-        meta["resourceVersion"] = lease.version
-    renewed = _micro_time(datetime.fromtimestamp(lease.renewed_at, UTC))
-    spec = {"holderIdentity": lease.holder, "leaseDurationSeconds": lease.duration_seconds, "renewTime": renewed}
-    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
-
-
-def _micro_time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _check_uid(found: Json, uid: str) -> None:
+    meta = found["metadata"]
+    if meta["uid"] != uid:
+        raise ConflictError(f"{meta['namespace']}/{meta['name']} has the UID {meta['uid']}, not {uid}")

@@ -36,7 +36,7 @@ async def test_why_it_was_not_made(
 
 
 async def test_other_kinds_are_not_made(cluster: KubernetesCluster, server: ApiServer) -> None:
-    with pytest.raises(ValueError, match="Node is none of Namespace, StatefulSet"):
+    with pytest.raises(ValueError, match="Node is none of Namespace, StatefulSet, ConfigMap, Pod"):
         await cluster.create({"kind": "Node", "metadata": {"name": "n"}})
     assert server.requests == []
 
