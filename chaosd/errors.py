@@ -19,7 +19,8 @@
     │   └── UnreachableError  no answer: connection, TLS, proxy or 5xx
     ├── ProbeError            the probe beside the volume answered with an error         exit 3
     │   └── SessionLostError  the session broke: what was in flight may have happened
-    ├── DisruptionError       a command that disturbs failed: nobody knows what it did   exit 3
+    ├── DisruptionError       a disruption failed on its way: nobody knows what it did   exit 3
+    ├── BlockedError          a disruption was not done; `reason` says why, for counting exit 3
     └── DeadlineError         a wait passed its deadline                                 exit 3
 
 Foreign exceptions are translated where they enter (the cluster adapters, the ledger, the experiment loader) with the
@@ -114,7 +115,16 @@ class SessionLostError(ProbeError):
 
 
 class DisruptionError(ChaosdError):
-    """A command that disturbs could not be started, failed, or took too long: nobody knows what it did."""
+    """A disruption failed, was done in part, or took too long: nobody knows what it did."""
+
+
+class BlockedError(ChaosdError):
+    """A disruption was not done, and nothing was disturbed. `reason` is one of a few, such as `budget`, so that it can be
+    counted; the message says more."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class DeadlineError(ChaosdError):

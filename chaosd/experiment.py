@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from chaosd.checkers.steps import EXPECTATIONS
 from chaosd.errors import ExperimentError
 from chaosd.generator import Decision, Plan, random_rounds, stream
-from chaosd.nemesis import AnyDisruption
+from chaosd.nemesis import AnyDisruption, Together
 from chaosd.probe.protocol import Program
 from chaosd.quantities import Seconds
 from chaosd.workload.spec import Workload
@@ -134,6 +134,8 @@ class Step(BaseModel):
     def _scale_or_write(self) -> Step:
         if self.write and self.disrupt and self.disrupt.kind == "scale":
             raise ValueError("a step that scales does not write, since its replicas come and go: write in a step before it")
+        if isinstance(self.disrupt, Together) and any(part.kind == "scale" for part in self.disrupt.disruptions):
+            raise ValueError("what a step scales to lasts: scale in a step of its own, or use scale-flap")
         return self
 
     @property
@@ -185,11 +187,13 @@ def scripted_steps(seed: int, steps: Sequence[Step], ordinals: range) -> Iterato
         decision = None
         if step.disrupt:
             present = range(ordinals.start, ordinals.start + replicas)
-            decision = Decision(step.disrupt.kind, step.disrupt.draw(stream(seed, "nemesis", number), present, number - 1))
-            replicas = decision.parameters.get("to", replicas)
-        yield Plan(
-            number, step.name, replicas, step.write, decision, heal=False, verify=step.verify, expect=step.expectations
-        )
+            drawn = step.disrupt.draw(stream(seed, "nemesis", number), present, number - 1)
+            decision = Decision(step.disrupt.kind, drawn, step.disrupt)
+            if step.disrupt.kind == "scale":
+                replicas = drawn["to"]
+        # What a step scales to lasts; everything else is put right before the next.
+        heal = step.disrupt is not None and step.disrupt.kind != "scale"
+        yield Plan(number, step.name, replicas, step.write, decision, heal, step.verify, step.expectations)
 
 
 def load(path: Path) -> Experiment:

@@ -54,10 +54,11 @@ class Move(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A disruption with its parameters drawn."""
+    """A disruption with its parameters drawn, and which `move` of the experiment it is: there may be several of a kind."""
 
     kind: str
     parameters: Mapping[str, Any]
+    move: Move | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def random_rounds(
         rng = stream(seed, "nemesis", number)
         chosen = rng.choices(range(len(moves)), [m.weight for m in moves])[0]
         move = moves[chosen]
-        decision = Decision(move.kind, move.draw(rng, ordinals, turns[chosen]))
+        decision = Decision(move.kind, move.draw(rng, ordinals, turns[chosen]), move)
         turns[chosen] += 1
         yield Plan(number, decision.kind, len(ordinals), files, decision, heal=True, verify=True)
 
@@ -104,11 +105,12 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something for a process to do now; `value` is plain JSON."""
+    """Something for a process to do now; `value` is plain JSON, `move` the disruption that is to be done."""
 
     process: str
     f: str
     value: Mapping[str, Any] = field(default_factory=dict)
+    move: Move | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +377,7 @@ class _Round:
 def _nemesis_tasks(plan: Plan) -> list[Task]:
     if plan.decision is None:
         return []
-    tasks = [Task(NEMESIS, plan.decision.kind, plan.decision.parameters)]
+    tasks = [Task(NEMESIS, plan.decision.kind, plan.decision.parameters, plan.decision.move)]
     if plan.heal:
         tasks.append(Task(NEMESIS, "heal"))
     return [*tasks, Task(NEMESIS, "converge", {"replicas": plan.replicas})]

@@ -15,7 +15,7 @@ The values of each `f` are listed in ARCHITECTURE.md, "The history".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -61,3 +61,9 @@ class Op(NamedTuple):
     f: str
     kind: Kind
     value: Mapping[str, Any] = {}
+
+
+def disruptions_of(op: Op) -> Sequence[tuple[str, Mapping[str, Any]]]:
+    """What the nemesis is about to do: kind and value of a disruption, or of each of several that it does together."""
+    together = op.value.get("disruptions", ())
+    return [(part["kind"], part) for part in together] if op.f == "together" else [(op.f, op.value)]

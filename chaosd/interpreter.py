@@ -17,6 +17,7 @@ from chaosd.cluster.port import PAUSED_ANNOTATION, Attachment, Cluster, Node, Po
 from chaosd.cluster.target import Target
 from chaosd.errors import (
     AbortedError,
+    BlockedError,
     ClusterError,
     ConflictError,
     DeadlineError,
@@ -29,7 +30,7 @@ from chaosd.experiment import Timeouts
 from chaosd.generator import Generator, Task
 from chaosd.history import NEMESIS, OBSERVER, RUN, Event, Kind
 from chaosd.ledger import Journal
-from chaosd.nemesis import Disruption, Scene, heal
+from chaosd.nemesis import Disruption, Scene, combined, heal
 from chaosd.nemesis.base import patiently
 from chaosd.workload.worker import Worker
 
@@ -50,7 +51,6 @@ class Interpreter:
         panel: Panel,
         generator: Generator,
         workers: Mapping[str, Worker],
-        disruptions: Mapping[str, Disruption],
         timeouts: Timeouts,
     ) -> None:
         self._scene = scene
@@ -59,9 +59,9 @@ class Interpreter:
         self._panel = panel
         self._generator = generator
         self._workers = workers
-        self._disruptions = disruptions
         self._timeouts = timeouts
-        self._undo: Mapping[str, Any] | None = None
+        self._undos: list[Mapping[str, Any]] = []
+        self._kept = 0  # undos that were registered before the present disruption: a script's scaling lasts
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until the generator has nothing left, or `stop` is set. Raises AbortedError when the kill switch is thrown,
@@ -146,14 +146,15 @@ class Interpreter:
 
     async def _disturb(self, task: Task) -> int:
         if task.f == "heal":
-            await self._heal()
+            await self._heal(self._kept)
             return 1
         if task.f == "converge":
             return await self._converge(task.value["replicas"])
-        return await self._disrupt(self._disruptions[task.f], task.value)
+        assert isinstance(task.move, Disruption), "what an experiment draws from is one"
+        return await self._disrupt(task.move, task.value)
 
     async def _disrupt(self, disruption: Disruption, parameters: Mapping[str, Any]) -> int:
-        kind = disruption.kind
+        kind, self._kept = disruption.kind, len(self._undos)
         try:
             prepared = disruption.prepare(self._scene, parameters)
         except NotReadyError as error:
@@ -164,7 +165,8 @@ class Interpreter:
             return 0
         if prepared.undo:
             await self._register(prepared.undo)
-        value = {**parameters, **prepared.more, "deletes": list(prepared.deletes), "disrupts": True}
+        takes = sorted(map(self._scene.target.replica, prepared.takes))
+        value = {**parameters, **prepared.more, "deletes": list(prepared.deletes), "takes": takes, "disrupts": True}
         await self._journal.append([Event(NEMESIS, kind, Kind.INVOKE, value)])
         outcome = await self._outcome(disruption.invoke(self._scene, prepared))
         await self._journal.append([Event(NEMESIS, kind, *outcome)])
@@ -177,14 +179,18 @@ class Interpreter:
             raise RightsError(f"{error}: grant it, or leave this disruption out") from error
         except ConflictError as error:
             return Kind.FAIL, {"error": str(error), "blocked": "conflict"}
+        except BlockedError as error:
+            return Kind.FAIL, {"error": str(error), "blocked": error.reason}
         except (ClusterError, DeadlineError, DisruptionError) as error:
             return Kind.INFO, {"error": str(error)}
 
     async def _register(self, undo: Mapping[str, Any]) -> None:
         """In the ledger and on the Lease, before anything is done that it undoes. Raises ClusterError: then do not act."""
-        self._undo = undo
-        await self._journal.append([Event(NEMESIS, "undo", Kind.INVOKE, undo)])
-        await self._note(undo)
+        # Of counts the last leads back to what was found, as those before it do.
+        self._undos = [*(u for u in self._undos if (u["kind"], undo["kind"]) != ("scale", "scale")), undo]
+        registered = combined(self._undos)
+        await self._journal.append([Event(NEMESIS, "undo", Kind.INVOKE, registered)])
+        await self._note(registered)
 
     async def _note(self, undo: Mapping[str, Any] | None) -> None:
         """On the Lease, which a moment without an API server must not prevent."""
@@ -192,14 +198,19 @@ class Interpreter:
             with attempt:
                 await self._lock.register_undo(undo)
 
-    async def _heal(self) -> None:
-        """Undo what is registered. Safe to repeat: one that is cancelled on the way is done again, to its end."""
-        if self._undo is None:
+    async def _heal(self, keep: int = 0) -> None:
+        """Undo what is registered, but for the first `keep` undos. Safe to repeat: one that is cancelled on the way is done
+        again, to its end."""
+        kept, owed = self._undos[:keep], self._undos[keep:]
+        if not owed:
             return
-        done = await heal_or_leave(self._scene.cluster, self._undo)
-        await self._journal.append([Event(NEMESIS, "undo", Kind.OK, {**self._undo, "done": done})])
-        await self._note(None)
-        self._undo = None
+        undo = combined(owed)
+        done = await heal_or_leave(self._scene.cluster, undo)
+        # The last entry of a ledger is what is open, so what is kept is said once more, in the same breath.
+        still_open = [Event(NEMESIS, "undo", Kind.INVOKE, combined(kept))] if kept else []
+        await self._journal.append([Event(NEMESIS, "undo", Kind.OK, {**undo, "done": done}), *still_open])
+        await self._note(combined(kept) if kept else None)
+        self._undos = kept
 
     async def _converge(self, replicas: int) -> int:
         now = asyncio.get_running_loop().time

@@ -20,6 +20,7 @@ from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 from chaosd.nemesis import DISRUPTIONS
+from chaosd.nemesis.base import BLOCKED
 from chaosd.payload import State
 
 PREFIX = "chaosd"
@@ -32,7 +33,6 @@ _OUTCOMES = (Kind.OK, Kind.FAIL, Kind.INFO)
 _RESULTS = (*State, MISSING, LOST, UNSETTLED, "failed")
 _CACHES = ("cold", "cached")
 _NOT_READ = "none"  # what was not read, or is not there, came from nowhere
-_BLOCKED = ("not_ready", "conflict")
 _REPLICA_STATES = ("wanted", "ready")
 _OBSERVER_ERRORS = ("open", "read", "watch_gap", "unobservable")
 
@@ -155,7 +155,7 @@ class TargetMetrics:
         yield metrics.violations_open, ((str(failure),) for failure in Class)
         yield metrics.binding_checks, ((str(value),) for value in Value)
         yield metrics.disruptions, ((kind, str(outcome)) for kind in DISRUPTIONS for outcome in _OUTCOMES)
-        yield metrics.blocked, ((reason,) for reason in _BLOCKED)
+        yield metrics.blocked, ((reason,) for reason in BLOCKED)
         yield metrics.target_replicas, ((state,) for state in _REPLICA_STATES)
         yield metrics.observer_errors, ((reason,) for reason in _OBSERVER_ERRORS)
 

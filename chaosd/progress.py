@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chaosd.cluster.target import Target
-from chaosd.history import NEMESIS, RUN, Kind, Op
+from chaosd.history import NEMESIS, RUN, Kind, Op, disruptions_of
 from chaosd.ledger import Run
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.run import Runner
@@ -67,9 +67,7 @@ class Progress:
         if op.process == RUN and op.f == "round":
             self._followed_round(op)
         elif op.process == NEMESIS and op.f in DISRUPTIONS and op.kind is Kind.INVOKE:
-            pods = ", ".join(pod["replica"] for pod in op.value.get("deletes", ()))
-            scaled = f"{op.value.get('from')} to {op.value['to']} replicas" if "to" in op.value else ""
-            self._disruption = f"{op.f} {pods or scaled}"
+            self._disruption = _disruption(op)
             self._say(self._disruption)
         elif op.process == NEMESIS and op.kind is not Kind.INVOKE and (error := op.value.get("error")):
             self._say(f"{op.f} {op.kind}: {error}")
@@ -116,3 +114,11 @@ class Progress:
             table.add_row("violations", Text(str(self._violations), style=f"bold {colour}"))
         table.add_row("elapsed", f"{time.monotonic() - self._began:.0f} s")
         return Group(table)
+
+
+def _disruption(op: Op) -> str:
+    """In a line: which, and to whom."""
+    kinds = " and ".join(kind for kind, _ in disruptions_of(op))
+    if op.f in ("scale", "scale-flap") and "from" in op.value:
+        return f"{kinds} {op.value['from']} to {op.value['to']} replicas"
+    return f"{kinds} {', '.join(op.value.get('takes', ()))}".strip()

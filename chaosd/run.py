@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from chaosd.generator import Generator, Limits, Plan
 from chaosd.history import RUN, Event, Kind
 from chaosd.interpreter import Interpreter
 from chaosd.ledger import Run, RunLedger
-from chaosd.nemesis import Disruption, Scene
+from chaosd.nemesis import Scene
 from chaosd.probe.protocol import MAX_NAMES
 from chaosd.probe.session import Place
 from chaosd.report.coverage import Coverage
@@ -172,7 +172,8 @@ class Runner:
             target,
             experiment.timeouts.disrupt,
             by=self._run.run,
-            is_writing=lambda replica: bool(self.panel.integrity.replicas[replica].attempted),
+            is_writing=self._is_writing,
+            clock=self.journal.clock,
         )
         place = Place(
             target,
@@ -203,9 +204,12 @@ class Runner:
             panel=self.panel,
             generator=self.generator,
             workers=self._workers,
-            disruptions=_disruptions(experiment),
             timeouts=experiment.timeouts,
         )
+
+    def _is_writing(self, replica: str) -> bool:
+        known = self.panel.integrity.replicas.get(replica)
+        return bool(known and known.attempted)
 
     def _judge(self, error: ChaosdError | None) -> Verdict:
         """What came of the run, left in the ledger too."""
@@ -253,11 +257,6 @@ def _judged(panel: Panel, error: ChaosdError | None) -> Judgement:
         return judgement
     ended = CheckerVerdict("run", unknowns=(Unknown("run", f"ended early: {error}"),))
     return Judgement(judgement.violations, (*judgement.verdicts, ended))
-
-
-def _disruptions(experiment: Experiment) -> Mapping[str, Disruption]:
-    drawn = [*experiment.disruptions, *(step.disrupt for step in experiment.steps if step.disrupt)]
-    return {disruption.kind: disruption for disruption in drawn}
 
 
 def _limits(experiment: Experiment) -> Limits:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, OBSERVER, Kind, Op
+from chaosd.history import NEMESIS, OBSERVER, Kind, Op, disruptions_of
 
 Seen = Mapping[str, Any]
 
@@ -63,10 +63,10 @@ class BindingChecker:
         self.released = ()
         if op.process == OBSERVER and op.f in _FOLDS:
             _FOLDS[op.f](self, op)
-        elif op.process == NEMESIS and op.kind is Kind.INVOKE and op.f == "scale":
-            # The watch may skip a count that did not last.
-            first = self._statefulset.get("first_ordinal", 0)
-            self._scaled_away(lambda ordinal: ordinal >= first + op.value["to"])
+        elif op.process == NEMESIS and op.kind is Kind.INVOKE:
+            for kind, disruption in disruptions_of(op):
+                if kind in ("scale", "scale-flap"):
+                    self._scaling_asked(disruption)
 
     def verdict(self) -> Verdict:
         """Compares what each claim was bound to first with what it is bound to now."""
@@ -178,6 +178,11 @@ class BindingChecker:
     def _is_wanted(self, ordinal: int) -> bool:
         first = self._statefulset.get("first_ordinal", 0)
         return not self._is_gone and first <= ordinal < first + self._statefulset.get("replicas", 0)
+
+    def _scaling_asked(self, disruption: Seen) -> None:
+        """The watch may skip a count that did not last."""
+        first = self._statefulset.get("first_ordinal", 0)
+        self._scaled_away(lambda ordinal: ordinal >= first + disruption["to"])
 
     def _policy(self, which: str) -> str:
         return str(self._statefulset.get(which, "Retain"))

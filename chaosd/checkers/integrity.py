@@ -14,7 +14,7 @@ from typing import Any
 
 from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of
 from chaosd.checkers.verdict import STANDS_IN, Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
+from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, disruptions_of
 from chaosd.payload import Origin, State
 
 # Evidence names this many files of a violation; the count says how many there are.
@@ -126,8 +126,9 @@ class Integrity:
                 replica.episode = op.index
                 replica.writes_due |= bool(op.value.get("files")) and not replica.acknowledged
                 replica.listing_due |= bool(op.value["verify"])
-        if str(op.value.get("grace", "")) == "0":
-            self._forced |= {pod["uid"] for pod in op.value.get("deletes", ())}
+        for _, disruption in disruptions_of(op):
+            if str(disruption.get("grace", "")) == "0":
+                self._forced |= {pod["uid"] for pod in disruption.get("deletes", ())}
         if op.value.get("disrupts") or op.value.get("verify"):
             for name, replica in self.replicas.items():
                 replica.at_risk_since = op.index

@@ -59,6 +59,7 @@ class View:
     volumes: dict[str, Volume] = field(default_factory=dict)
     attachments: dict[str, Attachment] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
+    all_nodes: dict[str, Node] = field(default_factory=dict)  # of the cluster, with those that no pod of the target is on
     unobservable: dict[str, str] = field(default_factory=dict)
 
     def late(self, target: Target, replicas: int) -> dict[str, str]:
@@ -102,7 +103,7 @@ class Observer:
         self._synced: set[type[Object]] = set()
         # Objects that may turn out to be the target's once the volume that links them is known.
         self._attachments: dict[str, Attachment] = {}
-        self._nodes: dict[str, Node] = {}
+        self._templates: tuple[str, ...] = ()  # they outlast a StatefulSet that is made anew
         self._warnings: dict[str, tuple[str, str]] = {}  # reason and message, by the event's UID
 
     async def run(self) -> None:
@@ -176,6 +177,7 @@ class Observer:
         if found.name != self._target.statefulset:
             return []
         self.view.statefulset = None if change.kind is ChangeKind.DELETED else found
+        self._templates = found.template_claims
         return [_event(change)]
 
     def _pod(self, change: Change, pod: Pod) -> list[Event]:
@@ -183,7 +185,7 @@ class Observer:
         if ordinal is None:
             return []
         _keep(self.view.pods, change, pod)
-        node = self._nodes.get(pod.node)
+        node = self.view.all_nodes.get(pod.node)
         seen = [_event(change, ordinal=ordinal)]
         if node and pod.node not in self.view.nodes:
             self.view.nodes[node.name] = node
@@ -218,7 +220,7 @@ class Observer:
         return [_event(change, namespace=namespace, pod=self._owner(namespace, claim))]
 
     def _node(self, change: Change, node: Node) -> list[Event]:
-        _keep(self._nodes, change, node)
+        _keep(self.view.all_nodes, change, node)
         if not any(pod.node == node.name for pod in self.view.pods.values()):
             return []
         _keep(self.view.nodes, change, node)
@@ -242,8 +244,7 @@ class Observer:
         return [Event(OBSERVER, "event", Kind.OK, {**about, **told})]
 
     def _owner(self, namespace: str, claim: str) -> str | None:
-        templates = self.view.statefulset.template_claims if self.view.statefulset else ()
-        return self._target.pod_of_claim(claim, templates) if namespace == self._target.namespace else None
+        return self._target.pod_of_claim(claim, self._templates) if namespace == self._target.namespace else None
 
 
 _TAKE: dict[type[Object], Callable[..., list[Event]]] = {

@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 TARGET_LABEL = "chaosd.io/target"
 PAUSED_ANNOTATION = "chaosd.io/paused"
+# On a StatefulSet: chaosd made it, for tests only.
+OWN_LABEL = "chaosd.io/own"
 # On a node: which chaosd cordoned it, so that nobody else's cordon is ever lifted.
 CORDONED_ANNOTATION = "chaosd.io/cordoned-by"
 

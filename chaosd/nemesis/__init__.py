@@ -1,6 +1,6 @@
 """The nemesis: everything that disturbs the target, one file a disruption, each with its undo.
 
-A new disruption is a file in this package and an entry in DISRUPTIONS and in AnyDisruption. The experiment's schema,
+A new disruption is a file in this package and an entry in SINGLE and AnySingle (`single.py`). The experiment's schema,
 `chaosd disruptions` and docs/disruptions.md follow from the registry.
 """
 
@@ -13,19 +13,18 @@ from pydantic import Field
 
 from chaosd.cluster.port import Cluster
 from chaosd.nemesis.base import Disruption, Prepared, Scene
-from chaosd.nemesis.external import External
-from chaosd.nemesis.pod_delete import PodDelete
-from chaosd.nemesis.scale import Scale
+from chaosd.nemesis.single import SINGLE, AnySingle
+from chaosd.nemesis.together import Together, combined
 
-DISRUPTIONS: Mapping[str, type[Disruption]] = {"pod-delete": PodDelete, "scale": Scale, "external": External}
+DISRUPTIONS: Mapping[str, type[Disruption]] = {**SINGLE, "together": Together}
 
-AnyDisruption = Annotated[PodDelete | Scale | External, Field(discriminator="kind")]
+AnyDisruption = Annotated[AnySingle | Together, Field(discriminator="kind")]
 
 
 async def heal(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> str:
     """Carry out a registered undo; says what was done. Raises ConflictError when the target is not as chaosd left it,
-    ClusterError."""
+    ClusterError, DeadlineError, DisruptionError: then it stays to be undone."""
     return await DISRUPTIONS[undo["kind"]].heal(cluster, undo, timeout_seconds)
 
 
-__all__ = ["DISRUPTIONS", "AnyDisruption", "Disruption", "Prepared", "Scene", "heal"]
+__all__ = ["DISRUPTIONS", "AnyDisruption", "Disruption", "Prepared", "Scene", "Together", "combined", "heal"]

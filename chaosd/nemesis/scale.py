@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster, StatefulSet
-from chaosd.errors import ConflictError, NotReadyError
-from chaosd.nemesis.base import Disruption, Prepared, Scene, patiently
+from chaosd.errors import ConflictError, NotFoundError, NotReadyError
+from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently
+
+RIGHTS: tuple[Right, ...] = (("get", "statefulsets.apps/scale"), ("update", "statefulsets.apps/scale"))
 
 
 class Scale(Disruption):
-    """Scale down and up again; finds claims and data that a scale-down takes away."""
+    """Scale down and up again; finds claims and data that a scale-down takes away.
+
+    In a script the count lasts until another step changes it, or the script ends."""
+
+    rights: ClassVar[tuple[Right, ...]] = RIGHTS
+    undone: ClassVar[str] = "The count of replicas that was found, unless somebody else changed it."
 
     kind: Literal["scale"]
     to: Annotated[
@@ -30,20 +37,13 @@ class Scale(Disruption):
 
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """The count to scale to."""
-        return {"to": rng.randrange(len(ordinals)) if self.to is None else self.to}
+        return {"to": rng.randrange(max(1, len(ordinals))) if self.to is None else self.to}
 
     def prepare(self, scene: Scene, parameters: Mapping[str, Any]) -> Prepared:
         """From the count that is wanted now; the undo leads to the one that chaosd found."""
-        statefulset = scene.observer.view.statefulset
-        if statefulset is None:
-            raise NotReadyError(f"{scene.target.key} cannot be scaled: it is gone")
-        undo = {
-            "kind": "scale",
-            "namespace": scene.target.namespace,
-            "statefulset": scene.target.statefulset,
-            "restore": scene.target.replicas,
-            "wrote": parameters["to"],
-        }
+        statefulset = replicas_now(scene)
+        # In a script the present count is chaosd's, too, and stands there if it dies before it writes the new one.
+        undo = scale_undo("scale", scene, scene.target.replicas, (statefulset.replicas, parameters["to"]))
         more = {"from": statefulset.replicas, "to": parameters["to"]}
         return Prepared((), undo, more, frozenset(statefulset.pod_names()[parameters["to"] :]))
 
@@ -77,28 +77,50 @@ async def _until_claims_are_gone(scene: Scene, before: int, to: int) -> None:
     await scene.observer.wait(gone, scene.timeout_seconds, "the claims of the replicas that were scaled away to be gone")
 
 
+def replicas_now(scene: Scene) -> StatefulSet:
+    """The StatefulSet with the count that is wanted now. Raises NotReadyError when it is gone."""
+    statefulset = scene.observer.view.statefulset
+    if statefulset is None:
+        raise NotReadyError(f"{scene.target.key} cannot be scaled: it is gone")
+    return statefulset
+
+
+def refuse_more_than(statefulset: StatefulSet, to: int) -> None:
+    """Raises NotReadyError where scaling to a count is no way down."""
+    if to >= statefulset.replicas:
+        raise NotReadyError(f"{statefulset.key} has {statefulset.replicas} replicas, so scaling to {to} is no way down")
+
+
+def scale_undo(kind: str, scene: Scene, restore: int, wrote: Sequence[int]) -> dict[str, Any]:
+    """What leads back to the count `restore` from the counts that chaosd may have left."""
+    where = {"namespace": scene.target.namespace, "statefulset": scene.target.statefulset}
+    return {"kind": kind, **where, "restore": restore, "wrote": sorted({*wrote})}
+
+
 async def restore_replicas(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> str:
     """Restore the count, if it still is what chaosd wrote. Says what was done. Raises ConflictError when it is another,
     ClusterError."""
     namespace, name, wrote, restore = undo["namespace"], undo["statefulset"], undo["wrote"], undo["restore"]
-    async for attempt in patiently(timeout_seconds):
-        with attempt:
-            now = (await cluster.get(StatefulSet, namespace, name)).replicas
+    try:
+        async for attempt in patiently(timeout_seconds):
+            with attempt:
+                now = (await cluster.get(StatefulSet, namespace, name)).replicas
+    except NotFoundError:
+        return f"{namespace}/{name} is gone, and with it the count of its replicas"
     if now == restore:
         return f"{namespace}/{name} has its {restore} replicas"
-    if now != wrote:
+    if now not in wrote:
+        counts = " or ".join(str(count) for count in wrote if count != restore)
         raise ConflictError(
-            f"{namespace}/{name} has {now} replicas, neither the {wrote} that chaosd wrote nor the {restore} that it "
+            f"{namespace}/{name} has {now} replicas, neither the {counts} that chaosd wrote nor the {restore} that it "
             f"found: somebody else scaled it, so it is left; kubectl -n {namespace} scale statefulset {name} "
             f"--replicas={restore} if that was not wanted"
         )
-    await set_replicas(cluster, namespace, name, wrote, restore, timeout_seconds)
-    return f"{namespace}/{name} scaled from {wrote} back to {restore} replicas"
+    await set_replicas(cluster, namespace, name, now, restore, timeout_seconds)
+    return f"{namespace}/{name} scaled from {now} back to {restore} replicas"
 
 
-async def set_replicas(
-    cluster: Cluster, namespace: str, name: str, expected: int, to: int, timeout_seconds: float
-) -> None:
+async def set_replicas(cluster: Cluster, namespace: str, name: str, expected: int, to: int, timeout_seconds: float) -> None:
     """Idempotent: an attempt whose answer was lost is recognised by its result."""
     async for attempt in patiently(timeout_seconds):
         with attempt:

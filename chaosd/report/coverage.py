@@ -67,7 +67,7 @@ class Coverage:
         if op.f in _NO_DISRUPTIONS:
             return
         if op.kind is Kind.INVOKE:
-            self.replicas_hit |= {pod["replica"] for pod in op.value.get("deletes", ())}
+            self.replicas_hit |= {pod["replica"] for pod in op.value.get("deletes", ())} | {*op.value.get("takes", ())}
             return
         self.crashes += bool(op.value.get("evidence", {}).get("crash"))
         counted = self.disruptions if op.kind is Kind.OK else self.not_done

@@ -13,10 +13,10 @@ from chaosd.cluster.port import StatefulSet
 from chaosd.cluster.sandbox import SandboxCluster
 from chaosd.errors import ConflictError, UnreachableError
 from chaosd.nemesis import heal
-from chaosd.nemesis.scale import _set_replicas
+from chaosd.nemesis.scale import set_replicas
 from tests import manifests
 
-UNDO = {"kind": "scale", "namespace": "default", "statefulset": "web", "restore": 2, "wrote": 0}
+UNDO = {"kind": "scale", "namespace": "default", "statefulset": "web", "restore": 2, "wrote": [0]}
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_an_undo_does_not_overtake_what_it_undoes(cluster: SandboxCluster,
         await request
 
     monkeypatch.setattr(cluster, "scale", slow)
-    scaling = asyncio.create_task(_set_replicas(cluster, "default", "web", 2, 0, 5.0))
+    scaling = asyncio.create_task(set_replicas(cluster, "default", "web", 2, 0, 5.0))
     await sent.wait()
     scaling.cancel()
     await asyncio.gather(scaling, return_exceptions=True)
@@ -93,5 +93,5 @@ async def test_an_answer_that_was_lost_is_known_by_its_result(
             raise UnreachableError("the connection broke")
 
     monkeypatch.setattr(cluster, "scale", loses)
-    await _set_replicas(cluster, "default", "web", 2, 1, 30.0)
+    await set_replicas(cluster, "default", "web", 2, 1, 30.0)
     assert await _replicas(cluster) == 1

@@ -1,0 +1,172 @@
+"""`recreate`: delete the StatefulSet and create it again from its own manifest.
+
+The manifest is in a ConfigMap in the target's namespace before anything is deleted, so that it can be made again with
+chaosd and its ledger gone: `kubectl get configmap chaosd-NAME-manifest -o jsonpath={.data.manifest} | kubectl create -f -`.
+Source: Kubernetes docs, "Delete a StatefulSet", and "Use Cascading Deletion in a Cluster".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.observer import View
+from chaosd.cluster.port import Cluster, StatefulSet
+from chaosd.errors import ConflictError, DeadlineError, NotFoundError, NotReadyError
+from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently
+from chaosd.nemesis.pods import doomed, names
+
+_LOOK_SECONDS = 0.5
+
+
+class Recreate(Disruption):
+    """Delete the StatefulSet and create it again; finds claims that are bound to their StatefulSet's life, and pods that
+    are not adopted.
+
+    With `orphan` the pods stay, and the new StatefulSet adopts them; with `foreground` they go first. Refused where
+    something else owns the StatefulSet, such as an operator, and under `whenDeleted: Delete`, which takes the claims."""
+
+    rights: ClassVar[tuple[Right, ...]] = (
+        ("create", "statefulsets.apps"),
+        ("delete", "statefulsets.apps"),
+        *((verb, "configmaps") for verb in ("get", "create", "delete")),
+    )
+    undone: ClassVar[str] = "The StatefulSet is created from the ConfigMap `chaosd-NAME-manifest`, which then goes."
+
+    kind: Literal["recreate"]
+    deletion: Annotated[Literal["orphan", "foreground"], Field(description="Whether the pods stay, or go first.")]
+    may_delete: Annotated[
+        Literal[True],
+        Field(alias="mayDelete", description="It deletes the StatefulSet; it does so only where this says `true`."),
+    ]
+
+    def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
+        """How it is deleted."""
+        return {"deletion": self.deletion}
+
+    def prepare(self, scene: Scene, parameters: Mapping[str, Any]) -> Prepared:
+        """The StatefulSet as it is now, and its pods, which stay where they are orphaned."""
+        found = _deletable(scene)
+        where = {"namespace": found.namespace, "statefulset": found.name, "uid": found.uid}
+        undo = {"kind": "recreate", **where, "config": f"chaosd-{found.name}-manifest"}
+        orphan = parameters["deletion"] == "orphan"
+        pods = [] if orphan else [scene.observer.view.pods[name] for name in sorted(scene.observer.view.pods)]
+        more = {"deletion": parameters["deletion"], "uid": found.uid, "replicas": found.replicas}
+        return Prepared(doomed(scene, pods), undo, more, names(pods))
+
+    async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
+        """Store the manifest, delete, create, and wait until the target has converged again."""
+        undo, more, cluster = prepared.undo, prepared.more, scene.cluster
+        assert undo is not None, "prepared so"
+        before = {name: pod.uid for name, pod in scene.observer.view.pods.items()}
+        await _store(cluster, undo, scene.timeout_seconds)
+        await _delete(cluster, undo, orphan=more["deletion"] == "orphan", timeout_seconds=scene.timeout_seconds)
+        await _until_absent(cluster, undo, scene.timeout_seconds)
+        await _create(cluster, undo, scene.timeout_seconds)
+
+        def made_anew(view: View) -> StatefulSet | None:
+            return view.statefulset if view.statefulset and view.statefulset.uid != more["uid"] else None
+
+        now = await scene.observer.wait(made_anew, scene.timeout_seconds, "the StatefulSet to be there again")
+        await scene.observer.converged(more["replicas"], scene.timeout_seconds)
+        kept = sorted(name for name, pod in scene.observer.view.pods.items() if before.get(name) == pod.uid)
+        return {"uid": {"was": more["uid"], "is": now.uid}, "pods_kept": kept}
+
+    @classmethod
+    async def heal(cls, cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> str:
+        """Create the StatefulSet where it is absent, and take the ConfigMap away once it is there."""
+        there = await _found(cluster, undo, timeout_seconds)
+        if there and there.deleting:
+            await _until_absent(cluster, undo, timeout_seconds)
+            there = None
+        key = f"{undo['namespace']}/{undo['statefulset']}"
+        done = f"{key} is there"
+        if there is None:
+            await _create(cluster, undo, timeout_seconds)
+            done = f"{key} was created again from ConfigMap {undo['config']}"
+        async for attempt in patiently(timeout_seconds):
+            with attempt, suppress(NotFoundError):
+                await cluster.delete_config(undo["namespace"], undo["config"])
+        return done
+
+
+def _deletable(scene: Scene) -> StatefulSet:
+    found = scene.observer.view.statefulset
+    if found is None or found.deleting:
+        raise NotReadyError(f"{scene.target.key} cannot be made again: it is gone, or being deleted")
+    if found.owner:
+        raise NotReadyError(f"{found.key} belongs to {found.owner}, which would make it again itself: it is left alone")
+    if found.retention_when_deleted == "Delete":
+        raise NotReadyError(f"{found.key} has whenDeleted: Delete: its claims would go with it, so it is left alone")
+    return found
+
+
+async def _store(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> None:
+    """The manifest, in the cluster. One that a run left is replaced: the StatefulSet that it described is there again."""
+    namespace, name = undo["namespace"], undo["config"]
+    async for attempt in patiently(timeout_seconds):
+        with attempt:
+            manifest = json.dumps(await cluster.manifest(namespace, undo["statefulset"]))
+            config = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"namespace": namespace, "name": name},
+                "data": {"manifest": manifest, "uid": undo["uid"]},
+            }
+            try:
+                await unbroken(cluster.create(config))
+            except ConflictError:
+                found = await cluster.get_config(namespace, name)
+                if "manifest" not in found:
+                    raise ConflictError(f"ConfigMap {namespace}/{name} is not chaosd's: delete or rename it") from None
+                if dict(found) != config["data"]:
+                    await unbroken(cluster.delete_config(namespace, name))
+                    await unbroken(cluster.create(config))
+
+
+async def _delete(cluster: Cluster, undo: Mapping[str, Any], *, orphan: bool, timeout_seconds: float) -> None:
+    async for attempt in patiently(timeout_seconds):
+        with attempt, suppress(NotFoundError):
+            deleting = cluster.delete_statefulset(undo["namespace"], undo["statefulset"], uid=undo["uid"], orphan=orphan)
+            await unbroken(deleting)
+
+
+async def _found(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> StatefulSet | None:
+    with suppress(NotFoundError):
+        async for attempt in patiently(timeout_seconds):
+            with attempt:
+                return await cluster.get(StatefulSet, undo["namespace"], undo["statefulset"])
+    return None
+
+
+async def _until_absent(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> None:
+    """Until the StatefulSet that was deleted is gone, or another is there. Raises DeadlineError."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while (found := await _found(cluster, undo, timeout_seconds)) and found.uid == undo["uid"]:  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_SECONDS)
+    except TimeoutError as error:
+        still = f"{undo['namespace']}/{undo['statefulset']} was deleted, and is there still after {timeout_seconds:.0f} s"
+        raise DeadlineError(still) from error
+
+
+async def _create(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> None:
+    """From the ConfigMap. One that is there already was made by an earlier attempt, or by somebody else. Raises
+    ConflictError when there is nothing to make it from."""
+    try:
+        async for attempt in patiently(timeout_seconds):
+            with attempt:
+                config = await cluster.get_config(undo["namespace"], undo["config"])
+                with suppress(ConflictError):
+                    await unbroken(cluster.create(json.loads(config["manifest"])))
+    except NotFoundError as error:
+        key = f"{undo['namespace']}/{undo['statefulset']}"
+        gone = f"{key} is gone, and so is ConfigMap {undo['config']} with its manifest: somebody else took both away"
+        raise ConflictError(gone) from error
