@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT := chaosd-out
 
-.PHONY: demo test e2e lint cluster cluster-down conformance figures schema lock clean
+.PHONY: demo test e2e lint cluster cluster-down conformance figures schema docs lock clean
 
 demo: $(VENV)/runtime ## the main job on the embedded sandbox, with a report
 	$(BIN)/chaosd run experiments/soak.yaml --cluster sandbox --out $(OUT)
@@ -33,6 +33,9 @@ figures: $(VENV)/dev ## the measurements of docs/figures.md; takes long
 schema: $(VENV)/runtime ## write the experiments' JSON Schema anew
 	$(BIN)/chaosd schema experiment > experiments/experiment.schema.json
 	$(BIN)/chaosd schema verdict > docs/verdict.schema.json
+
+docs: $(VENV)/runtime ## write the documents that are made from the code anew
+	$(BIN)/chaosd disruptions --markdown > docs/disruptions.md
 
 lock: ## pin the dependencies anew
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -29,7 +29,7 @@ from chaosd.drill.target import DEFAULT_IMAGE, Wanted
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.progress import Progress
-from chaosd.report import text
+from chaosd.report import disruptions, text
 from chaosd.report.verdict import Verdict
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
@@ -38,6 +38,9 @@ _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 PASS, VIOLATED, USAGE, INCONCLUSIVE, ABORTED = range(5)
 _WORST_FIRST = (USAGE, VIOLATED, ABORTED, INCONCLUSIVE, PASS)
+
+# Of a table that no terminal shows.
+_PIPED_COLUMNS = 160
 
 app = typer.Typer(
     help="Chaos and durability testing for Kubernetes StatefulSets.",
@@ -205,6 +208,21 @@ def run_daemon(
             lambda ending: daemon.serve(settings, chosen, manifest, ending, watch=progress.watch, serving=progress.serving)
         )
     return _finish(settings, finished)
+
+
+@app.command("disruptions")
+def list_disruptions(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/disruptions.md.")] = False,
+) -> int:
+    """List what can be done to a target: parameters, rights, and what each finds."""
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown are two ways to tell it: give one of them")
+    if as_json or as_markdown:
+        typer.echo(disruptions.as_json() if as_json else disruptions.markdown(), nl=as_json)
+    else:
+        Console(width=_terminal_width() or _PIPED_COLUMNS).print(disruptions.table())
+    return PASS
 
 
 @app.command()

@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +51,12 @@ from chaosd.report import text
 from chaosd.run import Ending, Finished, Runner
 from chaosd.settings import Settings
 
-# What a run needs in the target's namespace.
+# What every run needs in the target's namespace; its disruptions say what they need besides.
 RIGHTS = tuple(
     (verb, resource)
     for resource, verbs in (
         ("statefulsets.apps", ("get", "list", "watch")),
-        ("statefulsets.apps/scale", ("get", "update")),
-        ("pods", ("get", "list", "watch", "delete")),
+        ("pods", ("get", "list", "watch")),
         ("pods/exec", ("get", "create")),
         ("persistentvolumeclaims", ("get", "list", "watch")),
         ("leases.coordination.k8s.io", ("get", "create", "update", "delete")),
@@ -148,7 +147,7 @@ async def run_experiment(
         cluster = await held.enter_async_context(open_cluster(settings, manifest))
         ledger = held.enter_context(open_ledger(settings))
         target = await find_target(cluster, experiment)
-        if lacking := await _missing(cluster, _rights(experiment), target.namespace):
+        if lacking := await _missing(cluster, _rights(experiment, target.namespace), target.namespace):
             raise RightsError(f"the credentials lack {', '.join(lacking)} in {target.namespace}: grant them")
         lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
@@ -258,10 +257,10 @@ async def _outlook(settings: Settings, experiment: Experiment, manifest: Path | 
             seed=seed,
             replicas=tuple([await _replica(cluster, target, pod) for pod in target.pods]),
             decisions=tuple(_decision(plan) for plan in itertools.islice(plans, 10)),
-            missing_rights=tuple(await _missing(cluster, _rights(experiment), target.namespace)),
+            missing_rights=tuple(await _missing(cluster, _rights(experiment, target.namespace), target.namespace)),
             missing_wishes=(
-                *await _missing(cluster, WISHES, ""),
-                *await _missing(cluster, NAMESPACED_WISHES, target.namespace),
+                *await _missing(cluster, _in("", WISHES), ""),
+                *await _missing(cluster, _in(target.namespace, NAMESPACED_WISHES), target.namespace),
             ),
         )
 
@@ -375,13 +374,29 @@ def _is_of(run: Run, cluster_id: str) -> bool:
     return not run.cluster_id or not cluster_id or run.cluster_id == cluster_id
 
 
-def _rights(experiment: Experiment) -> Sequence[tuple[str, str]]:
-    return RIGHTS + AGENT_RIGHTS if experiment.target.probe_image else RIGHTS
+# A verb, a resource, and where: a namespace, or empty for the whole cluster.
+_Placed = tuple[str, str, str]
 
 
-async def _missing(cluster: Cluster, rights: Sequence[tuple[str, str]], namespace: str) -> list[str]:
-    asked = await asyncio.gather(*(cluster.allowed(verb, resource, namespace) for verb, resource in rights))
-    return [f"{verb} on {resource}" for (verb, resource), may in zip(rights, asked, strict=True) if not may]
+def _rights(experiment: Experiment, namespace: str) -> list[_Placed]:
+    """Those of every run, and those of what the experiment may do."""
+    rights = [*_in(namespace, RIGHTS), *_in(namespace, AGENT_RIGHTS if experiment.target.probe_image else ())]
+    disruptions = (*experiment.disruptions, *(step.disrupt for step in experiment.steps if step.disrupt))
+    return list(dict.fromkeys((*rights, *(right for one in disruptions for right in one.needs(namespace)))))
+
+
+def _in(namespace: str, rights: Iterable[tuple[str, str]]) -> list[_Placed]:
+    return [(verb, resource, namespace) for verb, resource in rights]
+
+
+async def _missing(cluster: Cluster, rights: Sequence[_Placed], namespace: str) -> list[str]:
+    """Each as people say it, with its place where that is not the namespace that is spoken of anyhow."""
+    asked = await asyncio.gather(*(cluster.allowed(*right) for right in rights))
+    return [
+        f"{verb} on {resource}{'' if where == namespace else f' in {where}' if where else ' cluster-wide'}"
+        for (verb, resource, where), may in zip(rights, asked, strict=True)
+        if not may
+    ]
 
 
 async def _replica(cluster: Cluster, target: Target, name: str) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from chaosd import cli
 from chaosd.checkers.steps import EXPECTATIONS
 from chaosd.checkers.verdict import Class, Violation, root_causes
 from chaosd.nemesis import DISRUPTIONS
+from chaosd.report import disruptions
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests" / "testbed" / "README.md"]
@@ -74,6 +75,10 @@ def test_architecture_names_every_module_and_every_class() -> None:
     assert modules <= named
     classes = text.split("## Failure classes")[1].split("`checkers.verdict.root_causes`")[0]
     assert set(re.findall(r"`([a-z_]+)`", classes)) == {str(failure) for failure in Class}
+
+
+def test_the_page_of_disruptions_is_made_of_the_registry() -> None:
+    assert (ROOT / "docs" / "disruptions.md").read_text() == disruptions.markdown(), "make docs"
 
 
 def test_every_expectation_and_disruption_is_documented() -> None:

@@ -70,6 +70,8 @@ class Disruption(BaseModel, ABC):
     rights: ClassVar[tuple[Right, ...]] = ()
     cluster_rights: ClassVar[tuple[Right, ...]] = ()
     rights_elsewhere: ClassVar[tuple[Right, ...]] = ()
+    # Where there are none of these.
+    no_rights: ClassVar[str] = "none beyond any run's"
     # What is undone of it after the round, or if chaosd dies.
     undone: ClassVar[str] = "Nothing: Kubernetes puts it right itself."
 

@@ -30,13 +30,14 @@ _URL = r"^(https?://\S+)?$"
 
 
 class External(OfOnePod):
-    """Have a command or a URL of yours disturb one replica; finds, where it crashes a node or a disk, what loses data that
-    was acknowledged.
+    """Have a command or a URL of yours disturb one replica; finds disks, drivers and workloads that lose what was
+    acknowledged, where it crashes a node or a disk.
 
     A command ends with status 0 when it has happened, a URL answers with one below 400; else nobody knows. The evidence has
     the node's boot id before and after. A URL is sent a POST with a JSON object: namespace, pod, node, claim, volume,
     handle, and the run."""
 
+    no_rights: ClassVar[str] = "none of the cluster's: what your command needs is its own"
     undone: ClassVar[str] = "What `undo` or `undoUrl` undoes; it is told the same."
 
     kind: Literal["external"]

@@ -29,6 +29,7 @@ class Together(Disruption):
     It happens only where an experiment says so: no others are ever combined. At most one of scale, scale-flap, recreate and
     rollout-restart can be among them, and no other `together`."""
 
+    no_rights: ClassVar[str] = "what each of them needs"
     undone: ClassVar[str] = "What each of them undoes, the last first."
 
     kind: Literal["together"]

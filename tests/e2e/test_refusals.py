@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.daemon import RIGHTS
+from chaosd.nemesis.pod_delete import PodDelete
+from chaosd.nemesis.scale import Scale
 from tests import manifests
 from tests.chaosd_process import Chaosd, chaosd
 from tests.e2e.conftest import EXPERIMENTS
@@ -66,7 +68,9 @@ def test_without_rights_on_volumes_the_bindings_are_unknown_and_nothing_is_accus
 ) -> None:
     rules = [
         {"apiGroups": [group], "resources": [f"{resource}{'/' * bool(sub)}{sub}"], "verbs": [verb]}
-        for verb, (resource, group, sub) in ((verb, _resource(name)) for verb, name in RIGHTS)
+        for verb, (resource, group, sub) in (
+            (verb, _resource(name)) for verb, name in (*RIGHTS, *PodDelete.rights, *Scale.rights)
+        )
     ]
     metadata = {"name": "tester", "namespace": web}
     real.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules})
