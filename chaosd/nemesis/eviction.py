@@ -81,7 +81,7 @@ def _refused(
     replica: str, budgets: Sequence[str], patience_seconds: float, told: Sequence[Mapping[str, Any]], error: Exception
 ) -> ChaosdError:
     whose = f"PodDisruptionBudget {', '.join(budgets)}" if budgets else "a PodDisruptionBudget"
-    why = f"{whose} allowed no eviction of {replica} within {patience_seconds:.0f} s: {error}"
+    why = f"{whose} allowed no eviction of {replica} within {patience_seconds:g} s: {error}"
     if told:
         return DisruptionError(f"{len(told)} pods were evicted, then {why}")
     return BlockedError(why, BUDGET)
