@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from chaosd.cluster.port import (
     Change,
@@ -23,6 +23,7 @@ from chaosd.cluster.port import (
     EphemeralContainer,
     ExecStream,
     Lease,
+    Namespace,
     Object,
     StatefulSet,
     T,
@@ -125,6 +126,54 @@ class UnreliableCluster:
             raise self._error(f"exec into {namespace}/{pod}")
         async with self._inner.exec(namespace, pod, container, argv) as stream:
             yield _UnreliableStream(self, stream)
+
+    async def signal_container(self, namespace: str, pod: str, container: str, signal: str, *, uid: str) -> None:
+        """See the port."""
+        signalling = partial(self._inner.signal_container, namespace, pod, container, signal, uid=uid)
+        await self._asked("signal_container", signalling)
+
+    async def cordon(self, node: str, *, uid: str, by: str) -> None:
+        """See the port."""
+        await self._asked("cordon", lambda: self._inner.cordon(node, uid=uid, by=by))
+
+    async def uncordon(self, node: str, *, uid: str, by: str) -> None:
+        """See the port."""
+        await self._asked("uncordon", lambda: self._inner.uncordon(node, uid=uid, by=by))
+
+    async def annotate(
+        self, kind: type[StatefulSet] | type[Namespace], namespace: str, name: str, changes: Mapping[str, str | None]
+    ) -> None:
+        """See the port."""
+        await self._asked("annotate", lambda: self._inner.annotate(kind, namespace, name, changes))
+
+    async def restart_rollout(self, namespace: str, name: str, *, uid: str, at: str) -> None:
+        """See the port."""
+        await self._asked("restart_rollout", lambda: self._inner.restart_rollout(namespace, name, uid=uid, at=at))
+
+    async def expand_claim(self, namespace: str, name: str, *, uid: str, storage: str) -> None:
+        """See the port."""
+        await self._asked("expand_claim", lambda: self._inner.expand_claim(namespace, name, uid=uid, storage=storage))
+
+    async def manifest(self, namespace: str, name: str) -> Mapping[str, Any]:
+        """See the port."""
+        return await self._asked("manifest", lambda: self._inner.manifest(namespace, name))
+
+    async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
+        """See the port."""
+        deleting = partial(self._inner.delete_statefulset, namespace, name, uid=uid, orphan=orphan)
+        await self._asked("delete_statefulset", deleting)
+
+    async def create(self, document: Mapping[str, Any]) -> None:
+        """See the port."""
+        await self._asked("create", lambda: self._inner.create(document))
+
+    async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
+        """See the port."""
+        return await self._asked("get_config", lambda: self._inner.get_config(namespace, name))
+
+    async def delete_config(self, namespace: str, name: str) -> None:
+        """See the port."""
+        await self._asked("delete_config", lambda: self._inner.delete_config(namespace, name))
 
     async def get_lease(self, namespace: str, name: str) -> Lease:
         """See the port."""

@@ -1,5 +1,5 @@
-"""Signals to containers: by a small program in the container itself, which finds its first process and says whether a signal
-would reach it (signal.sh).
+"""Signals to containers, by a small program in the container itself: it finds the first process, and says whether a signal
+would reach that (signal.sh).
 
 It sends only when it is told to. So it is known first that the session leads into the container that was meant, though exec
 is bound to a name.
@@ -23,7 +23,8 @@ def argv(signal: str) -> Sequence[str]:
 
 
 async def ready(stream: ExecStream) -> None:
-    """Wait until it could send. Raises RefusedError, which says why it would not arrive; UnreachableError: nothing was sent."""
+    """Wait until it could send. Raises RefusedError, which says why it would not arrive, and UnreachableError: then nothing
+    was sent."""
     told = b""
     while not told.endswith(b"\n"):
         try:

@@ -119,7 +119,7 @@ def _refusals(uid: str) -> Iterator[None]:
             raise ConflictError(f"it has not the UID {uid}, or was replaced meanwhile: {error}") from error
         raise
     except ForbiddenError as error:
-        # Admission, such as Pod Security or a webhook, answers 403 as well; the authorizers' answer says who may not do what.
+        # Admission, such as Pod Security or a webhook, answers 403 too; the authorizers' answer says who may not do what.
         # Source: k8s.io/apiserver, endpoints/handlers/responsewriters/errors.go, forbiddenMessage.
         if " cannot patch resource " in str(error):
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import math
 import os
 import random
 import time
@@ -14,28 +13,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from chaosd.cluster import objects
 from chaosd.cluster.port import (
     Change,
     Claim,
     Container,
     EphemeralContainer,
     Lease,
+    Namespace,
     Node,
     Pod,
     StatefulSet,
     T,
     Volume,
 )
-from chaosd.cluster.sandbox import manifest, volumes
+from chaosd.cluster.sandbox import applying, budgets, namespaces, volumes
 from chaosd.cluster.sandbox import statefulset as controller
 from chaosd.cluster.sandbox.directory_disks import DirectoryDisks
 from chaosd.cluster.sandbox.disks import Process
 from chaosd.cluster.sandbox.kubelet import Kubelets
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk
 from chaosd.cluster.sandbox.memory_disks import MemoryDisks
-from chaosd.cluster.sandbox.store import Budget, Store, Subject, Timings
-from chaosd.errors import ConflictError, NotFoundError, RefusedError, ThrottledError, UsageError
+from chaosd.cluster.sandbox.store import Store, Subject, Timings
+from chaosd.errors import ConflictError, NotFoundError, RefusedError, UsageError
 
 VERSION = "v1.37"
 STATE_FILE = "state.json"
@@ -126,30 +125,16 @@ class SandboxCluster:
         return not self._store.all(StatefulSet)
 
     async def apply(self, documents: Iterable[Mapping[str, Any]]) -> None:
-        """Create or change what manifests describe: StatefulSets and PodDisruptionBudgets; Services are accepted, since
-        nothing here connects to one. Raises RefusedError for other kinds, and for changes of what is immutable."""
+        """Create or change what manifests describe: StatefulSets, PodDisruptionBudgets, autoscalers, ConfigMaps, and the
+        namespace that each is in. Raises RefusedError for other kinds, and for changes of what is immutable; ForbiddenError
+        in a namespace that is being deleted."""
         for document in documents:
-            kind = document.get("kind") if isinstance(document, Mapping) else None
-            if kind == "StatefulSet":
-                manifest.check(document)
-                self._apply_statefulset(document)
-            elif kind == "PodDisruptionBudget":
-                budget = _budget(document)
-                self._store.budgets[f"{budget.namespace}/{budget.name}"] = budget
-                self._store.touch()
-            elif kind != "Service":
-                raise RefusedError(
-                    f"the sandbox has no {kind or 'such thing'}: it takes StatefulSet, PodDisruptionBudget and Service"
-                )
+            applying.apply(self._store, document)
         self._store.flush()
 
-    async def delete_statefulset(self, namespace: str, name: str) -> None:
-        """Delete it and its pods (background deletion). Raises NotFoundError."""
-        found = self._store.get(StatefulSet, namespace, name)
-        self._store.put(replace(found, deleting=True))
-        for pod in self._store.all(Pod, namespace):
-            if pod.controller_uid == found.uid:
-                controller.terminate(self._store, pod, None)
+    async def delete_namespace(self, name: str) -> None:
+        """Delete a namespace with all that is in it. Raises NotFoundError, ConflictError when it is being deleted."""
+        namespaces.delete(self._store, name)
         self._store.flush()
 
     async def delete_claim(self, namespace: str, name: str) -> None:
@@ -227,7 +212,7 @@ class SandboxCluster:
     async def list(self, kind: type[T], namespace: str, selector: Mapping[str, str] | None = None) -> Sequence[T]:
         """See the port."""
         found = self._store.all(kind, namespace)
-        return [one for one in found if not selector or selector.items() <= self._labels(one).items()]
+        return [one for one in found if not selector or selector.items() <= getattr(one, "labels", {}).items()]
 
     def watch(self, kind: type[T], namespace: str) -> AsyncIterator[Change]:
         """See the port."""
@@ -241,9 +226,7 @@ class SandboxCluster:
     async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
         """See the port."""
         pod = self._pod(namespace, name, uid)
-        for budget in self._store.budgets.values():
-            if budget.namespace == namespace and budget.selector.items() <= self._labels(pod).items():
-                self._refuse_beyond(budget)
+        budgets.refuse_beyond(self._store, pod)
         controller.terminate(self._store, pod, grace_seconds)
         self._store.flush()
 
@@ -285,6 +268,81 @@ class SandboxCluster:
         finally:
             await self._kubelets.end(found.uid, process)
 
+    async def signal_container(self, namespace: str, pod: str, container: str, signal: str, *, uid: str) -> None:
+        """See the port. What was started in the container ends, and the container starts again."""
+        found = self._pod(namespace, pod, uid)
+        inside = next((one for one in found.containers if one.name == container), None)
+        if inside is None:
+            raise NotFoundError(f"{namespace}/{pod} has no container {container}")
+        self._kubelets.signal(found, inside, signal)
+        self._store.flush()
+
+    async def cordon(self, node: str, *, uid: str, by: str) -> None:
+        """See the port."""
+        found = self._node(node, uid)
+        if found.unschedulable and found.cordoned_by != by:
+            raise ConflictError(f"node {node} is cordoned already, by {found.cordoned_by or 'somebody else'}")
+        self._store.put(replace(found, unschedulable=True, cordoned_by=by))
+        self._store.flush()
+
+    async def uncordon(self, node: str, *, uid: str, by: str) -> None:
+        """See the port."""
+        found = self._node(node, uid)
+        if found.unschedulable and found.cordoned_by != by:
+            raise ConflictError(f"node {node} was cordoned by {found.cordoned_by or 'somebody else'}, not by {by}")
+        if found.cordoned_by == by:
+            self._store.put(replace(found, unschedulable=False, cordoned_by=""))
+        self._store.flush()
+
+    async def annotate(
+        self, kind: type[StatefulSet] | type[Namespace], namespace: str, name: str, changes: Mapping[str, str | None]
+    ) -> None:
+        """See the port."""
+        found: StatefulSet | Namespace = self._store.get(kind, namespace, name)  # type: ignore[type-var]
+        merged = {**found.annotations, **changes}
+        self._store.put(replace(found, annotations={key: value for key, value in merged.items() if value is not None}))
+        self._store.flush()
+
+    async def restart_rollout(self, namespace: str, name: str, *, uid: str, at: str) -> None:
+        """See the port."""
+        applying.restart_rollout(self._store, self._statefulset(namespace, name, uid), at)
+        self._store.flush()
+
+    async def expand_claim(self, namespace: str, name: str, *, uid: str, storage: str) -> None:
+        """See the port."""
+        found = self._store.get(Claim, namespace, name)
+        _check_uid(found.uid, uid)
+        volumes.refuse_expansion(found, storage)
+        self._store.put(replace(found, requested=storage))
+        self._store.flush()
+
+    async def manifest(self, namespace: str, name: str) -> Mapping[str, Any]:
+        """See the port."""
+        return applying.manifest_of(self._store, self._store.get(StatefulSet, namespace, name))
+
+    async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
+        """See the port."""
+        controller.delete(self._store, self._statefulset(namespace, name, uid), orphan=orphan)
+        self._store.flush()
+
+    async def create(self, document: Mapping[str, Any]) -> None:
+        """See the port."""
+        applying.create(self._store, document)
+        self._store.flush()
+
+    async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
+        """See the port."""
+        with suppress(KeyError):
+            return dict(self._store.configs[f"{namespace}/{name}"])
+        raise NotFoundError(f'configmaps "{name}" not found')
+
+    async def delete_config(self, namespace: str, name: str) -> None:
+        """See the port."""
+        await self.get_config(namespace, name)
+        del self._store.configs[f"{namespace}/{name}"]
+        self._store.touch()
+        self._store.flush()
+
     async def get_lease(self, namespace: str, name: str) -> Lease:
         """See the port."""
         with suppress(KeyError):
@@ -320,7 +378,11 @@ class SandboxCluster:
 
     def _begin(self, new_nodes: int) -> None:
         for number in range(1, new_nodes + 1):
-            self._store.put(Node(f"sandbox-{number}", self._store.uid(), boot_id=self._store.uid()))
+            name = f"sandbox-{number}"
+            labels = {"kubernetes.io/hostname": name}
+            self._store.put(Node(name, self._store.uid(), boot_id=self._store.uid(), labels=labels))
+        namespaces.complete(self._store)
+        controller.label_pods(self._store)
         self._kubelets.resume()
         self._store.changed.set()
         self._controllers = asyncio.create_task(self._control(), name="sandbox controllers")
@@ -335,56 +397,28 @@ class SandboxCluster:
                 ticks |= found.min_ready_seconds > 0
             self._kubelets.reconcile()
             volumes.reclaim(self._store, self.disks)
+            volumes.expand(self._store, self.disks)
+            budgets.reconcile(self._store)
+            namespaces.reconcile(self._store)
             self._store.flush()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS if ticks else None):
                     await self._store.changed.wait()
 
-    def _apply_statefulset(self, document: Mapping[str, Any]) -> None:
-        wanted = objects.statefulset(document)
-        known = self._store.find(StatefulSet, wanted.namespace, wanted.name)
-        spec = dict(document["spec"])
-        if known is None:
-            revision = f"{wanted.name}-{self._store.hexadecimal(10)}"
-            self._store.manifests[wanted.key] = spec
-            self._store.put(replace(wanted, uid=self._store.uid(), generation=1, update_revision=revision))
-            return
-        if {**self._store.manifests[wanted.key], "replicas": 0} != {**spec, "replicas": 0}:
-            raise RefusedError(f"{wanted.key}: the sandbox changes replicas, labels and annotations, nothing else")
-        generation = known.generation + (known.replicas != wanted.replicas)
-        changed = {"labels": wanted.labels, "annotations": wanted.annotations, "replicas": wanted.replicas}
-        self._store.put(replace(known, **changed, generation=generation))  # type: ignore[arg-type]
-
     def _pod(self, namespace: str, name: str, uid: str) -> Pod:
         pod = self._store.get(Pod, namespace, name)
-        if pod.uid != uid:
-            raise ConflictError(f"the UID in the precondition ({uid}) does not match the UID in record ({pod.uid})")
+        _check_uid(pod.uid, uid)
         return pod
 
-    def _labels(self, found: Any) -> Mapping[str, str]:
-        """Of a pod: those of its StatefulSet's template."""
-        if isinstance(found, Pod):
-            for statefulset in self._store.all(StatefulSet, found.namespace):
-                if statefulset.uid == found.controller_uid:
-                    template = self._store.manifests[statefulset.key]["template"]
-                    return dict(template["metadata"]["labels"])
-        return getattr(found, "labels", {})
+    def _statefulset(self, namespace: str, name: str, uid: str) -> StatefulSet:
+        found = self._store.get(StatefulSet, namespace, name)
+        _check_uid(found.uid, uid)
+        return found
 
-    def _refuse_beyond(self, budget: Budget) -> None:
-        """Source: Kubernetes docs, "Disruptions" and "Specifying a Disruption Budget"; percentages are rounded up."""
-        covered = [
-            pod for pod in self._store.all(Pod, budget.namespace) if budget.selector.items() <= self._labels(pod).items()
-        ]
-        healthy = sum(1 for pod in covered if pod.ready and not pod.deleting)
-        if budget.min_available:
-            needed = _share(budget.min_available, len(covered))
-        else:
-            needed = len(covered) - _share(budget.max_unavailable, len(covered))
-        if healthy - 1 < needed:
-            raise ThrottledError(
-                "Cannot evict pod as it would violate the pod's disruption budget: "
-                f"{budget.name} needs {needed} healthy pods and has {healthy} currently"
-            )
+    def _node(self, name: str, uid: str) -> Node:
+        node = self._store.get(Node, "", name)
+        _check_uid(node.uid, uid)
+        return node
 
     def _check_version(self, lease: Lease) -> None:
         known = self._store.leases.get(f"{lease.namespace}/{lease.name}")
@@ -414,16 +448,6 @@ def _lock(directory: Path) -> IO[str]:
     return lock
 
 
-def _budget(document: Mapping[str, Any]) -> Budget:
-    meta, spec = document["metadata"], document["spec"]
-    return Budget(
-        namespace=meta.get("namespace", "default"),
-        name=meta["name"],
-        selector=dict(spec["selector"]["matchLabels"]),
-        min_available=str(spec.get("minAvailable", "")),
-        max_unavailable=str(spec.get("maxUnavailable", "")),
-    )
-
-
-def _share(limit: str, of: int) -> int:
-    return math.ceil(int(limit[:-1]) * of / 100) if limit.endswith("%") else int(limit)
+def _check_uid(found: str, expected: str) -> None:
+    if found != expected:
+        raise ConflictError(f"the UID in the precondition ({expected}) does not match the UID in record ({found})")

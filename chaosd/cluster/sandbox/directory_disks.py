@@ -49,6 +49,9 @@ class DirectoryDisks:
         (folder / "lost+found").mkdir(parents=True)
         return folder
 
+    def grow(self, handle: str, capacity: str) -> None:
+        """The folder has what room is there."""
+
     def delete(self, handle: str) -> None:
         """The disk is gone."""
         shutil.rmtree(self._disks / handle, ignore_errors=True)
@@ -71,6 +74,12 @@ class DirectoryDisks:
     def mount_also(self, pod: Pod, mountings: Sequence[Mounting]) -> None:
         """They are the same folders."""
         self._mountings[pod.uid] += mountings
+
+    def restart(self, pod: Pod, container: Container) -> None:
+        """Containers of one pod have one folder for their own disks, so that of several it stays."""
+        if len(pod.containers) == 1:
+            shutil.rmtree(self._root(pod.uid), ignore_errors=True)
+            self._root(pod.uid).mkdir(parents=True)
 
     def unmount(self, pod_uid: str) -> None:
         """The pod's own folders are gone; its disks stay."""

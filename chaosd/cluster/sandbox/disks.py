@@ -50,6 +50,9 @@ class Disks(Protocol):
     def create(self, handle: str, capacity: str = "1Gi") -> object:
         """A new disk with an empty file system; `capacity` as Kubernetes writes it."""
 
+    def grow(self, handle: str, capacity: str) -> None:
+        """The disk and its file system are larger from now on."""
+
     def delete(self, handle: str) -> None:
         """The disk is gone."""
 
@@ -58,6 +61,9 @@ class Disks(Protocol):
 
     def mount_also(self, pod: Pod, mountings: Sequence[Mounting]) -> None:
         """Let a container that was added to the pod see volumes of the pod's."""
+
+    def restart(self, pod: Pod, container: Container) -> None:
+        """A container of the pod is made anew: its own disk is empty, its volumes stay mounted, in the same page cache."""
 
     def unmount(self, pod_uid: str) -> None:
         """The pod's containers have ended in good order; what is its own is gone, its disks are written back."""

@@ -7,14 +7,17 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chaosd.cluster import affinity
 from chaosd.cluster.port import Attachment, Claim, Container, Node, Pod, Volume
 from chaosd.cluster.sandbox import volumes
-from chaosd.cluster.sandbox.disks import Disks, Mounting, Process
+from chaosd.cluster.sandbox.disks import Disks, Mounting, Process, refuse_absent
 from chaosd.cluster.sandbox.store import Store, Timings
 from chaosd.errors import RefusedError, UnreachableError
 
 # An image whose name says this cannot be pulled.
 NO_IMAGE = "noimage"
+# The first process of an image whose name says this does not handle SIGTERM.
+NO_TERM = "noterm"
 
 
 class Kubelets:
@@ -28,7 +31,7 @@ class Kubelets:
         self.timings = timings
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, str] = {}  # the node of each pod whose containers run, by its UID
-        self._processes: dict[str, dict[Process, None]] = {}
+        self._processes: dict[str, dict[Process, str]] = {}  # and the container of each, by the pod's UID
 
     def resume(self) -> None:
         """After a restart of the sandbox: containers run on, since they never were processes; folders of pods that are
@@ -61,8 +64,11 @@ class Kubelets:
                 self._once(f"stop {uid}", self._stop, pod)
             elif uid not in self._running:
                 self._once(f"start {uid}", self._start, pod)
-            elif any(not container.id for container in pod.ephemeral):
-                self._once(f"ephemeral {uid}", self._start_ephemeral, pod)
+            else:
+                if any(container.ended for container in pod.containers):
+                    self._once(f"restart {uid}", self._restart, pod)
+                if any(not container.id for container in pod.ephemeral):
+                    self._once(f"ephemeral {uid}", self._start_ephemeral, pod)
         for uid in self._running:
             if uid not in pods:
                 self._once(f"kill {uid}", self._kill, uid)
@@ -73,14 +79,33 @@ class Kubelets:
 
     async def run(self, pod: Pod, container: Container, argv: Sequence[str]) -> Process:
         """A process in a running container. Raises UnreachableError, RefusedError."""
+        self._refuse_stopped(pod, container)
+        process = await self._disks.start(pod, container, argv)
+        self._processes.setdefault(pod.uid, {})[process] = container.name
+        return process
+
+    def signal(self, pod: Pod, container: Container, signal: str) -> None:
+        """Send a signal to the first process of a container, which ends with all that was started in it, and is started
+        again. No process stands for the first one. Raises UnreachableError, RefusedError."""
+        self._refuse_stopped(pod, container)
+        refuse_absent(container, "sh")
+        if not pod.shared_processes and signal != "TERM":
+            raise RefusedError(f"process 1 of a PID namespace gets no SIG{signal} from inside: set shareProcessNamespace")
+        if not pod.shared_processes and NO_TERM in container.image:
+            raise RefusedError("process 1 does not handle SIGTERM, so it gets none from inside: set shareProcessNamespace")
+        for process, inside in self._processes.get(pod.uid, {}).items():
+            if inside == container.name and not process.exited:
+                process.kill()
+        ended = replace(container, ready=False, ended="Completed" if signal == "TERM" else "Error")
+        containers = tuple(ended if one.name == container.name else one for one in pod.containers)
+        self._store.put(replace(pod, ready=False, ready_at=None, containers=containers))
+
+    def _refuse_stopped(self, pod: Pod, container: Container) -> None:
         node = self._store.find(Node, "", pod.node)
         if node is not None and not node.ready:
             raise UnreachableError(f"exec into {pod.name}: error dialing backend: no route to {pod.node}")
         if pod.uid not in self._running or not container.running:
             raise RefusedError(f"container {container.name} of {pod.name} is not running")
-        process = await self._disks.start(pod, container, argv)
-        self._processes.setdefault(pod.uid, {})[process] = None
-        return process
 
     async def end(self, pod_uid: str, process: Process) -> None:
         """The connection to a process ended, which may outlive it."""
@@ -94,7 +119,7 @@ class Kubelets:
         node = self._store.get(Node, "", name)
         on_it = [pod for pod in self._store.all(Pod) if pod.node == name]
         for pod in on_it:
-            for life in ("start", "stop", "ephemeral"):
+            for life in ("start", "stop", "restart", "ephemeral"):
                 self._cancel(f"{life} {pod.uid}")
         crashed = [uid for uid, where in self._running.items() if where == name]
         for uid in crashed:
@@ -150,9 +175,9 @@ class Kubelets:
         if bound is None:
             await self._unscheduled(pod, "pod has unbound PersistentVolumeClaims")
             return
-        node = self._store.find(Node, "", pod.node) if pod.node else self._choose_node()
+        node = self._store.find(Node, "", pod.node) if pod.node else self._choose_node(bound)
         if node is None:
-            await self._unscheduled(pod, f"0/{len(self._store.all(Node))} nodes are available")
+            await self._unscheduled(pod, f"0/{len(self._store.all(Node))} nodes are available: {self._why_not(bound)}")
             return
         if not pod.node:
             pod = self._store.put(replace(pod, node=node.name, scheduled_at=self._store.now(), unschedulable=""))
@@ -179,9 +204,23 @@ class Kubelets:
         """The pod with its containers running, which were started before if it ran before."""
         again = pod.phase == "Running"
         containers = tuple(
-            replace(c, id=self._container_id(), ready=True, waiting="", restarts=c.restarts + again) for c in pod.containers
+            replace(c, id=self._container_id(), ready=True, waiting="", ended="", restarts=c.restarts + again)
+            for c in pod.containers
         )
         return replace(pod, phase="Running", ready=True, ready_at=self._store.now(), containers=containers)
+
+    async def _restart(self, pod: Pod) -> None:
+        """Containers that ended run again, and see what they saw: no volume was unmounted."""
+        await asyncio.sleep(self.timings.start)
+        now = self._still_there(pod)
+        if now is None:
+            return
+        ended = tuple(container for container in now.containers if container.ended)
+        for container in ended:
+            self._disks.restart(now, container)
+        again = {one.name: one for one in self._started(replace(now, containers=ended)).containers}
+        containers = tuple(again.get(container.name, container) for container in now.containers)
+        self._store.put(replace(now, ready=True, ready_at=self._store.now(), containers=containers))
 
     async def _start_ephemeral(self, pod: Pod) -> None:
         await asyncio.sleep(self.timings.start)
@@ -209,10 +248,23 @@ class Kubelets:
         found = self._store.find(Pod, pod.namespace, pod.name)
         return found if found is not None and found.uid == pod.uid and not found.deleting else None
 
-    def _choose_node(self) -> Node | None:
+    def _choose_node(self, volumes: Sequence[Volume]) -> Node | None:
         pods = [pod.node for pod in self._store.all(Pod)]
-        nodes = [n for n in self._store.all(Node) if n.ready and not n.unschedulable]
-        return min(nodes, key=lambda node: (pods.count(node.name), node.name), default=None)
+        possible = affinity.places(self._store.all(Node), volumes)
+        chosen = min(possible, key=lambda name: (pods.count(name), name), default=None)
+        return self._store.find(Node, "", chosen) if chosen else None
+
+    def _why_not(self, volumes: Sequence[Volume]) -> str:
+        """As the scheduler counts it."""
+        nodes = self._store.all(Node)
+        reasons = {
+            "node(s) were not ready": sum(1 for node in nodes if not node.ready),
+            "node(s) were unschedulable": sum(1 for node in nodes if node.unschedulable),
+            "node(s) had volume node affinity conflict": sum(
+                1 for node in nodes if not all(affinity.fits(volume, node) for volume in volumes)
+            ),
+        }
+        return ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
 
     def _mountings(self, pod: Pod, containers: Sequence[Container]) -> list[Mounting]:
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -82,14 +82,73 @@ class _StatefulSet(BaseModel):
     spec: _Spec
 
 
+class _Pod(BaseModel):
+    metadata: _Metadata
+    spec: _PodSpec
+
+
+class _Config(BaseModel):
+    metadata: _Metadata
+    data: _Labels = {}
+
+
+class _Namespace(BaseModel):
+    metadata: _Metadata
+
+
+class _ScaleTarget(BaseModel):
+    kind: str = "Deployment"
+    name: str
+
+
+class _AutoscalerSpec(BaseModel):
+    scaleTargetRef: _ScaleTarget  # noqa: N815
+
+
+class _Autoscaler(BaseModel):
+    metadata: _Metadata
+    spec: _AutoscalerSpec
+
+
+class _BudgetSpec(BaseModel):
+    selector: _Selector
+
+
+class _Budget(BaseModel):
+    metadata: _Metadata
+    spec: _BudgetSpec
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_MODELS: Mapping[str, type[BaseModel]] = {
+    "Namespace": _Namespace,
+    "ConfigMap": _Config,
+    "PodDisruptionBudget": _Budget,
+    "Pod": _Pod,
+    "HorizontalPodAutoscaler": _Autoscaler,
+    "ScaledObject": _Autoscaler,
+}
+
+
 def check(document: Mapping[str, Any]) -> None:
     """Raises RefusedError for a StatefulSet that an API server would refuse, with the place and the reason."""
-    try:
-        found = _StatefulSet.model_validate(document)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise RefusedError(f"StatefulSet: {place}: {problem['msg']} (values of labels are quoted text)") from error
+    found = _checked(_StatefulSet, "StatefulSet", document)
     wanted, labels = found.spec.selector.matchLabels, found.spec.template.metadata.labels
     if not wanted.items() <= labels.items():
         raise RefusedError(f"StatefulSet {found.metadata.name}: its selector {wanted} does not match its template's labels")
+
+
+def check_other(document: Mapping[str, Any]) -> None:
+    """The same for what is no StatefulSet. Raises RefusedError, also for a pod that wants the node's processes."""
+    _checked(_MODELS[document["kind"]], document["kind"], document)
+    if document["kind"] == "Pod" and document["spec"].get("hostPID"):
+        raise RefusedError(f"Pod {document['metadata']['name']}: hostPID: a sandbox's nodes have no processes")
+
+
+def _checked(model: type[_Model], kind: str, document: Mapping[str, Any]) -> _Model:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise RefusedError(f"{kind}: {place}: {problem['msg']} (values of labels are quoted text)") from error

@@ -15,7 +15,7 @@ from chaosd.cluster.sandbox.memory_disk import MemoryDisk
 from chaosd.cluster.sandbox.memory_files import MemoryFiles, MemoryMount
 from chaosd.cluster.sandbox.memory_process import MemoryProcess
 from chaosd.cluster.sandbox.store import Timings
-from chaosd.quantities import parse_bytes
+from chaosd.quantities import parse_quantity
 
 _NODE_BYTES = 100 << 30
 
@@ -51,12 +51,12 @@ class MemoryDisks:
 
     def create(self, handle: str, capacity: str = "1Gi") -> MemoryDisk:
         """A new disk with an empty file system."""
-        try:
-            total_bytes = parse_bytes(capacity)
-        except ValueError:
-            total_bytes = 1 << 30  # a quantity that Kubernetes has and chaosd has not, such as 1.5Gi
-        disk = self._disks[handle] = self._new(total_bytes)
+        disk = self._disks[handle] = self._new(int(parse_quantity(capacity)))
         return disk
+
+    def grow(self, handle: str, capacity: str) -> None:
+        """The disk and its file system are larger from now on."""
+        self._disks[handle].total_bytes = int(parse_quantity(capacity))
 
     def delete(self, handle: str) -> None:
         """The disk is gone."""
@@ -85,6 +85,10 @@ class MemoryDisks:
     def mount_also(self, pod: Pod, mountings: Sequence[Mounting]) -> None:
         """They are the same disks."""
         self._pods[pod.uid].mountings += mountings
+
+    def restart(self, pod: Pod, container: Container) -> None:
+        """Its own disk is made again when something is started in it."""
+        self._pods[pod.uid].roots.pop(container.name, None)
 
     def unmount(self, pod_uid: str) -> None:
         """Its disks are written back."""

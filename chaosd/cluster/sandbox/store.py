@@ -18,11 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from chaosd.cluster.port import (
     Attachment,
+    Autoscaler,
+    Budget,
     Change,
     ChangeKind,
     Claim,
     ClusterEvent,
     Lease,
+    Namespace,
     Node,
     Object,
     Pod,
@@ -34,7 +37,10 @@ from chaosd.errors import InconclusiveError, NotFoundError
 
 FORMAT = 1
 EVENTS_KEPT = 1_000
-_KINDS: tuple[type[Object], ...] = (Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent)
+_KINDS: tuple[type[Object], ...] = (
+    *(Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent),
+    *(Namespace, Budget, Autoscaler),
+)
 
 Subject = TypeVar("Subject")
 Kept = TypeVar("Kept", bound=Object)
@@ -61,19 +67,22 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """A PodDisruptionBudget. One of the two limits is set, as a number or a percentage."""
+class Limit:
+    """What a PodDisruptionBudget sets. One of the two limits is set, as a number or a percentage."""
 
     namespace: str
     name: str
     selector: dict[str, str]
     min_available: str = ""
     max_unavailable: str = ""
+    uid: str = ""
 
 
 @dataclass(slots=True)
 class State:
-    """Everything that is stored. `manifests` are the specs of StatefulSets as they were applied."""
+    """Everything that is stored. `manifests` are the specs of StatefulSets as they are wanted, `templates` those of pods by
+    revision, `budgets` what budgets set, and `configs` the data of ConfigMaps, each by its key. What the file of an older
+    version has not, has its default."""
 
     format: int = FORMAT
     id: str = ""
@@ -85,8 +94,12 @@ class State:
     statefulsets: list[StatefulSet] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     leases: list[Lease] = field(default_factory=list)
-    budgets: list[Budget] = field(default_factory=list)
+    budgets: list[Limit] = field(default_factory=list)
+    namespaces: list[Namespace] = field(default_factory=list)
+    autoscalers: list[Autoscaler] = field(default_factory=list)
+    configs: dict[str, dict[str, str]] = field(default_factory=dict)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    templates: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     cluster_events: list[ClusterEvent] = field(default_factory=list)
 
@@ -101,8 +114,10 @@ class Store:
     def __init__(self, path: Path | None, rng: random.Random, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.leases: dict[str, Lease] = {}
-        self.budgets: dict[str, Budget] = {}
+        self.limits: dict[str, Limit] = {}
+        self.configs: dict[str, dict[str, str]] = {}
         self.manifests: dict[str, dict[str, Any]] = {}
+        self.templates: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
         self.changed = asyncio.Event()
         self.id = f"{rng.getrandbits(64):016x}"
@@ -135,13 +150,15 @@ class Store:
         except (ValidationError, ValueError, AttributeError) as error:
             raise InconclusiveError(f"{self._path} is damaged: restore it, or name another --sandbox-dir") from error
         namespaced: list[list[Any]] = [state.pods, state.claims, state.statefulsets, state.cluster_events]
-        for found in (*namespaced, state.volumes, state.attachments, state.nodes):
+        namespaced.append(state.autoscalers)
+        for found in (*namespaced, state.volumes, state.attachments, state.nodes, state.namespaces):
             for one in found:
                 self._objects[type(one)][key_of(one)] = one
         self._objects = {kind: dict(sorted(held.items())) for kind, held in self._objects.items()}
         self.leases = {f"{lease.namespace}/{lease.name}": lease for lease in state.leases}
-        self.budgets = {f"{b.namespace}/{b.name}": b for b in state.budgets}
-        self.manifests, self.events, self._version = state.manifests, state.events, state.version
+        self.limits = {f"{one.namespace}/{one.name}": one for one in state.budgets}
+        self.manifests, self.templates, self.configs = state.manifests, state.templates, state.configs
+        self.events, self._version = state.events, state.version
         self.id = state.id
         return True
 
@@ -159,8 +176,12 @@ class Store:
             statefulsets=self.all(StatefulSet),
             nodes=self.all(Node),
             leases=list(self.leases.values()),
-            budgets=list(self.budgets.values()),
+            budgets=list(self.limits.values()),
+            namespaces=self.all(Namespace),
+            autoscalers=self.all(Autoscaler),
+            configs=self.configs,
             manifests=self.manifests,
+            templates=self.templates,
             events=self.events,
             cluster_events=self.all(ClusterEvent),
         )

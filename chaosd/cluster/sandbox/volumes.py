@@ -12,10 +12,14 @@ from dataclasses import replace
 from chaosd.cluster.port import Attachment, Claim, Pod, Volume
 from chaosd.cluster.sandbox.disks import Disks
 from chaosd.cluster.sandbox.store import Store, pods_on
+from chaosd.errors import RefusedError
+from chaosd.quantities import parse_quantity
 
 DRIVER = "disk.sandbox.chaosd.io"
 # A storage class without a provisioner: its claims stay Pending.
 NO_PROVISIONER = "none"
+# Volumes of a storage class whose name says this cannot be expanded (allowVolumeExpansion: false).
+NO_EXPANSION = "fixed"
 
 
 def bind(store: Store, disks: Disks, pod: Pod) -> list[Volume] | None:
@@ -59,6 +63,29 @@ def reclaim(store: Store, disks: Disks) -> None:
         if volume.claim_uid not in claims and volume.name not in attached:
             store.remove(volume)
             disks.delete(volume.handle)
+
+
+def refuse_expansion(claim: Claim, storage: str) -> None:
+    """Raises RefusedError where a claim cannot have that much. Source: Kubernetes docs, "Persistent Volumes", Expanding."""
+    if claim.phase != "Bound" or NO_EXPANSION in claim.storage_class:
+        raise RefusedError(
+            f'persistentvolumeclaims "{claim.name}" is forbidden: only dynamically provisioned pvc can be resized and the '
+            "storageclass that provisions the pvc must support resize"
+        )
+    if parse_quantity(storage) <= parse_quantity(claim.requested):
+        raise RefusedError(f"{claim.namespace}/{claim.name} has asked for {claim.requested}, and {storage} is no more")
+
+
+def expand(store: Store, disks: Disks) -> None:
+    """Volumes of claims that ask for more grow, and their file systems with them, whether or not they are mounted."""
+    for claim in store.all(Claim):
+        if claim.phase != "Bound" or claim.requested == claim.capacity:
+            continue
+        volume = store.find(Volume, "", claim.volume)
+        if volume and parse_quantity(claim.requested) > parse_quantity(claim.capacity):
+            disks.grow(volume.handle, claim.requested)
+            store.put(replace(volume, capacity=claim.requested))
+            store.put(replace(claim, capacity=claim.requested))
 
 
 def _provision(store: Store, disks: Disks, claim: Claim) -> Claim:

@@ -77,7 +77,7 @@ async def test_the_program_says_why_it_refuses(cluster: KubernetesCluster, serve
 
     Program(server, b"")
     server.on("GET", EXEC, speaks(act))
-    with pytest.raises(RefusedError, match="^process 1 does not handle SIGTERM$"):
+    with pytest.raises(RefusedError, match=r"^process 1 does not handle SIGTERM$"):
         await _signal(cluster)
 
 

@@ -406,8 +406,9 @@ def test_what_keeps_a_pod_from_starting_is_told_in_events() -> None:
             sim.store.put(replace(node, unschedulable=True))
         await sim.apply(1, ready=False)
         await sim.until(lambda: _events(sim))
-        assert _events(sim) == [("web-0", "FailedScheduling", "0/2 nodes are available")]
-        assert sim.pod().unschedulable == "0/2 nodes are available"
+        why = "0/2 nodes are available: 2 node(s) were unschedulable"
+        assert _events(sim) == [("web-0", "FailedScheduling", why)]
+        assert sim.pod().unschedulable == why
         for node in sim.store.all(Node):
             sim.store.put(replace(node, unschedulable=False))
         await sim.ready(1)

@@ -156,11 +156,12 @@ def _sessions(leader: int) -> list[int]:
     return found
 
 
-async def test_only_replicas_labels_and_annotations_can_be_changed(web: SandboxCluster) -> None:
-    await web.apply([manifests.statefulset(replicas=3)])
-    assert (await web.get(StatefulSet, "default", "web")).replicas == 3
-    with pytest.raises(RefusedError, match="changes replicas, labels and annotations, nothing else"):
-        await web.apply([manifests.statefulset(replicas=3, image="other")])
+async def test_what_a_statefulset_is_made_of_can_be_changed_but_not_what_it_is(web: SandboxCluster) -> None:
+    await web.apply([manifests.statefulset(replicas=3, image="other")])
+    found = await web.get(StatefulSet, "default", "web")
+    assert (found.replicas, found.containers[0].image, found.generation) == (3, "other", 2)
+    with pytest.raises(RefusedError, match="podManagementPolicy of a StatefulSet cannot be changed, only replicas"):
+        await web.apply([manifests.statefulset(replicas=3, pod_management="Parallel")])
     with pytest.raises(RefusedError, match="the sandbox has no Deployment"):
         await web.apply([{"kind": "Deployment", "metadata": {"name": "x"}}])
 
