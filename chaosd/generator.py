@@ -260,11 +260,12 @@ class Generator:
         return None, not wanting
 
     def _trickle(self, current: _Round, now: float) -> Task | None:
-        """Beyond the quota a file a second goes to each replica, so that none is idle while the target is disturbed."""
+        """Beyond the quota a file a second goes to each replica, so that none is idle while the target is disturbed; where
+        there is no room for one, its registers and log are written all the same."""
         for replica in self._free(current, now):
-            if self._room(replica) and self._trickle_at.get(replica, 0.0) <= now:
+            if self._trickle_at.get(replica, 0.0) <= now:
                 self._trickle_at[replica] = now + TRICKLE_SECONDS
-                return self._write_task(replica, 1)
+                return self._write_task(replica, min(1, self._room(replica)))
         return None
 
     def _write_task(self, replica: str, count: int) -> Task:

@@ -13,7 +13,7 @@ from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster
 from chaosd.nemesis import cordon, eviction
 from chaosd.nemesis.base import Prepared, Right, Scene
-from chaosd.nemesis.pods import OfOnePod, doomed, names, picked
+from chaosd.nemesis.pods import OfOnePod, doomed, is_wanted, names, picked
 
 
 class NodeDrain(OfOnePod):
@@ -59,14 +59,14 @@ class NodeDrain(OfOnePod):
 
 
 async def _settled(scene: Scene, drained: Collection[str]) -> dict[str, Any]:
-    """The nodes of those that are Ready again, and those that fit nowhere: the controller may wait with one for another."""
+    """The nodes of those that are Ready again, and those that fit nowhere, for whom others may have to wait."""
 
     def settled(view: View) -> dict[str, Any] | None:
         there = {name: view.pods.get(name) for name in drained}
         moved = {name: pod.node for name, pod in sorted(there.items()) if pod and pod.ready and not pod.deleting}
         pending = sorted(name for name, pod in there.items() if pod and pod.unschedulable)
-        absent = [name for name, pod in there.items() if pod is None]
-        done = len(moved) + len(pending) + (len(absent) if pending else 0) == len(drained)
+        absent = [name for name, pod in there.items() if pod is None and (pending or not is_wanted(view, name))]
+        done = len(moved) + len(pending) + len(absent) == len(drained)
         return {"moved": moved, "pending": pending} if done else None
 
     return await scene.observer.wait(settled, scene.timeout_seconds, "the drained pods to be Ready elsewhere")

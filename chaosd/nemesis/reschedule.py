@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from chaosd.cluster.affinity import places
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster, Node, Pod, Volume
 from chaosd.errors import NotReadyError
 from chaosd.nemesis import cordon
-from chaosd.nemesis.affinity import places
 from chaosd.nemesis.base import Prepared, Right, Scene
-from chaosd.nemesis.pods import OfOnePod, delete, doomed, names, picked
+from chaosd.nemesis.pods import OfOnePod, delete, doomed, names, picked, refuse_unwanted
 
 
 class Reschedule(OfOnePod):
@@ -72,6 +72,7 @@ async def _ready_elsewhere(scene: Scene, one: Mapping[str, str]) -> Pod:
     name = one["replica"].rpartition("/")[2]
 
     def moved(view: View) -> Pod | None:
+        refuse_unwanted(view, name)
         pod = view.pods.get(name)
         return pod if pod and pod.uid != one["uid"] and pod.node != one["node"] and pod.ready else None
 

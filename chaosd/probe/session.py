@@ -192,6 +192,9 @@ async def _started(
             held.push_async_exit(opening.pop_all())
             return session
     except RefusedError as error:
+        now = await cluster.get(Pod, target.namespace, pod_name)
+        if not _is_same_running(pod, now, container):
+            raise NotReadyError(f"{target.namespace}/{pod_name}: container {container} is not running any more") from error
         raise TargetError(_lacking(place, pod_name, program, f"{argv[0]}: {error}")) from error
 
 
@@ -206,6 +209,11 @@ def _lacking(place: Place, pod: str, program: Program, what: str) -> str:
         f"{target.namespace}/{pod}: container {target.container} cannot run the probe, it lacks {what}: "
         f"{shell if program is Program.SHELL else ''}set target.probeImage to an image with python3"
     )
+
+
+def _is_same_running(before: Pod, now: Pod, container: str) -> bool:
+    running = any(c.name == container and c.running for c in (*now.containers, *now.ephemeral))
+    return running and (before.uid, _container_id(before, container)) == (now.uid, _container_id(now, container))
 
 
 def _container_id(pod: Pod, container: str) -> str:

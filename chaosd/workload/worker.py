@@ -89,6 +89,7 @@ class Worker:
         self._session: Session | None = None
         self._begun = False
         self._made_folder = False
+        self._opened_before = False
         self._held = AsyncExitStack()
 
     async def close(self) -> None:
@@ -336,7 +337,14 @@ class Worker:
 
     async def _open(self) -> Session:
         opening = open_session(self._cluster, self._place, self._pod, self._timeout_seconds)
-        session = await self._held.enter_async_context(opening)
+        try:
+            session = await self._held.enter_async_context(opening)
+        except TargetError as error:
+            if not self._opened_before:
+                raise
+            # A container that ends just now refuses as one does that lacks the program.
+            raise NotReadyError(f"what could be probed before cannot be now: {error}") from error
+        self._opened_before = True
         await self._told(session)
         self._session = session
         return session
