@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pytest
 
@@ -33,7 +33,16 @@ class Harness(Protocol):
     patience_seconds: float
 
     @property
+    def expands(self) -> bool: ...
+
+    @property
+    def deaf(self) -> dict[str, Any]: ...
+
+    @property
     def bare_image(self) -> str: ...
+
+    @property
+    def bare(self) -> dict[str, Any]: ...
 
     async def apply(self, document: Document) -> None: ...
 
@@ -46,6 +55,9 @@ class SandboxHarness:
     agent_image = "python:3"
     bare_image = "noshell"
     storage_class = "alicloud-disk-ssd"
+    expands = True
+    deaf: ClassVar[dict[str, Any]] = {"image": "noterm"}
+    bare: ClassVar[dict[str, Any]] = {"replicas": 1, "claim": False, "image": bare_image}
     patience_seconds = 10.0
 
     def __init__(self, cluster: SandboxCluster) -> None:
@@ -59,6 +71,7 @@ class RealHarness:
     """A real Kubernetes. What the tests set up goes through kubectl, what they test through the adapter."""
 
     patience_seconds = 120.0
+    deaf: ClassVar[dict[str, Any]] = {"command": ("sleep", "1000000")}
 
     def __init__(self, cluster: KubernetesCluster, real: RealCluster, namespace: str) -> None:
         self.cluster = cluster
@@ -70,6 +83,15 @@ class RealHarness:
     @property
     def bare_image(self) -> str:
         return self._real.bare_image
+
+    @property
+    def bare(self) -> dict[str, Any]:
+        return {"replicas": 1, "claim": False, "image": self.bare_image}
+
+    @property
+    def expands(self) -> bool:
+        """Whether the storage class lets claims grow."""
+        return bool(self._real.get("storageclass", self.storage_class).get("allowVolumeExpansion"))
 
     async def apply(self, document: Document) -> None:
         await asyncio.to_thread(self._real.apply, document)

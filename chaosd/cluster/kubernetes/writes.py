@@ -75,9 +75,11 @@ async def uncordon(client: Client, node: str, *, uid: str, by: str) -> None:
 async def expand_claim(client: Client, namespace: str, name: str, *, uid: str, storage: str) -> None:
     """See the port. What is no larger is refused here: the API server takes the same size for no change."""
     path = RESOURCES[Claim].path(namespace, name)
-    requested = objects.claim(await client.request("GET", path)).requested
-    if parse_quantity(storage) <= parse_quantity(requested):
-        raise RefusedError(f"{namespace}/{name} has asked for {requested}, and {storage} is no more")
+    found = objects.claim(await client.request("GET", path))
+    if found.uid != uid:
+        raise ConflictError(f"{namespace}/{name} has the UID {found.uid}, not {uid}")
+    if parse_quantity(storage) <= parse_quantity(found.requested):
+        raise RefusedError(f"{namespace}/{name} has asked for {found.requested}, and {storage} is no more")
     await patch(client, path, uid, {"spec": {"resources": {"requests": {"storage": storage}}}})
 
 

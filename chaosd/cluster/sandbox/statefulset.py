@@ -106,8 +106,11 @@ def _available(store: Store, statefulset: StatefulSet, pod: Pod) -> bool:
 
 def create(store: Store, statefulset: StatefulSet, ordinal: int) -> None:
     """Create a replica's pod, and its claims where they are absent, whatever the rules of order say. A claim that is being
-    deleted must be gone first (stateful_pod_control.go, createPersistentVolumeClaims)."""
+    deleted must be gone first (stateful_pod_control.go, createPersistentVolumeClaims), and so must somebody else's pod of
+    that name."""
     name = statefulset.pod_name(ordinal)
+    if store.find(Pod, statefulset.namespace, name):
+        return
     spec = store.manifests[statefulset.key]
     claims = {template: f"{template}-{name}" for template in statefulset.template_claims}
     if any((claim := store.find(Claim, statefulset.namespace, one)) and claim.deleting for one in claims.values()):
