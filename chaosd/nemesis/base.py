@@ -78,6 +78,11 @@ class Disruption(BaseModel, ABC):
     kind: str
     weight: Annotated[int, Field(ge=1, le=1000, description="How often it is drawn, against the other kinds.")] = 1
 
+    @property
+    def awaits_pods(self) -> bool:
+        """Whether it waits for pods that a scaling at the same time might take away for good."""
+        return False
+
     @abstractmethod
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """Its parameters, as plain JSON, for the round in which it is drawn for the `turn`th time, from 0. Pure."""

@@ -32,6 +32,11 @@ class ContainerKill(OfSeveralPods):
     signal: Annotated[Literal["TERM", "KILL"], Field(description="Sent to the container's first process.")] = "TERM"
     container: Annotated[str, Field(description="Which; left out: the one that mounts the path.")] = ""
 
+    @property
+    def awaits_pods(self) -> bool:
+        """Until their containers run again."""
+        return True
+
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """Pods, container and signal."""
         return {**super().draw(rng, ordinals, turn), "signal": self.signal, "container": self.container}

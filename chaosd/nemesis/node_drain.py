@@ -13,7 +13,7 @@ from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster
 from chaosd.nemesis import cordon, eviction
 from chaosd.nemesis.base import Prepared, Right, Scene
-from chaosd.nemesis.pods import OfOnePod, doomed, is_wanted, names, picked
+from chaosd.nemesis.pods import OfOnePod, doomed, names, picked
 
 
 class NodeDrain(OfOnePod):
@@ -65,8 +65,13 @@ async def _settled(scene: Scene, drained: Collection[str]) -> dict[str, Any]:
         there = {name: view.pods.get(name) for name in drained}
         moved = {name: pod.node for name, pod in sorted(there.items()) if pod and pod.ready and not pod.deleting}
         pending = sorted(name for name, pod in there.items() if pod and pod.unschedulable)
-        absent = [name for name, pod in there.items() if pod is None and (pending or not is_wanted(view, name))]
+        absent = [name for name, pod in there.items() if pod is None and (pending or name not in _wanted(view))]
         done = len(moved) + len(pending) + len(absent) == len(drained)
         return {"moved": moved, "pending": pending} if done else None
 
     return await scene.observer.wait(settled, scene.timeout_seconds, "the drained pods to be Ready elsewhere")
+
+
+def _wanted(view: View) -> tuple[str, ...]:
+    """A scaling at the same time may take drained pods away for good."""
+    return view.statefulset.pod_names() if view.statefulset else ()

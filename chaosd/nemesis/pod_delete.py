@@ -18,7 +18,7 @@ from chaosd.cluster.observer import View
 from chaosd.cluster.port import Pod
 from chaosd.errors import BlockedError, DisruptionError, NotReadyError
 from chaosd.nemesis.base import NOT_READY, Prepared, Right, Scene, all_done
-from chaosd.nemesis.pods import OfSeveralPods, delete, doomed, names, picked, refuse_unwanted, until_gone
+from chaosd.nemesis.pods import OfSeveralPods, delete, doomed, names, picked, until_gone
 
 # A write is a few milliseconds long on a fast disk.
 _LOOK_SECONDS = 0.001
@@ -44,6 +44,11 @@ class PodDelete(OfSeveralPods):
             "replacement starts."
         ),
     ] = "now"
+
+    @property
+    def awaits_pods(self) -> bool:
+        """To see them start."""
+        return self.when in ("mounting", "another-starting")
 
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """Pods, grace and moment; with `another-starting` also the order in which the others are tried."""
@@ -123,7 +128,6 @@ async def _replacement(scene: Scene, one: Mapping[str, str]) -> Pod:
     name = one["replica"].rpartition("/")[2]
 
     def scheduled(view: View) -> Pod | None:
-        refuse_unwanted(view, name)
         pod = view.pods.get(name)
         return pod if pod and pod.uid != one["uid"] and pod.node else None
 
@@ -138,8 +142,6 @@ async def _another_starting(scene: Scene, prepared: Prepared, grace_seconds: int
     gone = {one["replica"].rpartition("/")[2]: one["uid"] for one in first}
 
     def replaced(view: View) -> list[Pod] | None:
-        for name in gone:
-            refuse_unwanted(view, name)
         return [pod for name, uid in gone.items() if (pod := view.pods.get(name)) and pod.uid != uid] or None
 
     new = await scene.observer.wait(replaced, scene.timeout_seconds, "a replacement of the deleted pods")

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Pod
-from chaosd.errors import ConflictError, DisruptionError, NotFoundError, NotReadyError
+from chaosd.errors import ConflictError, NotFoundError, NotReadyError
 from chaosd.nemesis.base import Disruption, Scene, patiently
 
 
@@ -119,17 +119,6 @@ async def until_gone(scene: Scene, uids: Collection[str]) -> None:
         return None if any(pod.uid in uids for pod in view.pods.values()) else True
 
     await scene.observer.wait(gone, scene.timeout_seconds, "the deleted pods to be gone")
-
-
-def is_wanted(view: View, name: str) -> bool:
-    """Whether a pod of that name is wanted still: a scaling at the same time may take it away for good."""
-    return view.statefulset is None or name in view.statefulset.pod_names()
-
-
-def refuse_unwanted(view: View, name: str) -> None:
-    """Raises DisruptionError where nobody need wait for a pod to come back."""
-    if not is_wanted(view, name):
-        raise DisruptionError(f"{name} was scaled away meanwhile, so it does not come back")
 
 
 def _present(scene: Scene, ordinal: int) -> Pod:

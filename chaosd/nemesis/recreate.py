@@ -58,7 +58,7 @@ class Recreate(Disruption):
         undo = {"kind": "recreate", **where, "config": f"chaosd-{found.name}-manifest"}
         orphan = parameters["deletion"] == "orphan"
         pods = [] if orphan else [scene.observer.view.pods[name] for name in sorted(scene.observer.view.pods)]
-        more = {"deletion": parameters["deletion"], "uid": found.uid, "replicas": found.replicas}
+        more = {"deletion": parameters["deletion"], "uid": found.uid}
         return Prepared(doomed(scene, pods), undo, more, names(pods))
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
@@ -75,7 +75,7 @@ class Recreate(Disruption):
             return view.statefulset if view.statefulset and view.statefulset.uid != more["uid"] else None
 
         now = await scene.observer.wait(made_anew, scene.timeout_seconds, "the StatefulSet to be there again")
-        await scene.observer.converged(more["replicas"], scene.timeout_seconds)
+        await scene.observer.converged(now.replicas, scene.timeout_seconds)
         kept = sorted(name for name, pod in scene.observer.view.pods.items() if before.get(name) == pod.uid)
         return {"uid": {"was": more["uid"], "is": now.uid}, "pods_kept": kept}
 

@@ -14,7 +14,7 @@ from chaosd.cluster.port import Cluster, Node, Pod, Volume
 from chaosd.errors import NotReadyError
 from chaosd.nemesis import cordon
 from chaosd.nemesis.base import Prepared, Right, Scene
-from chaosd.nemesis.pods import OfOnePod, delete, doomed, names, picked, refuse_unwanted
+from chaosd.nemesis.pods import OfOnePod, delete, doomed, names, picked
 
 
 class Reschedule(OfOnePod):
@@ -28,6 +28,11 @@ class Reschedule(OfOnePod):
     undone: ClassVar[str] = cordon.UNDONE
 
     kind: Literal["reschedule"]
+
+    @property
+    def awaits_pods(self) -> bool:
+        """Until it is Ready elsewhere."""
+        return True
 
     def prepare(self, scene: Scene, parameters: Mapping[str, Any]) -> Prepared:
         """The pod and its node, and where else it might go."""
@@ -72,7 +77,6 @@ async def _ready_elsewhere(scene: Scene, one: Mapping[str, str]) -> Pod:
     name = one["replica"].rpartition("/")[2]
 
     def moved(view: View) -> Pod | None:
-        refuse_unwanted(view, name)
         pod = view.pods.get(name)
         return pod if pod and pod.uid != one["uid"] and pod.node != one["node"] and pod.ready else None
 

@@ -43,6 +43,8 @@ class Together(Disruption):
         counts = Counter(part.kind for part in disruptions if part.kind in _EXCLUSIVE)
         if counts.total() > 1:
             raise ValueError(f"{' and '.join(sorted(counts.elements()))} would fight each other: keep one of them")
+        if counts["scale"] and (waiting := [part.kind for part in disruptions if part.awaits_pods]):
+            raise ValueError(f"{waiting[0]} would wait for pods that scale takes away: keep one of them, or use scale-flap")
         return disruptions
 
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:

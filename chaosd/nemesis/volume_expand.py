@@ -50,6 +50,11 @@ class VolumeExpand(OfOnePod):
             raise ValueError("a factor must be above 1; write a quantity with its unit, such as 1Gi")
         return by
 
+    @property
+    def awaits_pods(self) -> bool:
+        """A volume grows where it is mounted."""
+        return True
+
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """The replica, and how much."""
         return {**super().draw(rng, ordinals, turn), "by": self.by}

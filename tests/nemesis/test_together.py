@@ -95,6 +95,8 @@ async def test_none_is_done_where_one_cannot_be() -> None:
         ([{"kind": "pod-delete"}], "at least 2"),
         ([{"kind": "pod-delete"}, {"kind": "together", "disruptions": []}], "does not match any of the expected tags"),
         ([{"kind": "scale"}, {"kind": "rollout-restart"}], "rollout-restart and scale would fight each other"),
+        ([{"kind": "scale"}, {"kind": "reschedule"}], "reschedule would wait for pods that scale takes away"),
+        ([{"kind": "scale"}, {"kind": "pod-delete", "when": "mounting"}], "pod-delete would wait"),
     ],
 )
 def test_what_does_not_go_together_is_refused(parts: list[dict[str, object]], told: str) -> None:
