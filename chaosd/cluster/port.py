@@ -335,13 +335,15 @@ class Cluster(Protocol):
         """What tells this cluster from every other, empty where that may not be seen. Raises ClusterError."""
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
-        """One object; `namespace` is empty for volumes, attachments and nodes. Raises NotFoundError."""
+        """One object; `namespace` is empty for volumes, attachments, nodes and namespaces. Raises NotFoundError; ValueError
+        for autoscalers, which are of two kinds and can only be listed."""
 
     async def list(self, kind: type[T], namespace: str, selector: Mapping[str, str] | None = None) -> Sequence[T]:
         """All objects of a kind (an empty namespace means all namespaces), those whose labels match `selector`."""
 
     def watch(self, kind: type[T], namespace: str) -> AsyncIterator[Change]:
-        """What happens to objects of a kind, for ever; reconnects by itself and says so with GAP."""
+        """What happens to objects of a kind, for ever; reconnects by itself and says so with GAP. Raises ValueError for
+        autoscalers."""
 
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
         """Delete the pod that has this UID. `grace_seconds` None takes the pod's own, 0 forces.
@@ -391,7 +393,8 @@ class Cluster(Protocol):
         """
 
     async def uncordon(self, node: str, *, uid: str, by: str) -> None:
-        """Let pods be scheduled to a node again that was cordoned `by` the same. One that is not cordoned stays as it is.
+        """Let pods be scheduled to a node again that was cordoned `by` the same. One that is not cordoned stays so, and
+        loses the mark where somebody else lifted the cordon. Safe to repeat, as `cordon` is.
 
         Raises ConflictError when it has another UID, or somebody else cordoned it; NotFoundError, ForbiddenError.
         """
