@@ -160,6 +160,12 @@ def test_a_claim_that_grew_without_its_file_system_is_not_expanded() -> None:
     assert grown(1 << 30) == Verdict("mount", (violation,))
 
 
+def test_a_file_system_that_was_never_made_for_its_claim_need_not_grow_with_it() -> None:
+    shared = {**EXT4, "total_bytes": 100 << 30}
+    before = (claim(0, capacity="1Gi"), opened(WEB_0, **shared))
+    assert judged(*before, claim(0, capacity="2Gi"), opened(WEB_0, "pod-2", **shared)) == Verdict("mount")
+
+
 def test_another_claim_begins_anew() -> None:
     binding = {"claim": "disk-ssd-web-0", "claim_uid": "another", "volume": "pv-2", "handle": "d-2", "node": "n"}
     told = judged(

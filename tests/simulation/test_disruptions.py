@@ -119,6 +119,33 @@ def test_a_daemon_killed_between_any_two_ops_leaves_what_another_puts_right(seed
     assert watched.left() == AS_FOUND
 
 
+def test_what_earlier_steps_of_a_script_left_is_put_right_with_what_the_last_one_did() -> None:
+    """The daemon is killed while a node is drained, after a step that scaled."""
+    steps = [
+        {"name": "fewer", "disrupt": {"kind": "scale", "to": 2}},
+        {"name": "drain", "write": 2, "disrupt": {"kind": "node-drain"}},
+    ]
+    scenario = Scenario(1, disruptions=(), experiment={"steps": steps, "rounds": None})
+    whole = simulate(scenario)
+    drained = next(op.index for op in whole.ops if op.f == "node-drain" and op.kind is Kind.INVOKE)
+    for killed_at in range(drained - 1, drained + 25):
+        watched = _Watched()
+        simulate(scenario, watched, killed_at=killed_at)
+        assert watched.left() == AS_FOUND, killed_at
+
+
+def test_a_script_heals_each_step_but_its_scaling() -> None:
+    steps = [
+        {"name": "fewer", "disrupt": {"kind": "scale", "to": 2}},
+        {"name": "drain", "disrupt": {"kind": "node-drain"}},
+        {"name": "again", "disrupt": {"kind": "reschedule"}},
+    ]
+    watched = _Watched()
+    outcome = simulate(Scenario(1, disruptions=(), experiment={"steps": steps, "rounds": None}), watched)
+    undone = [op.value["kind"] for op in outcome.ops if op.f == "undo" and op.kind is Kind.OK]
+    assert (undone, watched.left()) == (["node-drain", "reschedule", "scale"], AS_FOUND)
+
+
 def test_the_same_seed_gives_the_same_ledger_to_the_last_byte() -> None:
     scenario = Scenario(3, rounds=8, files=4, disruptions=EVERYTHING, rates=FAULTS)
     assert canonical(simulate(scenario).ops) == canonical(simulate(scenario).ops)
