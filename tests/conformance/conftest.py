@@ -13,7 +13,7 @@ import pytest
 
 from chaosd.cluster import target as targets
 from chaosd.cluster.kubernetes import KubernetesCluster
-from chaosd.cluster.port import Change, Cluster, Pod, StatefulSet, T
+from chaosd.cluster.port import Change, ChangeKind, Cluster, Pod, StatefulSet, T
 from chaosd.cluster.sandbox import SandboxCluster
 from chaosd.probe.protocol import Program
 from chaosd.probe.session import Place
@@ -106,13 +106,25 @@ def agent_image() -> str:
 class Recording:
     """What a watch tells, kept in order."""
 
-    def __init__(self, changes: AsyncIterator[Change]) -> None:
+    def __init__(self, kind: type[Any], changes: AsyncIterator[Change]) -> None:
+        self.kind = kind
         self.changes: list[Change] = []
         self._task = asyncio.create_task(self._record(changes))
 
     async def _record(self, changes: AsyncIterator[Change]) -> None:
         async for change in changes:
             self.changes.append(change)
+
+    @property
+    def present(self) -> dict[str, Any]:
+        """What is there, as far as it was told."""
+        found: dict[str, Any] = {}
+        for change in self.changes:
+            if change.kind is ChangeKind.DELETED and change.object is not None:
+                found.pop(change.object.name, None)
+            elif change.object is not None:
+                found[change.object.name] = change.object
+        return found
 
     async def end(self) -> None:
         self._task.cancel()
@@ -154,6 +166,19 @@ class World:
             return len(pods) == replicas and all(pod.ready and not pod.deleting for pod in pods)
 
         await self.until(as_wanted)
+        await self.told()
+
+    async def told(self) -> None:
+        """The watches have told what is the case, which they do a moment later than lists."""
+
+        async def all_told() -> bool:
+            for recording in self._recordings:
+                found = await self.cluster.list(recording.kind, self.namespace)
+                if recording.present != {one.name: one for one in found}:
+                    return False
+            return True
+
+        await self.until(all_told)
 
     async def scale(self, replicas: int) -> None:
         """Scale `web`, and wait until it has converged."""
@@ -185,7 +210,7 @@ class World:
 
     async def record(self, kind: type[T]) -> Recording:
         """Watch a kind from now on."""
-        recording = Recording(self.cluster.watch(kind, self.namespace))
+        recording = Recording(kind, self.cluster.watch(kind, self.namespace))
         self._recordings.append(recording)
 
         async def synced() -> bool:

@@ -102,6 +102,7 @@ async def _rolled_out(world: World, uid: str = "") -> None:
         return is_current and now.ready_replicas == now.updated_replicas == now.replicas
 
     await world.until(complete)
+    await world.told()
 
 
 async def test_a_restart_replaces_all_pods_from_the_highest_each_ready_before_the_next(world: World) -> None:
@@ -182,6 +183,7 @@ async def _gone(world: World) -> None:
         return not await world.cluster.list(StatefulSet, world.namespace)
 
     await world.until(gone)
+    await world.told()
 
 
 async def test_an_orphaning_deletion_keeps_the_pods_and_a_new_statefulset_adopts_them(world: World) -> None:

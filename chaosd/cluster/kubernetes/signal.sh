@@ -7,6 +7,7 @@
 # What it knows of processes it reads from /proc, with what POSIX has of a shell, and readlink where there is one.
 
 signal=$1
+proc=${CHAOSD_PROC:-/proc}
 LC_ALL=C
 
 refuse() {
@@ -23,7 +24,7 @@ read_file() {
 # One of the masks of signals of a process (SigCgt, SigBlk, SigIgn), in `mask`. Source: proc(5), /proc/pid/status.
 read_mask() {
   mask=
-  { while read -r name value; do [ "$name" != "$2:" ] || mask=$value; done <"/proc/$1/status"; } 2>/dev/null
+  { while read -r name value; do [ "$name" != "$2:" ] || mask=$value; done <"$proc/$1/status"; } 2>/dev/null
 }
 
 # Whether SIGTERM, the 15th, is in `mask`, in hexadecimal.
@@ -35,24 +36,24 @@ mask_has_term() {
 # Whether a process is in this container: in the same mount namespace. Whose namespaces may not be read, since it runs as
 # another user, is told by its cgroup, as it is seen from here.
 is_ours() {
-  mounts=$(readlink "/proc/$1/ns/mnt" 2>/dev/null)
+  mounts=$(readlink "$proc/$1/ns/mnt" 2>/dev/null)
   if [ -n "$mounts" ] && [ -n "$our_mounts" ]; then
     [ "$mounts" = "$our_mounts" ]
   else
-    read_file "/proc/$1/cgroup"
+    read_file "$proc/$1/cgroup"
     [ -n "$text" ] && [ "$text" = "$our_cgroup" ]
   fi
 }
 
-our_mounts=$(readlink "/proc/$$/ns/mnt" 2>/dev/null)
-read_file "/proc/$$/cgroup"
+our_mounts=$(readlink "$proc/self/ns/mnt" 2>/dev/null)
+read_file "$proc/self/cgroup"
 our_cgroup=$text
 
 # What the runtime started has its parent outside of the PID namespace: the container's first process, and whatever exec
 # started since, this program among it. The first is the oldest. Source: pid_namespaces(7); proc(5), /proc/pid/stat.
 first='' began=''
-for folder in /proc/[0-9]*; do
-  pid=${folder#/proc/}
+for folder in "$proc"/[0-9]*; do
+  pid=${folder##*/}
   [ "$pid" != "$$" ] || continue
   read_file "$folder/stat"
   set -- ${text##*) }
@@ -62,7 +63,7 @@ for folder in /proc/[0-9]*; do
   fi
 done
 
-read_file /proc/1/cgroup
+read_file "$proc/1/cgroup"
 if [ -z "$first" ]; then
   refuse "its first process is not to be seen from inside: the pod has the node's processes (hostPID), or /proc hides others'"
 elif [ "$first" != 1 ] && [ -n "$text" ] && [ "$text" = "$our_cgroup" ]; then

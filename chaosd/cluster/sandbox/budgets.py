@@ -63,7 +63,7 @@ def _wanted(store: Store, limit: Limit, pods: list[Pod]) -> int:
     expected = sum(one.replicas for one in statefulsets) + alone
     if limit.min_available:
         return _share(limit.min_available, expected)
-    return max(0, expected - _share(limit.max_unavailable, expected))
+    return max(0, expected - _share(limit.max_unavailable or "100%", expected))
 
 
 def _covered(store: Store, limit: Limit) -> list[Pod]:

@@ -110,8 +110,13 @@ class _Autoscaler(BaseModel):
     spec: _AutoscalerSpec
 
 
+_Amount = Annotated[int, Field(ge=0, strict=True)] | Annotated[str, Field(pattern=r"^\d+%?$")]
+
+
 class _BudgetSpec(BaseModel):
     selector: _Selector
+    minAvailable: _Amount | None = None  # noqa: N815
+    maxUnavailable: _Amount | None = None  # noqa: N815
 
 
 class _Budget(BaseModel):
