@@ -23,6 +23,8 @@ from chaosd.errors import (
     UnreachableError,
 )
 from chaosd.nemesis.base import patiently
+from chaosd.nemesis.pod_delete import PodDelete
+from chaosd.nemesis.scale import Scale
 from chaosd.run import Ending
 from chaosd.settings import Settings
 
@@ -46,7 +48,7 @@ _SIZE = "20Gi"
 _NOBODY = 65534
 # What a drill needs of the cluster, and what in its namespace. Without a sight of volumes every run would be undecided.
 RIGHTS = (("create", "namespaces"), ("delete", "namespaces"), *daemon.WISHES)
-RIGHTS_INSIDE = (("create", "statefulsets.apps"), *daemon.RIGHTS)
+RIGHTS_INSIDE = (("create", "statefulsets.apps"), *daemon.RIGHTS, *PodDelete.rights, *Scale.rights)
 _SHELL = "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; done"
 
 
