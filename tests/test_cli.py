@@ -13,6 +13,7 @@ import yaml
 
 from chaosd import __version__, cli
 from chaosd.cluster.sandbox.directory_disks import DirectoryDisks
+from chaosd.nemesis import DISRUPTIONS
 from tests import manifests
 from tests.manifests import Document
 
@@ -490,3 +491,15 @@ def test_version_and_help(main: Main) -> None:
 )
 def test_the_committed_schemas_are_those_of_the_models(main: Main, of: str, file: str) -> None:
     assert main("schema", of).out == (EXPERIMENTS.parent / file).read_text()
+
+
+def test_disruptions_are_listed_with_what_they_take_and_need(main: Main) -> None:
+    told = main("disruptions", "--json")
+    listed = {one["kind"]: one for one in json.loads(told.out)}
+    assert (told.code, set(listed)) == (0, set(DISRUPTIONS))
+    assert all(one["does"] and one["finds"] and one["undone"] for one in listed.values())
+    assert all(parameter["description"] for one in listed.values() for parameter in one["parameters"])
+    assert listed["pod-evict"]["rights"]["namespace"] == ["create on pods/eviction", "list on poddisruptionbudgets.policy"]
+    for kind in DISRUPTIONS:
+        assert kind in main("disruptions").out
+    assert "two ways to tell it" in main("disruptions", "--json", "--markdown").error

@@ -122,8 +122,8 @@ class Mount:
             )
 
     def _not_expanded(self, now: Opened, baseline: _Baseline) -> Mapping[str, Any]:
-        """A claim's new capacity is told once its file system was made larger, too (kubernetes/kubernetes#84030). One that is
-        larger anyhow, such as of a server that many claims share, was never made for the claim."""
+        """A claim's new capacity is told once its file system was made larger, too (kubernetes/kubernetes#84030). One that
+        is larger anyhow, such as of a server that many claims share, was never made for the claim."""
         was, is_now = baseline.capacity, self._capacity.get(_claim_uid(now), "")
         bytes_then, bytes_now = baseline.opened.get("total_bytes"), now.get("total_bytes")
         grew = was and is_now and _quantity(is_now) > _quantity(was)

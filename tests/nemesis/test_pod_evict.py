@@ -55,7 +55,7 @@ async def test_a_budget_that_refuses_until_the_end_of_patience_is_named() -> Non
         with suppress(DeadlineError):
             await on.scene.observer.wait(lambda view: None if view.pods["web-0"].ready else True, 2, "web-0 to go")
         before = on.uids
-        with pytest.raises(BlockedError, match=r"PodDisruptionBudget web allowed no eviction of default/web-2 within 0.5 s"):
+        with pytest.raises(BlockedError, match=r"Budget web allowed no eviction of default/web-2 within 0.5 s"):
             await on.done(spec("pod-evict", ordinals=[2], patience="500ms"))
         assert on.uids["web-2"] == before["web-2"]
 
