@@ -31,7 +31,7 @@ from chaosd.generator import Generator, Task
 from chaosd.history import NEMESIS, OBSERVER, RUN, Event, Kind
 from chaosd.ledger import Journal
 from chaosd.nemesis import Disruption, Scene, combined, heal
-from chaosd.nemesis.base import patiently
+from chaosd.nemesis.base import CONFLICT, NOT_READY, patiently
 from chaosd.workload.worker import Worker
 
 # The undo is issued within a second of a signal; its answer may take as long as the API server does.
@@ -158,7 +158,7 @@ class Interpreter:
         try:
             prepared = disruption.prepare(self._scene, parameters)
         except NotReadyError as error:
-            blocked = {"error": str(error), "blocked": "not_ready"}
+            blocked = {"error": str(error), "blocked": NOT_READY}
             await self._journal.append(
                 [Event(NEMESIS, kind, Kind.INVOKE, parameters), Event(NEMESIS, kind, Kind.FAIL, blocked)]
             )
@@ -178,7 +178,7 @@ class Interpreter:
         except ForbiddenError as error:
             raise RightsError(f"{error}: grant it, or leave this disruption out") from error
         except ConflictError as error:
-            return Kind.FAIL, {"error": str(error), "blocked": "conflict"}
+            return Kind.FAIL, {"error": str(error), "blocked": CONFLICT}
         except BlockedError as error:
             return Kind.FAIL, {"error": str(error), "blocked": error.reason}
         except (ClusterError, DeadlineError, DisruptionError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -19,13 +19,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from chaosd.cluster.observer import Observer
 from chaosd.cluster.port import Cluster
 from chaosd.cluster.target import Target
-from chaosd.errors import BlockedError, ChaosdError, DisruptionError, ForbiddenError, ThrottledError, UnreachableError
+from chaosd.errors import (
+    BlockedError,
+    ChaosdError,
+    DisruptionError,
+    ForbiddenError,
+    RefusedError,
+    ThrottledError,
+    UnreachableError,
+)
 
 Result = TypeVar("Result")
 
-# Why a disruption was not done: the target is not as it must be; somebody else changed it; a budget allows no eviction; the
-# API server or a container refused.
-NOT_READY, CONFLICT, BUDGET, REFUSED = BLOCKED = ("not_ready", "conflict", "budget", "refused")
+NOT_READY, CONFLICT, BUDGET, REFUSED = "not_ready", "conflict", "budget", "refused"
+# Why a disruption was not done, for counting; the error says more.
+BLOCKED: Mapping[str, str] = {
+    NOT_READY: "the target, or what the disruption needs, is not as it must be for it",
+    CONFLICT: "somebody else changed the target in that moment",
+    BUDGET: "a PodDisruptionBudget allowed no eviction",
+    REFUSED: "the API server, a webhook or a container said no",
+}
 
 # A verb and a resource, such as `("delete", "pods")`.
 Right = tuple[str, str]
@@ -124,6 +137,15 @@ def patiently(timeout_seconds: float) -> AsyncIterator[stamina.Attempt]:
         wait_max=5.0,
         wait_jitter=0,  # one client needs none, and a simulation must wait the same every time
     ).__aiter__()
+
+
+async def unless_refused(act: Awaitable[Result], what: str) -> Result:
+    """The first act of a disruption. Raises BlockedError where the API server refuses it, such as for a webhook's sake:
+    then nothing was done."""
+    try:
+        return await act
+    except RefusedError as error:
+        raise BlockedError(f"{what}: {error}", REFUSED) from error
 
 
 async def all_done(acts: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:

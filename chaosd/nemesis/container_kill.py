@@ -15,8 +15,8 @@ from pydantic import Field
 from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Container
-from chaosd.errors import BlockedError, NotReadyError, RefusedError
-from chaosd.nemesis.base import REFUSED, Prepared, Scene, all_done, patiently
+from chaosd.errors import NotReadyError
+from chaosd.nemesis.base import Prepared, Scene, all_done, patiently, unless_refused
 from chaosd.nemesis.pods import OfSeveralPods, names, picked
 
 
@@ -69,12 +69,10 @@ async def _killed(scene: Scene, kill: Mapping[str, Any], container: str, signal:
         found = next((c for c in pod.containers if c.name == container), None) if pod else None
         return found if found and found.running and found.id != was["id"] else None
 
-    try:
-        async for attempt in patiently(scene.timeout_seconds):
-            with attempt:
-                if not restarted(scene.observer.view):  # what was sent, though its answer was lost, is not sent again
-                    await unbroken(scene.cluster.signal_container(namespace, name, container, signal, uid=kill["uid"]))
-    except RefusedError as error:
-        raise BlockedError(f"{signal} would not end container {container} of {name}: {error}", REFUSED) from error
+    async for attempt in patiently(scene.timeout_seconds):
+        with attempt:
+            if not restarted(scene.observer.view):  # what was sent, though its answer was lost, is not sent again
+                sending = scene.cluster.signal_container(namespace, name, container, signal, uid=kill["uid"])
+                await unless_refused(unbroken(sending), f"{signal} would not end container {container} of {name}")
     now = await scene.observer.wait(restarted, scene.timeout_seconds, f"container {container} of {name} to run again")
     return {"replica": kill["replica"], "was": was, "is": {"id": now.id, "restarts": now.restarts}}

@@ -16,7 +16,7 @@ from pydantic import Field
 from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.port import Budget, Pod
 from chaosd.errors import BlockedError, ChaosdError, ConflictError, DisruptionError, NotFoundError, ThrottledError
-from chaosd.nemesis.base import BUDGET, Right, Scene, patiently
+from chaosd.nemesis.base import BUDGET, Right, Scene, patiently, unless_refused
 from chaosd.nemesis.pods import until_gone
 from chaosd.quantities import Seconds
 
@@ -41,6 +41,10 @@ async def evict(scene: Scene, doomed: Sequence[Mapping[str, str]], patience_seco
             told.append(await _evicted(scene, one, patience_seconds))
         except ThrottledError as error:
             raise _refused(one["replica"], budgets, patience_seconds, told, error) from error
+        except BlockedError as error:
+            if told:
+                raise DisruptionError(f"{len(told)} pods were evicted, then {error}") from error
+            raise
         await until_gone(scene, {one["uid"]})
     return told
 
@@ -53,7 +57,8 @@ async def _evicted(scene: Scene, one: Mapping[str, str], patience_seconds: float
         attempts = attempt.num
         # Not found, or another UID: an earlier attempt, or somebody else, was quicker.
         with attempt, suppress(NotFoundError, ConflictError):
-            await unbroken(scene.cluster.evict_pod(namespace, name, uid=one["uid"]))
+            evicting = scene.cluster.evict_pod(namespace, name, uid=one["uid"])
+            await unless_refused(unbroken(evicting), f"{name} cannot be evicted")
     return {"replica": one["replica"], "attempts": attempts, "seconds": round(now() - began, 3)}
 
 

@@ -84,8 +84,7 @@ def _another(scene: Scene, first: Sequence[Pod], ordinals: Sequence[int]) -> Pod
 
 
 async def _now(scene: Scene, prepared: Prepared, grace_seconds: int | None) -> dict[str, Any]:
-    for one in prepared.deletes:
-        await delete(scene, one, grace_seconds)
+    await all_done(delete(scene, one, grace_seconds) for one in prepared.deletes)
     return {}
 
 

@@ -13,7 +13,7 @@ from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Pod
 from chaosd.errors import ConflictError, NotFoundError, NotReadyError
-from chaosd.nemesis.base import Disruption, Scene, patiently
+from chaosd.nemesis.base import Disruption, Scene, patiently, unless_refused
 
 
 class OfPods(Disruption):
@@ -104,12 +104,12 @@ def names(pods: Iterable[Pod]) -> frozenset[str]:
 
 async def delete(scene: Scene, doomed: Mapping[str, str], grace_seconds: int | None = None) -> None:
     """Delete a pod; one that is gone, or was replaced, is left. Its UID is the precondition, so that it is safe to repeat
-    and never hits the pod that came after."""
+    and never hits the pod that came after. Raises BlockedError where the API server refuses it."""
     namespace, name = doomed["replica"].split("/")
     async for attempt in patiently(scene.timeout_seconds):
         with attempt, suppress(NotFoundError, ConflictError):
             deleting = scene.cluster.delete_pod(namespace, name, uid=doomed["uid"], grace_seconds=grace_seconds)
-            await unbroken(deleting)
+            await unless_refused(unbroken(deleting), f"{name} cannot be deleted")
 
 
 async def until_gone(scene: Scene, uids: Collection[str]) -> None:

@@ -20,7 +20,7 @@ from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster, StatefulSet
 from chaosd.errors import ConflictError, DeadlineError, NotFoundError, NotReadyError
-from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently
+from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently, unless_refused
 from chaosd.nemesis.pods import doomed, names
 
 _LOOK_SECONDS = 0.5
@@ -135,7 +135,7 @@ async def _delete(cluster: Cluster, undo: Mapping[str, Any], *, orphan: bool, ti
     async for attempt in patiently(timeout_seconds):
         with attempt, suppress(NotFoundError):
             deleting = cluster.delete_statefulset(undo["namespace"], undo["statefulset"], uid=undo["uid"], orphan=orphan)
-            await unbroken(deleting)
+            await unless_refused(unbroken(deleting), f"{undo['statefulset']} cannot be deleted")
 
 
 async def _found(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> StatefulSet | None:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Pod, StatefulSet
-from chaosd.errors import BlockedError, NotReadyError, RefusedError
-from chaosd.nemesis.base import REFUSED, Disruption, Prepared, Right, Scene, patiently
+from chaosd.errors import NotReadyError
+from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently, unless_refused
 from chaosd.nemesis.pods import doomed
 
 
@@ -54,13 +54,10 @@ class RolloutRestart(Disruption):
         """Restart, then wait until every pod that is reached is updated and Ready."""
         target, more = scene.target, prepared.more
         at = datetime.fromtimestamp(scene.clock(), UTC).isoformat()
-        try:
-            async for attempt in patiently(scene.timeout_seconds):
-                with attempt:
-                    restarting = scene.cluster.restart_rollout(target.namespace, target.statefulset, uid=more["uid"], at=at)
-                    await unbroken(restarting)
-        except RefusedError as error:
-            raise BlockedError(f"{target.key} cannot be restarted: {error}", REFUSED) from error
+        async for attempt in patiently(scene.timeout_seconds):
+            with attempt:
+                restarting = scene.cluster.restart_rollout(target.namespace, target.statefulset, uid=more["uid"], at=at)
+                await unless_refused(unbroken(restarting), f"{target.key} cannot be restarted")
         now = await scene.observer.wait(
             lambda view: _rolled_out(view, more), scene.timeout_seconds, "every pod to be updated and Ready"
         )

@@ -16,7 +16,7 @@ from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster, StatefulSet
 from chaosd.errors import ConflictError, NotFoundError, NotReadyError
-from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently
+from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently, unless_refused
 
 RIGHTS: tuple[Right, ...] = (("get", "statefulsets.apps/scale"), ("update", "statefulsets.apps/scale"))
 
@@ -50,9 +50,7 @@ class Scale(Disruption):
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Scale, then wait until the target has converged at the new count."""
         before, to = prepared.more["from"], prepared.more["to"]
-        await set_replicas(
-            scene.cluster, scene.target.namespace, scene.target.statefulset, before, to, scene.timeout_seconds
-        )
+        await set_replicas_first(scene, before, to)
         await scene.observer.converged(to, scene.timeout_seconds)
         await _until_claims_are_gone(scene, before, to)
         return {"from": before, "to": to}
@@ -118,6 +116,13 @@ async def restore_replicas(cluster: Cluster, undo: Mapping[str, Any], timeout_se
         )
     await set_replicas(cluster, namespace, name, now, restore, timeout_seconds)
     return f"{namespace}/{name} scaled from {now} back to {restore} replicas"
+
+
+async def set_replicas_first(scene: Scene, expected: int, to: int) -> None:
+    """Scale, as the first act of a disruption. Raises BlockedError where the API server refuses it, ConflictError."""
+    target = scene.target
+    scaling = set_replicas(scene.cluster, target.namespace, target.statefulset, expected, to, scene.timeout_seconds)
+    await unless_refused(scaling, f"{target.key} cannot be scaled to {to}")
 
 
 async def set_replicas(cluster: Cluster, namespace: str, name: str, expected: int, to: int, timeout_seconds: float) -> None:

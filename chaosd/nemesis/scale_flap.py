@@ -15,7 +15,15 @@ from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster
 from chaosd.errors import DisruptionError, NotReadyError
 from chaosd.nemesis.base import Disruption, Prepared, Right, Scene
-from chaosd.nemesis.scale import RIGHTS, refuse_more_than, replicas_now, restore_replicas, scale_undo, set_replicas
+from chaosd.nemesis.scale import (
+    RIGHTS,
+    refuse_more_than,
+    replicas_now,
+    restore_replicas,
+    scale_undo,
+    set_replicas,
+    set_replicas_first,
+)
 
 
 class ScaleFlap(Disruption):
@@ -77,7 +85,7 @@ async def _flapped(scene: Scene, prepared: Prepared) -> dict[str, Any]:
         there = {name: view.pods.get(name) for name in prepared.takes}
         return sorted(name for name, pod in there.items() if pod is None or pod.deleting) or None
 
-    await set_replicas(scene.cluster, target.namespace, target.statefulset, above, below, scene.timeout_seconds)
+    await set_replicas_first(scene, above, below)
     leaving = await scene.observer.wait(on_their_way, scene.timeout_seconds, "the first pod to be on its way out")
     still_there = sorted(prepared.takes & set(scene.observer.view.pods))
     await set_replicas(scene.cluster, target.namespace, target.statefulset, below, above, scene.timeout_seconds)

@@ -16,8 +16,8 @@ from pydantic import Field, field_validator
 from chaosd.cluster.inflight import unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import OWN_LABEL, Claim
-from chaosd.errors import BlockedError, NotReadyError, RefusedError
-from chaosd.nemesis.base import REFUSED, Prepared, Right, Scene, patiently
+from chaosd.errors import NotReadyError
+from chaosd.nemesis.base import Prepared, Right, Scene, patiently, unless_refused
 from chaosd.nemesis.pods import OfOnePod, picked
 from chaosd.quantities import parse_bytes
 
@@ -69,13 +69,10 @@ class VolumeExpand(OfOnePod):
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Ask for it, and wait until the claim tells that it has it."""
         more, namespace = prepared.more, scene.target.namespace
-        try:
-            async for attempt in patiently(scene.timeout_seconds):
-                with attempt:
-                    expanding = scene.cluster.expand_claim(namespace, more["claim"], uid=more["uid"], storage=more["to"])
-                    await unbroken(expanding)
-        except RefusedError as error:
-            raise BlockedError(f"claim {more['claim']} cannot be expanded to {more['to']}: {error}", REFUSED) from error
+        async for attempt in patiently(scene.timeout_seconds):
+            with attempt:
+                expanding = scene.cluster.expand_claim(namespace, more["claim"], uid=more["uid"], storage=more["to"])
+                await unless_refused(unbroken(expanding), f"claim {more['claim']} cannot be expanded to {more['to']}")
         wanted = parse_bytes(more["to"])
 
         def expanded(view: View) -> str | None:

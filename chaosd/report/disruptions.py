@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from chaosd.nemesis import DISRUPTIONS, Disruption
-from chaosd.nemesis.base import Right
+from chaosd.nemesis.base import BLOCKED, Right
 
 _COMMON = ("kind", "weight")
 _HEAD = """# Disruptions
@@ -25,6 +25,9 @@ Each takes a `weight` (1): how often it is drawn, against the others. *Rights* a
 asks the API server for those of its experiment before it begins. *Undone* is what chaosd puts right after the round, or
 after its own death (`chaosd undo`); what somebody else changed meanwhile is left. What was not done is counted in
 `chaosd_disruptions_blocked_total`, by reason.
+
+| Reason | Why a disruption was not done |
+|---|---|
 """
 
 
@@ -49,7 +52,8 @@ def table() -> Table:
 
 def markdown() -> str:
     """docs/disruptions.md."""
-    return "\n".join([_HEAD, *_overview(), *(line for entry in catalogue() for line in _section(entry))])
+    reasons = (f"| `{reason}` | {why} |\n" for reason, why in BLOCKED.items())
+    return "\n".join([_HEAD + "".join(reasons), *_overview(), *(line for entry in catalogue() for line in _section(entry))])
 
 
 def _entry(kind: str, spec: type[Disruption]) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from chaosd.cluster.port import Pod
 from chaosd.cluster.sandbox import Timings
-from chaosd.errors import BlockedError, DisruptionError, NotReadyError
+from chaosd.errors import BlockedError, DisruptionError, NotReadyError, RefusedError
 from tests import manifests
 from tests.nemesis.stage import Stage, spec, stage
 
@@ -119,6 +120,23 @@ async def test_another_pod_is_deleted_while_one_starts() -> None:
         assert evidence["starting"] == [{"replica": "default/web-0", "uid": on.uids["web-0"]}]
         assert first == "web-0"
         assert evidence["gone"] == sorted([before["web-0"], before[other]])
+
+
+async def test_what_the_api_server_refuses_is_blocked_and_in_part_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage() as on:
+        delete, before = on.cluster.delete_pod, on.uids
+
+        async def denied(namespace: str, name: str, **how: Any) -> None:
+            if name == "web-0":
+                raise RefusedError("admission webhook denied the request")
+            await delete(namespace, name, **how)
+
+        monkeypatch.setattr(on.cluster, "delete_pod", denied)
+        with pytest.raises(BlockedError, match="web-0 cannot be deleted: admission webhook denied") as caught:
+            await on.done(spec("pod-delete", ordinals=[0]))
+        assert (caught.value.reason, on.uids) == ("refused", before)
+        with pytest.raises(DisruptionError, match="done in part, 1 of 2 failed: web-0 cannot be deleted"):
+            await on.done(spec("pod-delete", ordinals=[0, 1]))
 
 
 async def test_a_lone_pod_has_no_other_that_could_be_deleted() -> None:

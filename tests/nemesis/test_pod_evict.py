@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import yaml
 
 from chaosd.cluster.port import Budget
 from chaosd.errors import BlockedError, DeadlineError
 from tests import manifests
+from tests.chaosd_process import chaosd
 from tests.nemesis.stage import Stage, spec, stage
 
 
@@ -68,3 +71,19 @@ async def test_budgets_of_other_pods_are_not_asked() -> None:
         await on.done(spec("pod-evict", pick="highest"))
         await on.converged(2)
         assert on.uids["web-1"] != before["web-1"]
+
+
+def test_a_run_whose_budget_allows_nothing_says_so_and_ends(tmp_path: Path) -> None:
+    documents = [manifests.statefulset(replicas=2), manifests.budget(min_available=2)]
+    (tmp_path / "target.yaml").write_text(yaml.safe_dump_all(documents))
+    document = {
+        "name": "budgeted",
+        "target": {"statefulset": "web", "manifest": "target.yaml"},
+        "rounds": 1,
+        "disruptions": [{"kind": "pod-evict"}],
+    }
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(document))
+    done = chaosd("run", tmp_path / "experiment.yaml", "--cluster", "sandbox", "--out", tmp_path / "out", "--seed", "1")
+    assert done.code == 3, done.told
+    assert "PodDisruptionBudget default/web wants 2 healthy pods of 2" in done.told
+    assert done.verdict["coverage"]["disruptions_not_done"] == {"pod-evict": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,28 @@ async def test_none_is_done_where_one_cannot_be() -> None:
         leaderless = {"kind": "pod-delete", "pick": "leader", "leaderLabel": "role=primary"}
         with pytest.raises(NotReadyError, match="no one leader"):
             on.prepared(spec("together", disruptions=[{"kind": "pod-delete"}, leaderless]))
+
+
+async def test_an_undo_does_not_overtake_what_was_sent_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal cancels it while a request is on the way: the server carries that out all the same."""
+    async with stage() as on:
+        scale, sent = on.cluster.scale, asyncio.Event()
+
+        async def slow(*args: str, **counts: int) -> None:
+            sent.set()
+            await asyncio.sleep(0.1)
+            await scale(*args, **counts)
+
+        monkeypatch.setattr(on.cluster, "scale", slow)
+        disruption = spec("together", disruptions=[{"kind": "scale", "to": 1}, {"kind": "pod-delete", "when": "writing"}])
+        prepared = on.prepared(disruption)
+        doing = asyncio.create_task(disruption.invoke(on.scene, prepared))
+        await sent.wait()
+        doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)
+        assert (await on.cluster.get(StatefulSet, "default", "web")).replicas == 1
+        await on.healed(prepared.undo)
+        assert (await on.cluster.get(StatefulSet, "default", "web")).replicas == 3
 
 
 @pytest.mark.parametrize(
