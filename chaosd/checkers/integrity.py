@@ -255,6 +255,8 @@ class Integrity:
         for name in names:
             if record := replica.absent.pop(name, None):
                 self._landed_late(replica, op, record)
+            elif name not in known and (writer := replica.gone_in_doubt.get(name)) in self._forced:
+                self._landed_by_force(replica, f"{op.value['folder']}/{name}", writer)
             elif name not in known:
                 why = "it was never written" if _is_new(replica, name) else "its delete was acknowledged"
                 place = _Place(f"{op.value['folder']}/{name}", None, {"why": why})
@@ -264,12 +266,16 @@ class Integrity:
     def _landed_late(self, replica: Replica, op: Op, record: Record) -> None:
         """A write from a pod that was replaced landed after the pod that came after it had seen that it was not there."""
         file = f"{op.value['folder']}/{record.file}"
-        replica.broken.add(record.file)
         if record.origin.pod_uid in self._forced:
-            self._by_policy.append(f"{file}: written by pod {record.origin.pod_uid} after it was deleted by force")
+            self._landed_by_force(replica, file, record.origin.pod_uid)
             return
+        replica.broken.add(record.file)
         evidence = {"written_by": record.origin.pod_uid, "why": "it came after another pod had seen that it was not there"}
         self._report(replica, op, Class.DOUBLE_WRITER, record.written_at, _Place(file, None, evidence))
+
+    def _landed_by_force(self, replica: Replica, file: str, pod_uid: str) -> None:
+        replica.broken.add(file.rpartition("/")[2])
+        self._by_policy.append(f"{file}: written by pod {pod_uid} after it was deleted by force")
 
     def _delete_invoked(self, replica: Replica, op: Op) -> None:
         for sequence in expand(op.value["sequences"]):

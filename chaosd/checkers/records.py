@@ -76,9 +76,9 @@ class Replica:
 
     `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
     since their delete was invoked; `broken` were found damaged and are reported already; `absent` were never answered and
-    then seen not to be there. `deleted_at` is the index at which a delete was acknowledged last, `episode` that at
-    which the present round began. `writes_due`,
-    `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last
+    then seen not to be there; `gone_in_doubt` are files of which nothing is owed any more, with the UID of the pod from
+    which a write to them was never answered. `deleted_at` is the index at which a delete was acknowledged last, `episode`
+    that at which the present round began. `writes_due`, `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last
     one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write, in the
     run's folder and `strangers_beside` it.
     """
@@ -101,6 +101,7 @@ class Replica:
     dropping: dict[int, Record] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     absent: dict[str, Record] = field(default_factory=dict)
+    gone_in_doubt: dict[str, str] = field(default_factory=dict)
     registers: dict[str, Document] = field(default_factory=dict)
     logs: dict[str, Document] = field(default_factory=dict)
     logs_begun: int = 0
@@ -236,6 +237,8 @@ class Replica:
             document.entries.remove(record.sequence)
             if not document.entries:
                 del held[record.file]
+                if document.in_doubt:
+                    self.gone_in_doubt[record.file] = document.in_doubt
 
     def forget_file(self, record: Record) -> None:
         """Nothing is owed any more of the file that a record is part of: it was reported."""
