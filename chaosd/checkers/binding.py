@@ -116,17 +116,18 @@ class BindingChecker:
         owner = volume.get("claim_uid", "")
         if owner and owner != claim.first.claim_uid and volume["name"] in self._present_volumes:
             evidence = {"volume": volume["name"], "claim_uid": claim.first.claim_uid, "volume_is_claimed_by": owner}
-            yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+            owners = (c.replica for c in self.claims.values() if c.first and c.first.claim_uid == owner)
+            yield self._violation(claim, Class.DOUBLE_BOUND, evidence, *owners)
             return
         for other in self.claims.values():
             if other.first is None or other.now is None or other.since >= claim.since:
                 continue
             if other.first.volume == claim.first.volume and not owner:
                 evidence = {"volume": claim.first.volume, "claims": [other.first.claim, claim.first.claim]}
-                yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+                yield self._violation(claim, Class.DOUBLE_BOUND, evidence, other.replica)
             elif other.first.handle and self._disk(other.first) == self._disk(claim.first):
                 evidence = {"volume_handle": other.first.handle, "volumes": [other.first.volume, claim.first.volume]}
-                yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+                yield self._violation(claim, Class.DOUBLE_BOUND, evidence, other.replica)
 
     def _disk(self, binding: Binding) -> tuple[str, str]:
         return self._volumes.get(binding.volume, {}).get("driver", ""), binding.handle
@@ -138,9 +139,10 @@ class BindingChecker:
             if violation.failure is not Class.CLAIM_MISSING:
                 self._lasting.setdefault((name, violation.failure), violation)
 
-    def _violation(self, claim: ClaimHistory, failure: Class, evidence: Seen) -> Violation:
+    def _violation(self, claim: ClaimHistory, failure: Class, evidence: Seen, *shared_with: str) -> Violation:
         assert claim.first is not None, "a claim never seen bound breaks no promise"
-        return Violation(failure, claim.replica, claim.changed_at, claim.since, claim.first, evidence=evidence)
+        since, first = claim.since, claim.first
+        return Violation(failure, claim.replica, claim.changed_at, since, first, evidence=evidence, shared_with=shared_with)
 
     def _unknowns(self) -> Iterator[Unknown]:
         yield from (Unknown(kind, why) for kind, why in sorted(self._unseen.items()))

@@ -24,6 +24,9 @@ _NOT_STORAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull
 _STORAGE_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _NOT_STORAGE_EVENTS = ("FailedCreatePodSandBox", "NetworkNotReady", "NodeNotReady", "Evicted", "OutOfmemory", "OutOfcpu")
 
+# What the scheduler says where no node can have the volume (pkg/scheduler/framework/plugins/volumebinding).
+_UNSCHEDULABLE_BY_STORAGE = re.compile(r"volume|pvc?\(s\)", re.IGNORECASE)
+
 # What fsck and the kernel say of a file system that is damaged (e2fsprogs; k8s.io/mount-utils; "Structure needs cleaning"
 # is EUCLEAN).
 _FILE_SYSTEM_BROKEN = re.compile(
@@ -168,8 +171,7 @@ class Recovery:
         if pod.get("node") in self._unready_nodes:
             return f"node {pod['node']} is not Ready"
         if reason := pod.get("unschedulable", ""):
-            # The scheduler also says so of claims: that is storage's own.
-            return "" if "PersistentVolumeClaim" in reason or "volume" in reason else f"not schedulable: {reason}"
+            return "" if _UNSCHEDULABLE_BY_STORAGE.search(reason) else f"not schedulable: {reason}"
         waiting = [c.get("waiting", "") for c in pod.get("containers", ()) if c.get("waiting", "") in _NOT_STORAGE]
         if waiting:
             return f"container waits: {waiting[0]}"

@@ -96,6 +96,13 @@ def test_a_run_without_any_disruption_tested_nothing() -> None:
     assert judged(blocked, Event(NEMESIS, "pod-delete", Kind.OK, {"evidence": {}})).value is Value.PASS
 
 
-def test_a_pod_that_waits_for_its_claim_is_storages_fault() -> None:
-    told = {"unschedulable": "pod has unbound immediate PersistentVolumeClaims"}
-    assert judged(*DELETED, pod(0, "added", "new", **told), late("not Ready")).value is Value.FAIL
+def test_a_pod_that_waits_for_its_claim_or_its_volume_is_storages_fault() -> None:
+    for reason in (
+        "pod has unbound immediate PersistentVolumeClaims",
+        'persistentvolumeclaim "disk-ssd-web-0" is being deleted',
+        "0/2 nodes are available: 2 node(s) had volume node affinity conflict.",  # as earlier versions said
+        "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
+        "0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s).",
+    ):
+        told = {"unschedulable": reason}
+        assert judged(*DELETED, pod(0, "added", "new", **told), late("not Ready")).value is Value.FAIL, reason
