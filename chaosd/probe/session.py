@@ -192,6 +192,10 @@ async def _started(
             held.push_async_exit(opening.pop_all())
             return session
     except RefusedError as error:
+        again = await cluster.get(Pod, target.namespace, pod_name)
+        if (again.uid, _running_id(again, container)) != (pod.uid, _running_id(pod, container)):
+            stopped = f"container {container} stopped while a session was opened"
+            raise NotReadyError(f"{target.namespace}/{pod_name}: {stopped}: {error}") from error
         raise TargetError(_lacking(place, pod_name, program, f"{argv[0]}: {error}")) from error
 
 
@@ -206,6 +210,11 @@ def _lacking(place: Place, pod: str, program: Program, what: str) -> str:
         f"{target.namespace}/{pod}: container {target.container} cannot run the probe, it lacks {what}: "
         f"{shell if program is Program.SHELL else ''}set target.probeImage to an image with python3"
     )
+
+
+def _running_id(pod: Pod, container: str) -> str:
+    """Empty where it does not run."""
+    return next((c.id for c in (*pod.containers, *pod.ephemeral) if c.name == container and c.running), "")
 
 
 def _container_id(pod: Pod, container: str) -> str:

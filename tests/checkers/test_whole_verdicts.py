@@ -168,7 +168,12 @@ BINDINGS = (
     ),
     rebound(Class.CLAIM_MISSING, claim(0, "deleted"), claim="disk-ssd-web-0", seen_last="claim-web-0"),
     rebound(Class.CLAIM_LOST, claim(0, phase="Lost"), phase="Lost", volume="pv-web-0"),
-    rebound(Class.VOLUME_REBOUND, claim(0, volume="pv-other"), volume={"was": "pv-web-0", "is": "pv-other"}),
+    rebound(
+        Class.VOLUME_REBOUND,
+        volume(0, "added", name="pv-other", handle="d-other"),
+        claim(0, volume="pv-other"),
+        volume={"was": "pv-web-0", "is": "pv-other"},
+    ),
     rebound(Class.HANDLE_CHANGED, volume(0, handle="d-other"), volume_handle={"was": "d-web-0", "is": "d-other"}),
     rebound(
         Class.CLAIM_MISMATCH,
