@@ -147,9 +147,7 @@ def read_label(block: bytes) -> tuple[Label, int] | None:
     return Label(Origin(*fields[:5]), sequence, blocks, fields[5]), index
 
 
-def classify(
-    found: bytes, seed: int, label: Label, former: Label | None = None, *, appended: bool = False
-) -> Finding:
+def classify(found: bytes, seed: int, label: Label, former: Label | None = None, *, appended: bool = False) -> Finding:
     """Say what the bytes found in the place of the record that `label` names are; `former` is the record that stood there
     before it, where one did, so that a write in place that happened in part is told from corruption. Where records are
     `appended` to their file, an earlier one never stood in the place of a later one: it went astray."""

@@ -153,7 +153,6 @@ class Mount:
         self._standing[op.process] = len(self._found)
         self._found.append(Violation(failure, op.process, op.index, since, binding, evidence=evidence))
 
-
     def _lasted(self, standing: int, op: Op) -> None:
         """What was promised since it was seen first was promised on what is wrong, until it is seen to be right again."""
         self._found[standing] = replace(self._found[standing], until=op.index)
