@@ -316,6 +316,13 @@ def _read_only(site: _Site) -> None:
     site.disk.read_only = True
 
 
+def _unreadable_for_a_while(site: _Site, step: int) -> None:
+    if step == 0:
+        site.disk.fail(errno.EIO, "read")
+    elif step == 1:
+        site.disk.mend()
+
+
 def _full_for_a_while(site: _Site, step: int) -> None:
     if step == 0:
         site.disk.fill_up()
@@ -419,6 +426,7 @@ CONTROLS: tuple[SimulatedPlant, ...] = (
         _nothing,
         {"spec": {"podManagementPolicy": "Parallel"}, "disruptions": _DOWN_AND_UP},
     ),
+    SimulatedPlant("nothing: every reading is an I/O error for a while", None, _unreadable_for_a_while, _GIVES_UP_SOON),
     SimulatedPlant("nothing: the disk is full for a while", None, _full_for_a_while, _GIVES_UP_SOON),
     SimulatedPlant(
         "nothing: pods are deleted by force", None, _nothing, {"disruptions": ({"kind": "pod-delete", "grace": 0},)}
