@@ -28,10 +28,10 @@ _NOT_STORAGE_EVENTS = ("FailedCreatePodSandBox", "NetworkNotReady", "NodeNotRead
 _UNSCHEDULABLE_BY_STORAGE = re.compile(r"volume|pvc?\(s\)", re.IGNORECASE)
 
 # What fsck and the kernel say of a file system that is damaged (e2fsprogs; k8s.io/mount-utils; "Structure needs cleaning"
-# is EUCLEAN).
+# is EUCLEAN). That mount(8) names a bad superblock beside a wrong type and a bad option says nothing of it.
 _FILE_SYSTEM_BROKEN = re.compile(
-    r"found errors on device|could not correct|UNEXPECTED INCONSISTENCY|[Ss]tructure needs cleaning|[Bb]ad superblock|"
-    r"bad magic number"
+    r"found errors on device|could not correct|UNEXPECTED INCONSISTENCY|[Ss]tructure needs cleaning|"
+    r"(?<!bad option, )[Bb]ad superblock|[Bb]ad magic number"
 )
 
 
