@@ -24,7 +24,8 @@ _WAITING = "waiting for the target"
 
 
 class Progress:
-    """Follows one run, or one after the other. `watch` is handed to the daemon; what there is to tell comes through the run's journal."""
+    """Follows one run, or one after the other. `watch` is handed to the daemon; what there is to tell comes through the
+    run's journal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -171,7 +171,7 @@ class Recovery:
         if pod.get("node") in self._unready_nodes:
             return f"node {pod['node']} is not Ready"
         if reason := pod.get("unschedulable", ""):
-            return "" if _UNSCHEDULABLE_BY_STORAGE.search(reason) else f"not schedulable: {reason}"
+            return "" if _is_storages_own(reason) else f"not schedulable: {reason}"
         waiting = [c.get("waiting", "") for c in pod.get("containers", ()) if c.get("waiting", "") in _NOT_STORAGE]
         if waiting:
             return f"container waits: {waiting[0]}"
@@ -204,3 +204,11 @@ class _Summary:
     def as_json(self) -> dict[str, float]:
         mean = self.total / self.count if self.count else 0.0
         return {"count": self.count, "mean": round(mean, 3), "max": round(self.most, 3)}
+
+
+def _is_storages_own(unschedulable: str) -> bool:
+    """Whether the scheduler names nothing but volumes. It tells what is the matter with the nodes, parted by commas:
+    a cordoned node beside one that cannot have the volume is not storage's fault alone."""
+    told = unschedulable.partition(" preemption:")[0]
+    _, _, of_nodes = told.partition("nodes are available: ")
+    return all(_UNSCHEDULABLE_BY_STORAGE.search(kind) for kind in (of_nodes or told).split(", "))

@@ -96,6 +96,14 @@ def test_a_run_without_any_disruption_tested_nothing() -> None:
     assert judged(blocked, Event(NEMESIS, "pod-delete", Kind.OK, {"evidence": {}})).value is Value.PASS
 
 
+def test_a_node_that_takes_no_pods_beside_one_that_cannot_have_the_volume_is_not_storages_fault_alone() -> None:
+    why = "1 node(s) didn't match PersistentVolume's node affinity, 1 node(s) were unschedulable."
+    told = {
+        "unschedulable": f"0/2 nodes are available: {why} preemption: 0/2 nodes are available: 2 Preemption is not helpful."
+    }
+    assert judged(*DELETED, pod(0, "added", "new", **told), late("not Ready")).value is Value.UNKNOWN
+
+
 def test_a_pod_that_waits_for_its_claim_or_its_volume_is_storages_fault() -> None:
     for reason in (
         "pod has unbound immediate PersistentVolumeClaims",
