@@ -19,7 +19,6 @@ from chaosd.checkers.verdict import Class, Value
 from chaosd.cluster.port import Attachment, Claim, Pod, StatefulSet, Volume
 from chaosd.cluster.sandbox.disks import Mounting
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk, Snapshot
-from chaosd.cluster.unreliable import Rates
 from chaosd.generator import Plan
 from chaosd.simulation.fault import Fault
 from chaosd.simulation.world import NAME, NAMESPACE, Hook, World
@@ -60,6 +59,7 @@ class _Site:
         self.ordinal = world.rng.randrange(world.target.replicas)
         self.other = (self.ordinal + 1) % world.target.replicas
         self.kept: Any = None  # what an act leaves for the next one
+        self.node = ""  # that an act made hang
         self.task: asyncio.Future[None] | None = None  # what an act began
 
     @property
@@ -158,20 +158,42 @@ def _older_value(site: _Site, step: int) -> None:
         site.disk.replace(path, site.kept)
 
 
-def _written_late(site: _Site, _: int) -> None:
-    """A write of a pod that was replaced, never answered and seen not to be there, lands all the same. Until there is one,
-    connections break."""
-    world = site.world
-    world.unreliable.rates = Rates()
-    if site.kept:
-        return
-    for ordinal in range(world.target.replicas):
-        for record in world.known(ordinal).absent.values():
-            site.kept = record
-            world.disk(ordinal).write(world.path(record.file), payload.make_record(world.run.seed, record.label))
-            world.disk(ordinal).flush_all()
-            return
-    world.unreliable.rates = Rates(exec_cut=0.5)
+def _hang_in_a_write(site: _Site) -> None:
+    """The node of the replica's pod hangs when files were sent there and not answered yet; its pods are replaced
+    elsewhere."""
+
+    async def hang() -> None:
+        while not _files_in(known.attempted.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.0002)
+        site.node = site.pod.node
+        site.cluster.hang_node(site.node)
+
+    known = site.world.known(site.ordinal)
+    site.task = asyncio.ensure_future(hang())
+
+
+def _files_in(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if record.how is How.CREATE]
+
+
+def _written_late(site: _Site, step: int) -> None:
+    """What the node had sent to the disk arrives only after the successor has seen that it is not there."""
+    if step == 0:
+        _hang_in_a_write(site)
+    elif not site.kept and (absent := _files_in(site.world.known(site.ordinal).absent.values())):
+        site.kept = absent[0]
+        data = payload.make_record(site.world.run.seed, site.kept.label)
+        site.disk.write(site.world.path(site.kept.file), data)
+        site.disk.flush_all()
+
+
+def _written_by_two(site: _Site, step: int) -> None:
+    """The node wakes, and ends the write, when the successor has seen that nothing of it is there."""
+    if step == 0:
+        _hang_in_a_write(site)
+    elif not site.kept and _files_in(site.world.known(site.ordinal).absent.values()):
+        site.kept = site.node
+        site.cluster.wake_node(site.node)
 
 
 def _lied(site: _Site, step: int) -> None:
@@ -180,28 +202,6 @@ def _lied(site: _Site, step: int) -> None:
         site.disk.begin_to_lie()
     elif step == 1:
         site.cluster.crash_node(site.pod.node, keep=0.0)
-
-
-def _written_by_two(site: _Site, step: int) -> None:
-    """A node hangs in the middle of a write, its pods are replaced elsewhere, and when it wakes it ends that write. It
-    wakes when the successor has seen that nothing of it is there."""
-
-    async def hang_in_a_write() -> None:
-        while not _files_in(known.attempted.values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.0002)
-        site.kept = site.pod.node
-        site.cluster.hang_node(site.kept)
-
-    known = site.world.known(site.ordinal)
-    if step == 0:
-        site.task = asyncio.ensure_future(hang_in_a_write())
-    elif site.kept and _files_in(known.absent.values()):
-        site.cluster.wake_node(site.kept)
-        site.kept = None
-
-
-def _files_in(records: Iterable[Record]) -> bool:
-    return any(record.how is How.CREATE for record in records)
 
 
 # Mounts.
