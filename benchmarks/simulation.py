@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 
 import stamina
 
 from benchmarks.figure import Figure
-from chaosd.cluster.unreliable import Rates
 from chaosd.drill.simulated import FILES, ROUNDS, drill
 from chaosd.drill.table import Drilled
+from chaosd.simulation.healthy import Healthy, healthy
 from chaosd.simulation.plants import PLANTS
 from chaosd.simulation.world import Scenario, simulate
 
 _PLANTED = 1_000
-_HEALTHY_RUNS, _HEALTHY_ROUNDS = 1_000, 10
+# With observer faults some more, since those that are killed are shorter.
+_HEALTHY_RUNS, _UNRELIABLE_RUNS, _HEALTHY_ROUNDS = 1_000, 1_280, 10
 _SPEED_RUNS, _SPEED_ROUNDS = 12, 100
 _CRASH_RUNS = 200
-_FAULTS = Rates(
-    request=0.02,
-    lost_answer=0.01,
-    slow=0.02,
-    exec_open=0.02,
-    exec_cut=0.01,
-    exec_drop=0.02,
-    exec_truncate=0.01,
-    exec_split=0.1,
-    watch_gap=0.005,
-    watch_late=0.02,
-)
 
 
 def measure() -> Iterator[Figure]:
@@ -40,8 +29,10 @@ def measure() -> Iterator[Figure]:
     with ProcessPoolExecutor(initializer=_quiet) as pool:
         yield _speed(pool)
         yield _planted(pool)
-        yield from _healthy(pool, "with observer faults", _FAULTS, at_least=95)
-        yield from _healthy(pool, "without observer faults", Rates(), at_least=100)
+        unreliable = [healthy(seed, _HEALTHY_ROUNDS) for seed in range(_UNRELIABLE_RUNS)]
+        yield from _healthy(pool, "with observer faults", unreliable, at_least=95)
+        reliable = [Healthy(Scenario(seed, rounds=_HEALTHY_ROUNDS)) for seed in range(_HEALTHY_RUNS)]
+        yield from _healthy(pool, "without observer faults", reliable, at_least=100)
         yield from _crashes(pool)
 
 
@@ -80,30 +71,32 @@ def _one_planted(seed: int) -> Drilled:
     return drill([PLANTS[seed % len(PLANTS)]], seed, 1)[0]
 
 
-def _healthy(pool: ProcessPoolExecutor, name: str, rates: Rates, at_least: float) -> Iterator[Figure]:
-    scenarios = (Scenario(seed, rounds=_HEALTHY_ROUNDS, rates=rates) for seed in range(_HEALTHY_RUNS))
-    results = list(pool.map(_judged, scenarios, chunksize=10))
+def _healthy(pool: ProcessPoolExecutor, name: str, runs: Sequence[Healthy], at_least: float) -> Iterator[Figure]:
+    results = list(pool.map(_judged, runs, chunksize=10))
     rounds, decided, accused = (sum(column) for column in zip(*results, strict=True))
-    percent = 100 * decided / (_HEALTHY_RUNS * _HEALTHY_ROUNDS)
-    detail = f"{decided} of {rounds} rounds that ended, {_HEALTHY_RUNS * _HEALTHY_ROUNDS} begun"
-    yield Figure(f"healthy rounds decided, {name}", percent, "%", detail, at_least=at_least)
-    yield Figure(f"healthy runs accused, {name}", accused, f"of {_HEALTHY_RUNS}", detail, at_most=0)
+    killed, stepped = (sum(map(bool, column)) for column in zip(*((r.killed_at, r.clock_steps) for r in runs), strict=True))
+    detail = (
+        f"{decided} of {rounds} rounds; {len(runs)} runs, of which {killed} were killed, and {stepped} had clocks that step"
+    )
+    yield Figure(f"healthy rounds decided, {name}", 100 * decided / rounds, "%", detail, at_least=at_least)
+    yield Figure(f"healthy runs accused, {name}", accused, f"of {len(runs)}", detail, at_most=0)
 
 
 def _crashes(pool: ProcessPoolExecutor) -> Iterator[Figure]:
     for lying in (False, True):
         crash = ({"kind": "pod-delete"},)
-        scenarios = (
-            Scenario(seed, rounds=ROUNDS, files=FILES, disruptions=crash, crashes=100, lying=lying)
+        runs = (
+            Healthy(Scenario(seed, rounds=ROUNDS, files=FILES, disruptions=crash, crashes=100, lying=lying))
             for seed in range(_CRASH_RUNS)
         )
-        accused = sum(column[2] for column in pool.map(_judged, scenarios, chunksize=10))
+        accused = sum(column[2] for column in pool.map(_judged, runs, chunksize=10))
         kind, limit = ("lying", {"at_least": _CRASH_RUNS}) if lying else ("honest", {"at_most": 0})
         detail = f"each with up to {ROUNDS} crashes of nodes with {kind} disks in the middle of writing"
         yield Figure(f"runs accused, {kind} crashes", accused, f"of {_CRASH_RUNS}", detail, **limit)
 
 
-def _judged(scenario: Scenario) -> tuple[int, int, int]:
-    """Rounds that ended, those that were decided, and whether anything was accused."""
-    outcome = simulate(scenario)
-    return outcome.rounds, outcome.rounds_decided, bool(outcome.judgement.violations)
+def _judged(run: Healthy) -> tuple[int, int, int]:
+    """Rounds that should have ended, those that were decided, and whether anything was accused."""
+    outcome = run.simulate()
+    due = run.scenario.rounds if run.killed_at is None else outcome.rounds
+    return due, outcome.rounds_decided, bool(outcome.judgement.violations)

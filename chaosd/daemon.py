@@ -25,7 +25,7 @@ from ulid import ULID
 
 from chaosd import server
 from chaosd.cluster import target as targets
-from chaosd.cluster.lock import TargetLock
+from chaosd.cluster.lock import TargetLock, names_undo
 from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Pod, StatefulSet, Volume
 from chaosd.cluster.sandbox import STATE_FILE, SandboxCluster
 from chaosd.cluster.target import Target
@@ -226,17 +226,24 @@ def _reported(finished: Finished, out: Path) -> Finished:
 
 
 async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
-    """Heal what dead runs left, as the ledger and the targets' Leases say; tells what was done."""
+    """Heal what dead runs left, as the ledger and the targets' Leases say; tells what was done. Targets of others are let
+    be: those whose Lease names nothing to undo, or has a holder that lives."""
     async with AsyncExitStack() as held:
         ledger = held.enter_context(open_ledger(settings))
         cluster = await held.enter_async_context(open_cluster(settings))
         here = await cluster.cluster_id()
-        keys = {run.target: None for run, _ in ledger.open_undo() if _is_of(run, here)}
-        keys |= {s.key: None for s in await cluster.list(StatefulSet, "", targets.SELECTOR)}
+        ours = dict.fromkeys(run.target for run, _ in ledger.open_undo() if _is_of(run, here))
+        labelled = [found.key for found in await cluster.list(StatefulSet, "", targets.SELECTOR)]
+        others = [key for key in labelled if key not in ours and await names_undo(cluster, key)]
         done: list[str] = []
-        for key in keys:
-            async with hold_lock(cluster, settings, key, ending) as (lock, undo):
-                done += await heal_target(cluster, ledger, lock, key, undo)
+        for key in (*ours, *others):
+            try:
+                async with hold_lock(cluster, settings, key, ending) as (lock, undo):
+                    done += await heal_target(cluster, ledger, lock, key, undo)
+            except TargetError as error:
+                if key in ours:
+                    raise
+                done.append(f"left as it is: {error}")
         return done
 
 

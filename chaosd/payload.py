@@ -37,6 +37,8 @@ _BODY_AT = 40
 _TEXT_AT = _BODY_AT + _BODY.size
 _EVIDENCE_BYTES = 32
 _EVIDENCE_RANGES = 16
+# So many zeros at the end of a block come of a cut; by chance alone they would once in 2^64.
+_ZEROS_OF_A_CUT = 8
 # Bits of unrelated bytes differ in half of all places; beyond a quarter nothing shows that a block was ever ours.
 _UNRELATED_BITS = BLOCK_BYTES * 8 // 4
 
@@ -145,9 +147,10 @@ def read_label(block: bytes) -> tuple[Label, int] | None:
     return Label(Origin(*fields[:5]), sequence, blocks, fields[5]), index
 
 
-def classify(found: bytes, seed: int, label: Label, former: Label | None = None) -> Finding:
+def classify(found: bytes, seed: int, label: Label, former: Label | None = None, *, appended: bool = False) -> Finding:
     """Say what the bytes found in the place of the record that `label` names are; `former` is the record that stood there
-    before it, where one did, so that a write in place that happened in part is told from corruption."""
+    before it, where one did, so that a write in place that happened in part is told from corruption. Where records are
+    `appended` to their file, an earlier one never stood in the place of a later one: it went astray."""
     expected = make_record(seed, label)
     if found == expected:
         return Finding(State.INTACT, None, {})
@@ -158,6 +161,8 @@ def classify(found: bytes, seed: int, label: Label, former: Label | None = None)
     ]
     if len(found) > len(expected):
         states.append(State.CORRUPT)
+    if appended:
+        states = [State.MISDIRECTED if state is State.STALE else state for state in states]
     state = min(states, key=_PRECEDENCE.index)
     if state is State.STALE and State.INTACT in states:
         state = State.TORN
@@ -181,7 +186,7 @@ def _state(found: bytes, expected: bytes, before: bytes, index: int, label: Labe
         return State.ZEROED
     if named := read_label(found):
         return _state_of_named(*named, index, label)
-    if _is_mix(found, expected, before):
+    if _is_mix(found, expected, before) or _ends_in_zeros(found, expected):
         return State.TORN
     return State.CORRUPT if _differing_bits(found, expected) < _UNRELATED_BITS else State.UNKNOWN
 
@@ -204,6 +209,13 @@ def _is_mix(found: bytes, expected: bytes, before: bytes) -> bool:
         if sector not in (expected[at : at + SECTOR_BYTES], before[at : at + SECTOR_BYTES]) and any(sector):
             return False
     return True
+
+
+def _ends_in_zeros(found: bytes, expected: bytes) -> bool:
+    """Whether a block is as expected up to some byte, and zeros from there on: a file that was cut there, and grew again.
+    A few zeros may as well be bytes that changed."""
+    whole = found.rstrip(b"\0")
+    return len(found) - len(whole) >= _ZEROS_OF_A_CUT and expected.startswith(whole)
 
 
 def _block(data: bytes, index: int) -> bytes:

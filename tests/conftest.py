@@ -1,4 +1,5 @@
-"""Fixtures of the tests that need a real cluster, shared by tests/conformance and tests/e2e."""
+"""Fixtures of the tests that need a real cluster, shared by tests/conformance and tests/e2e; and the fresh seed, which is
+told whatever comes of the tests."""
 
 from __future__ import annotations
 
@@ -7,7 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import seeds
 from tests.real import RealCluster
+
+
+def pytest_report_header() -> str:
+    """Told first, so that it is known of a session that does not come to its end, too."""
+    return seeds.told()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from chaosd.checkers.records import name_of
+from chaosd.checkers.records import name_of, sequence_of
 from chaosd.history import RUN, Kind, Op
 from chaosd.ledger import Ledger
 from tests.manifests import Document
@@ -47,9 +47,10 @@ def acknowledged(ops: Iterable[Op]) -> set[str]:
 
 
 def found_damaged(ops: Iterable[Op]) -> set[str]:
-    """Names of the files that a reading found missing, or other than they were written."""
+    """Names of the files, of those that are written once, that a reading found missing, or other than they were written."""
     readings = (op.value for op in ops if op.f == "read" and op.kind is Kind.OK)
-    return {Path(value["file"]).name for value in readings if value["finding"] not in ("intact", "unsettled")}
+    named = {Path(value["file"]).name for value in readings if value["finding"] not in ("intact", "unsettled")}
+    return {name for name in named if sequence_of(name) is not None}
 
 
 def violations(ops: Iterable[Op]) -> list[int]:

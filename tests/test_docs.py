@@ -94,7 +94,7 @@ def test_every_failure_class_has_a_section_and_no_other_has_and_depths_are_those
     depths = {Class(name): depth for name, depth in rows}
     assert len(rows) == len(depths) == len(Class)
     for one, other in permutations(Class, 2):
-        causes = root_causes([Violation(failure, "ns/web-0", 1, 0, episode=0) for failure in (one, other)])
+        causes = root_causes([Violation(failure, "ns/web-0", 1, 0) for failure in (one, other)])
         depth, other_depth = depths[one], depths[other]
         explains = "none" not in (depth, other_depth) and int(depth) < int(other_depth)
         if other is Class.NOT_RECOVERED:

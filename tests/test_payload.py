@@ -166,6 +166,17 @@ def test_a_record_that_ends_early_is_truncated_where_it_ends(length: int, former
     assert finding.evidence["blocks"].get("intact", 0) == length // BLOCK_BYTES
 
 
+@given(st.integers(0, len(RECORD) - 1))
+@example(100)
+@example(BLOCK_BYTES)
+@example(len(RECORD) - 9)
+def test_a_record_that_was_cut_and_grew_again_is_torn_there(cut: int) -> None:
+    finding = found(RECORD[:cut] + bytes(len(RECORD) - cut))
+    zeros = BLOCK_BYTES - cut % BLOCK_BYTES
+    wanted = State.ZEROED if zeros == BLOCK_BYTES else State.TORN if zeros >= 8 else State.CORRUPT
+    assert (finding.state, finding.block) == (wanted, cut // BLOCK_BYTES)
+
+
 SECTORS = st.sampled_from(["e" * 8, "z" * 8, "f" * 8]) | st.text("ezf", min_size=8, max_size=8)
 
 

@@ -19,7 +19,7 @@ from chaosd.checkers.ordering import Ordering
 from chaosd.checkers.recovery import Recovery
 from chaosd.checkers.steps import Steps
 from chaosd.checkers.verdict import Checker, Unknown, Value, Verdict, Violation, root_causes
-from chaosd.history import DATA, Op
+from chaosd.history import DATA, RUN, Kind, Op
 
 CHECKERS: Mapping[str, Callable[[], Checker]] = {
     "integrity": Integrity,
@@ -75,6 +75,7 @@ class Panel:
     def __init__(self) -> None:
         self.checkers: dict[str, Checker] = {name: make() for name, make in CHECKERS.items()}
         self._crashed: dict[str, str] = {}
+        self._ends: list[int] = []  # indices at which rounds ended
         self._route()
 
     def step(self, op: Op) -> None:
@@ -87,6 +88,8 @@ class Panel:
                 self._crashed[checker.name] = f"the checker crashed at op {op.index}: {traceback.format_exc(limit=-2)}"
                 self._route()
         if following is None:
+            if op.process == RUN and op.f == "round" and op.kind is Kind.OK:
+                self._ends.append(op.index)
             for claim_uid in self._binding.released:
                 self.integrity.release(claim_uid)
 
@@ -97,7 +100,7 @@ class Panel:
     def judge(self) -> Judgement:
         """What can be said so far."""
         verdicts = tuple(self._verdict(name, checker) for name, checker in self.checkers.items())
-        return Judgement(root_causes(_without_echoes(verdicts)), verdicts)
+        return Judgement(root_causes(_without_echoes(verdicts), self._ends), verdicts)
 
     @property
     def integrity(self) -> Integrity:

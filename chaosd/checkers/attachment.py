@@ -79,8 +79,8 @@ class Attachment:
             self._found.setdefault((volume, value["pod_uid"]), violation)
 
     def _watch(self, op: Op) -> None:
-        value = op.value
         """What was there when an earlier watch ended may have gone since, untold."""
+        value = op.value
         if value["change"] == "began" and value["kind"] == "attachment":
             self._attachments = {volume: {} for volume in self._attachments}
         if value["change"] == "began" and value["kind"] == "pod":

@@ -17,6 +17,8 @@ Seen = Mapping[str, Any]
 
 # What bindings are judged by, and another right than that to the target's namespace is needed for.
 _NEEDED = frozenset({"volume", "attachment", "node"})
+# What leaves a claim with another volume.
+_REPLACED = frozenset({Class.CLAIM_REPLACED, Class.VOLUME_REBOUND})
 
 
 @dataclass(slots=True)
@@ -24,7 +26,8 @@ class ClaimHistory:
     """One claim of a replica: how it was first seen bound (`first`, at op `since`), and how it is now.
 
     `wanted` says that its replica was wanted at some time of this run: a claim that an earlier scale left is nobody's
-    promise. `may_go`: why the StatefulSet's retention policy allows its deletion, once it does.
+    promise. `moved`: it is on another volume than at first, which was told. `may_go`: why the StatefulSet's retention
+    policy allows its deletion, once it does.
     """
 
     replica: str
@@ -34,6 +37,7 @@ class ClaimHistory:
     now: Seen | None = None
     changed_at: int = -1
     wanted: bool = False
+    moved: bool = False
     may_go: str = ""
 
 
@@ -55,6 +59,7 @@ class BindingChecker:
         self._gone_unseen: dict[str, tuple[str, str]] = {}  # claims by name: their replicas, and the policy that may be why
         self._made_anew = False  # the StatefulSet, since it was first seen
         self._lasting: dict[tuple[str, Class], Violation] = {}
+        self._settled: list[Violation] = []  # of claims that have a new baseline since
         self._mismatches: dict[str, Violation] = {}
         self._unseen: dict[str, str] = {}
 
@@ -73,10 +78,10 @@ class BindingChecker:
         if self._statefulset and not self._statefulset.get("template_claims"):
             return Verdict(self.name, not_applicable=("the StatefulSet has no volumeClaimTemplates",))
         now = {(n, v.failure): v for n, claim in self.claims.items() for v in self._violations(n, claim)}
-        violations = tuple({**self._lasting, **now}.values())
+        violations = (*self._settled, *{**self._lasting, **now}.values(), *self._mismatches.values())
         return Verdict(
             self.name,
-            violations=violations + tuple(self._mismatches.values()),
+            violations=violations,
             unknowns=tuple(self._unknowns()),
             by_policy=tuple(f"{name}: {why}" for name, why in sorted(self._deleted_by_policy.items())),
             not_applicable=self._not_applicable(),
@@ -110,37 +115,52 @@ class BindingChecker:
 
     def _double_bound(self, claim: ClaimHistory) -> Iterator[Violation]:
         """A claim that came to a volume or disk which another claim has already (kubernetes/kubernetes#23886, #111006);
-        who was there first is not accused."""
+        who was there first is not accused, nor one of which it was told that it came there."""
         assert claim.first is not None, "asked by _violations"
+        if claim.moved:
+            return
         volume = self._volumes.get(claim.first.volume, {})
         owner = volume.get("claim_uid", "")
         if owner and owner != claim.first.claim_uid and volume["name"] in self._present_volumes:
             evidence = {"volume": volume["name"], "claim_uid": claim.first.claim_uid, "volume_is_claimed_by": owner}
-            yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+            owners = (c.replica for c in self.claims.values() if c.first and c.first.claim_uid == owner)
+            yield self._violation(claim, Class.DOUBLE_BOUND, evidence, *owners)
             return
         for other in self.claims.values():
             if other.first is None or other.now is None or other.since >= claim.since:
                 continue
             if other.first.volume == claim.first.volume and not owner:
                 evidence = {"volume": claim.first.volume, "claims": [other.first.claim, claim.first.claim]}
-                yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+                yield self._violation(claim, Class.DOUBLE_BOUND, evidence, other.replica)
             elif other.first.handle and self._disk(other.first) == self._disk(claim.first):
                 evidence = {"volume_handle": other.first.handle, "volumes": [other.first.volume, claim.first.volume]}
-                yield self._violation(claim, Class.DOUBLE_BOUND, evidence)
+                yield self._violation(claim, Class.DOUBLE_BOUND, evidence, other.replica)
 
     def _disk(self, binding: Binding) -> tuple[str, str]:
         return self._volumes.get(binding.volume, {}).get("driver", ""), binding.handle
 
-    def _keep(self, name: str, claim: ClaimHistory) -> None:
+    def _keep(self, op: Op, name: str, claim: ClaimHistory) -> None:
         """What a claim or its volume was once is told even if it is put right again; that a claim is missing may be the
-        moment before it is made anew, and is told by what came of it."""
+        moment before it is made anew, and is told by what came of it. Once it is bound to another volume, that is what it
+        is held against from then on."""
         for violation in self._violations(name, claim):
-            if violation.failure is not Class.CLAIM_MISSING:
+            if violation.failure in _REPLACED and claim.now and claim.now.get("phase") == "Bound":
+                self._settled.append(violation)
+                for failure in _REPLACED:
+                    self._lasting.pop((name, failure), None)
+                self._bound(op, claim, claim.now)
+                claim.moved = True
+            elif violation.failure is not Class.CLAIM_MISSING:
                 self._lasting.setdefault((name, violation.failure), violation)
 
-    def _violation(self, claim: ClaimHistory, failure: Class, evidence: Seen) -> Violation:
+    def _bound(self, op: Op, claim: ClaimHistory, now: Seen) -> None:
+        handle = self._volumes.get(now["volume"], {}).get("handle", "")
+        claim.first, claim.since = Binding(now["name"], now["uid"], now["volume"], handle), op.index
+
+    def _violation(self, claim: ClaimHistory, failure: Class, evidence: Seen, *shared_with: str) -> Violation:
         assert claim.first is not None, "a claim never seen bound breaks no promise"
-        return Violation(failure, claim.replica, claim.changed_at, claim.since, claim.first, evidence=evidence)
+        since, first = claim.since, claim.first
+        return Violation(failure, claim.replica, claim.changed_at, since, first, evidence=evidence, shared_with=shared_with)
 
     def _unknowns(self) -> Iterator[Unknown]:
         yield from (Unknown(kind, why) for kind, why in sorted(self._unseen.items()))
@@ -273,10 +293,8 @@ class BindingChecker:
             claim.changed_at = op.index
         claim.now = now
         if claim.first is None and now and now.get("phase") == "Bound":
-            handle = self._volumes.get(now["volume"], {}).get("handle", "")
-            claim.first = Binding(now["name"], now["uid"], now["volume"], handle)
-            claim.since = op.index
-        self._keep(value["name"], claim)
+            self._bound(op, claim, now)
+        self._keep(op, value["name"], claim)
 
     def _let_go_by_policy(self, claim: ClaimHistory, value: Seen, gone: bool) -> None:
         if claim.first is None:
@@ -303,7 +321,7 @@ class BindingChecker:
                 other_handle = first.handle and first.handle != value.get("handle", "")
                 if other_handle or value.get("claim_uid", first.claim_uid) != first.claim_uid:
                     claim.changed_at = op.index
-                    self._keep(name, claim)
+                    self._keep(op, name, claim)
                 elif not first.handle:
                     claim.first = replace(first, handle=value.get("handle", ""))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of
+from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of, sequence_of
 from chaosd.checkers.verdict import STANDS_IN, Binding, Class, Unknown, Verdict, Violation
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, disruptions_of
 from chaosd.payload import Origin, State
@@ -40,6 +40,10 @@ _CLASS_OF: Mapping[str, Class] = {
 }
 
 
+# Replica, class, the pod in which it was seen, and how many rounds had ended then.
+_Key = tuple[str, Class, str, int]
+
+
 class Integrity:
     """Folds `open`, `write`, `read`, `list`, `delete` of every replica, disruptions, and which pods there are."""
 
@@ -48,7 +52,8 @@ class Integrity:
 
     def __init__(self) -> None:
         self.replicas: dict[str, Replica] = {}
-        self._found: dict[tuple[str, Class, str], Violation] = {}
+        self._found: dict[_Key, Violation] = {}
+        self._rounds = 0  # that have ended
         self._acknowledged = 0
         self._forced: set[str] = set()
         self._present: dict[str, str] = {}  # the UID of each replica's pod as it was seen last, empty once that was gone
@@ -78,7 +83,7 @@ class Integrity:
         """Fail where a promise is broken, unknown where an owed record was not read after the last disruption."""
         return Verdict(
             self.name,
-            violations=tuple(map(self._settled, self._found.values())),
+            violations=tuple(self._settled(key, found) for key, found in self._found.items()),
             unknowns=(*self._undecided, *self._unknowns()),
             by_policy=tuple(self._by_policy),
             notes=tuple(self._notes()),
@@ -88,17 +93,18 @@ class Integrity:
             },
         )
 
-    def _settled(self, found: Violation) -> Violation:
+    def _settled(self, key: _Key, found: Violation) -> Violation:
         """Where another pod's unanswered value stands in the place of a later one, it either came after that, or was there
-        before: where other files went back in time too, it was the volume that did. And what is missing from a torn file
-        was not torn off where it stands in another: it went astray."""
-        pod_uid = found.evidence["pod_uid"]
-        went_back = any((found.replica, failure, pod_uid) in self._found for failure in (Class.STALE, Class.LOST))
+        before: where other files went back in time too, it was the volume that did. And what is missing from a file is not
+        torn off or lost where it stands in another: it went astray."""
+        replica, failure, pod_uid, rounds = key
+        went_back = any((replica, other, pod_uid, rounds) in self._found for other in (Class.STALE, Class.LOST))
         if "overtaken" in found.evidence and went_back:
             return replace(found, failure=Class.STALE)
-        other = self._found.get((found.replica, Class.CORRUPT, pod_uid))
-        if found.failure is Class.TORN and other and _went_astray(other.evidence, found.evidence["files"]):
-            return replace(found, evidence={**found.evidence, STANDS_IN: other.file})
+        misled = self._found.get((replica, Class.CORRUPT, pod_uid, rounds))
+        may_be_astray = failure is Class.TORN or (failure is Class.LOST and found.evidence["file_count"] == 1)
+        if may_be_astray and misled and _went_astray(misled.evidence, found.evidence["files"]):
+            return replace(found, evidence={**found.evidence, STANDS_IN: misled.file})
         return found
 
     def _unknowns(self) -> Iterator[Unknown]:
@@ -119,11 +125,11 @@ class Integrity:
     def _put_at_risk(self, op: Op) -> None:
         """A disruption may harm everything; a round that verifies owes a reading of everything."""
         if op.kind is not Kind.INVOKE:
+            self._rounds += op.f == "round" and op.kind is Kind.OK
             return
         if op.f == "round":
             for name in op.value["replicas"]:
                 replica = self.replicas.setdefault(name, Replica())
-                replica.episode = op.index
                 replica.writes_due |= bool(op.value.get("files")) and not replica.acknowledged
                 replica.listing_due |= bool(op.value["verify"])
         for _, disruption in disruptions_of(op):
@@ -225,14 +231,14 @@ class Integrity:
         if failure in (Class.FOREIGN, Class.STALE) and (writer or _is_of_another_pod(place.evidence, record)):
             failure = Class.DOUBLE_WRITER
             place = replace(place, evidence={**place.evidence, "overtaken": writer} if writer else place.evidence)
-        self._report(replica, op, failure, record.written_at, place)
+        self._report(replica, op, failure, _kept_last(replica, record), place)
 
     def _missing(self, replica: Replica, op: Op, record: Record) -> None:
         document = replica.document(record)
         since = document.acknowledged_at if document else record.written_at if record.sequence in replica.owed else -1
         if since >= 0:
             evidence = {"acknowledged_at": since, "bytes": record.length}
-            self._report(replica, op, Class.LOST, since, _Place(op.value["file"], None, evidence))
+            self._report(replica, op, Class.LOST, _kept_last(replica, record), _Place(op.value["file"], None, evidence))
         elif replica.origin:
             beside = [known for s in replica.sequences_beside(record) if (known := replica.find(s))]
             # What the present pod was asked to write may land as long as it lives.
@@ -256,21 +262,27 @@ class Integrity:
         for name in names:
             if record := replica.absent.pop(name, None):
                 self._landed_late(replica, op, record)
+            elif name not in known and (writer := replica.gone_in_doubt.get(name)) in self._forced:
+                self._landed_by_force(replica, f"{op.value['folder']}/{name}", writer)
             elif name not in known:
-                why = "it was never written" if _is_new(replica, name) else "its delete was acknowledged"
-                place = _Place(f"{op.value['folder']}/{name}", None, {"why": why})
-                self._report(replica, op, Class.UNEXPECTED, replica.deleted_at, place)
+                place = _Place(f"{op.value['folder']}/{name}", None, {"why": _why_unexpected(replica, name)})
+                self._report(replica, op, Class.UNEXPECTED, replica.listed_at, place)
                 replica.broken.add(name)
+        replica.listed_at = op.index
 
     def _landed_late(self, replica: Replica, op: Op, record: Record) -> None:
         """A write from a pod that was replaced landed after the pod that came after it had seen that it was not there."""
         file = f"{op.value['folder']}/{record.file}"
-        replica.broken.add(record.file)
         if record.origin.pod_uid in self._forced:
-            self._by_policy.append(f"{file}: written by pod {record.origin.pod_uid} after it was deleted by force")
+            self._landed_by_force(replica, file, record.origin.pod_uid)
             return
+        replica.broken.add(record.file)
         evidence = {"written_by": record.origin.pod_uid, "why": "it came after another pod had seen that it was not there"}
         self._report(replica, op, Class.DOUBLE_WRITER, record.written_at, _Place(file, None, evidence))
+
+    def _landed_by_force(self, replica: Replica, file: str, pod_uid: str) -> None:
+        replica.broken.add(file.rpartition("/")[2])
+        self._by_policy.append(f"{file}: written by pod {pod_uid} after it was deleted by force")
 
     def _delete_invoked(self, replica: Replica, op: Op) -> None:
         for sequence in expand(op.value["sequences"]):
@@ -281,23 +293,14 @@ class Integrity:
             replica.dropped(sequence)
 
     def _report(self, replica: Replica, op: Op, failure: Class, since: int, place: _Place) -> None:
-        """One violation for each replica, class and pod in which it was seen; its files are counted in its evidence."""
+        """One violation for each replica, class, round and pod in which it was seen; its evidence counts the files."""
         pod_uid = replica.origin.pod_uid if replica.origin else ""
-        key = (op.process, failure, pod_uid)
+        key = (op.process, failure, pod_uid, self._rounds)
         known = self._found.get(key)
         if known is None:
             evidence = {**place.evidence, "pod_uid": pod_uid, "files": [place.file], "file_count": 1}
-            self._found[key] = Violation(
-                failure,
-                op.process,
-                op.index,
-                since,
-                replica.binding,
-                place.file,
-                place.block,
-                evidence,
-                episode=replica.episode,
-            )
+            where = (replica.binding, place.file, place.block)
+            self._found[key] = Violation(failure, op.process, op.index, since, *where, evidence)
         else:
             _add_file(known.evidence, place.file)
             self._found[key] = replace(known, since=min(known.since, since))
@@ -333,11 +336,20 @@ def _overtaken_writer(evidence: Mapping[str, Any], record: Record, replica: Repl
     return next((label.origin.pod_uid for label in found if label.origin.pod_uid != record.origin.pod_uid), "")
 
 
-def _is_new(replica: Replica, name: str) -> bool:
-    """Whether no file of this name was ever written."""
-    if name.isdigit():
-        return int(name) >= replica.next_sequence
-    return not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
+def _kept_last(replica: Replica, record: Record) -> int:
+    """The index at which it was seen last that what stands in a record's file is kept: acknowledged, or read intact."""
+    beside = (replica.find(sequence) for sequence in replica.sequences_beside(record))
+    return max(max(known.written_at, known.read_at) for known in (record, *beside) if known)
+
+
+def _why_unexpected(replica: Replica, name: str) -> str:
+    if name in replica.released:
+        return "it was written to a claim that the StatefulSet's policy let go"
+    if (sequence := sequence_of(name)) is not None:
+        is_new = sequence >= replica.next_sequence
+    else:
+        is_new = not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
+    return "it was never written" if is_new else "its delete was acknowledged"
 
 
 def _not_tested(replica: Replica, anything_acknowledged: bool) -> Iterator[str]:

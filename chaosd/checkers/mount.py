@@ -6,6 +6,7 @@ run is the baseline: a disk may have served others before, and what its identity
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,8 +37,7 @@ class Mount:
         self._baselines: dict[str, _Baseline] = {}
         self._capacity: dict[str, str] = {}
         self._unseen: dict[str, str] = {}
-        self._identified: dict[str, str] = {}  # claims whose identity file was seen, by replica
-        self._episode = -1
+        self._identified: dict[str, tuple[str, Opened]] = {}  # by replica: its claim, and what its identity file says
         self._standing: dict[str, int] = {}  # what is wrong still: its place among what was found
         self._notes: dict[str, str] = {}
         self._found: list[Violation] = []
@@ -46,8 +46,6 @@ class Mount:
         """Take in the next op."""
         if op.process == OBSERVER and op.f == "claim":
             self._capacity[op.value["uid"]] = op.value.get("capacity", "")
-        elif op.process == RUN and op.f == "round" and op.kind is Kind.INVOKE:
-            self._episode = op.index
         elif op.process == RUN and op.f == "older-runs":
             for run, in_ledger in op.value["in_ledger"].items():
                 todo = "chaosd verify reads them, too" if in_ledger else "not in this ledger, left alone"
@@ -80,8 +78,8 @@ class Mount:
             found = Class.NOT_EXPANDED, is_smaller
         if found:
             self._report(op, baseline, *found)
-        elif not now.get("identity_error"):
-            self._standing.pop(op.process, None)
+        elif not now.get("identity_error") and (standing := self._standing.pop(op.process, None)) is not None:
+            self._lasted(standing, op)
 
     def _baseline(self, op: Op) -> _Baseline:
         """Another claim has a baseline of its own; a path that has none behind it now is held against the claim's."""
@@ -110,16 +108,29 @@ class Mount:
         changed = dict(_file_system_changes(first, now))
         if changed and not now.get("identity"):
             yield Class.REFORMATTED, {**where, **changed}
-        if foreign := _foreign_identity(op, now, baseline):
-            yield foreign
-        if now.get("identity"):
-            self._identified[op.process] = _claim_uid(now)
-        elif self._identified.get(op.process) == _claim_uid(now):
-            yield Class.LOST, {**where, "why": "the identity file is gone"}
+        yield from self._identity(op, now, baseline, where)
         if changed:
             self._notes[f"remade {op.process}"] = (
                 f"{op.process}: another file system holds the same identity file: {changed}"
             )
+
+    def _identity(
+        self, op: Op, now: Opened, baseline: _Baseline, where: Opened
+    ) -> Iterator[tuple[Class, Mapping[str, Any]]]:
+        """The identity file names whose disk it was when it was written: what it said at first it must go on saying."""
+        claim_uid, named = _claim_uid(now), now.get("identity")
+        of_claim, known = self._identified.get(op.process, ("", None))
+        if known is None or of_claim != claim_uid:
+            if named:
+                self._identified[op.process] = claim_uid, named
+                if failure := _of_another(op, now, named, is_first=baseline.index == op.index):
+                    yield failure, {"identity_names": named}
+        elif not named:
+            yield Class.LOST, {**where, "why": "the identity file is gone"}
+        elif known.get("run") != now["run"] and not _of_another(op, now, named, is_first=False):
+            self._identified[op.process] = claim_uid, named  # chaosd wrote it anew, where an older run's was
+        elif named != known:
+            yield _damage(named, known), {"identity_names": named, "identity_named": known}
 
     def _not_expanded(self, now: Opened, baseline: _Baseline) -> Mapping[str, Any]:
         """A claim's new capacity is told once its file system was made larger, too (kubernetes/kubernetes#84030). One that
@@ -135,14 +146,17 @@ class Mount:
         """Once, however many pods see it, until one finds the path in order."""
         standing = self._standing.get(op.process)
         if standing is not None and self._found[standing].failure is failure:
-            self._found[standing] = replace(self._found[standing], until=op.index)
+            self._lasted(standing, op)
             return
         since = -1 if baseline.index == op.index else baseline.index
         evidence = {**evidence, "pod_uid": op.value["pod_uid"]}
         binding = Binding(**op.value.get("binding", {}))
         self._standing[op.process] = len(self._found)
-        violation = Violation(failure, op.process, op.index, since, binding, evidence=evidence, episode=self._episode)
-        self._found.append(violation)
+        self._found.append(Violation(failure, op.process, op.index, since, binding, evidence=evidence))
+
+    def _lasted(self, standing: int, op: Op) -> None:
+        """What was promised since it was seen first was promised on what is wrong, until it is seen to be right again."""
+        self._found[standing] = replace(self._found[standing], until=op.index)
 
 
 def _claim_uid(opened: Opened) -> str:
@@ -168,19 +182,21 @@ def _file_system_changes(first: Opened, now: Opened) -> Iterator[tuple[str, Mapp
             yield fact, {"was": was, "is": is_now}
 
 
-def _foreign_identity(op: Op, now: Opened, baseline: _Baseline) -> tuple[Class, Mapping[str, Any]] | None:
-    """The identity file names whose disk it was when it was written: what it said at first it must go on saying, and this
-    run's own name is never another's."""
-    named, before = now.get("identity"), baseline.opened.get("identity")
-    if not named:
+def _of_another(op: Op, now: Opened, named: Opened, *, is_first: bool) -> Class | None:
+    """What is wrong with an identity file that is seen for the first time. What stands on a disk when its claim is first
+    opened is its past, and no fault, unless this very run wrote it elsewhere; later it is what this run wrote there."""
+    if named.get("run") == now["run"]:
+        is_ours = named.get("replica") == op.process and named.get("claim_uid", "") == _claim_uid(now)
+        return None if is_ours else Class.FOREIGN
+    if is_first:
         return None
-    of_this_run = named.get("run") == now["run"]
-    foreign = of_this_run and named.get("replica") != op.process
-    if baseline.index != op.index and not of_this_run:
-        foreign = named != before
-    if not foreign:
-        return None
+    return _damage(named, {}) if "unreadable" in named else Class.FOREIGN
+
+
+def _damage(named: Opened, known: Opened) -> Class:
+    """What became of an identity file that says something else than it did."""
     if "unreadable" in named:
-        nothing_left = not named["unreadable"].strip("\0")
-        return (Class.TORN if nothing_left else Class.CORRUPT), {"identity_names": named}
-    return Class.FOREIGN, {"identity_names": named}
+        left = named["unreadable"].rstrip("\0")
+        return Class.TORN if json.dumps(known, separators=(",", ":")).startswith(left) else Class.CORRUPT
+    is_ours = all(named.get(key) == known.get(key) for key in ("replica", "claim_uid"))
+    return Class.CORRUPT if is_ours else Class.FOREIGN

@@ -14,6 +14,8 @@ from chaosd.checkers.verdict import Binding
 from chaosd.payload import Label, Origin, blocks_in
 
 REGISTER_PREFIX, LOG_PREFIX = "r", "l"
+# Disks that lie go back by more than one value.
+FORMERS_KEPT = 16
 _LONGEST_NUMBER = 18  # digits that every database's integers hold
 
 
@@ -57,15 +59,15 @@ class Document:
     of a log all entries in their order.
 
     `acknowledged_at` is the index at which anything of it was acknowledged first, since when the file must be there;
-    `acknowledged` the sequence of the last acknowledged value, whole still or perhaps overwritten in part; `former` the one
-    that it replaced; `in_doubt` the UID of the pod from which a write was never answered, which may still land while that
-    pod lives; `overtaken` such writes that a later value replaced.
+    `acknowledged` the sequence of the last acknowledged value, whole still or perhaps overwritten in part; `former` the
+    ones before it, the latest first; `in_doubt` the UID of the pod from which a write was never answered, which may still
+    land while that pod lives; `overtaken` such writes that a later value replaced.
     """
 
     entries: list[int] = field(default_factory=list)
     acknowledged_at: int = -1
     acknowledged: int = -1
-    former: Label | None = None
+    former: list[Label] = field(default_factory=list)
     in_doubt: str = ""
     overtaken: dict[int, Label] = field(default_factory=dict)
 
@@ -76,19 +78,19 @@ class Replica:
 
     `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
     since their delete was invoked; `broken` were found damaged and are reported already; `absent` were never answered and
-    then seen not to be there. `deleted_at` is the index at which a delete was acknowledged last, `episode` that at
-    which the present round began. `writes_due`,
-    `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last
-    one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write, in the
-    run's folder and `strangers_beside` it.
+    then seen not to be there; `gone_in_doubt` are files of which nothing is owed any more, with the UID of the pod from
+    which a write to them was never answered, `released` those that were on a claim which its StatefulSet's policy let go.
+    `listed_at` is the index at which the folder was listed last, `asked_at` that at which the last reading was invoked.
+    `writes_due`, `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`:
+    why the last one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write,
+    in the run's folder and `strangers_beside` it.
     """
 
     next_sequence: int = 0
     origin: Origin | None = None
     binding: Binding = field(default_factory=Binding)
     at_risk_since: int = -1
-    deleted_at: int = -1
-    episode: int = -1
+    listed_at: int = -1
     asked_at: int = -1
     acknowledged: bool = False
     writes_due: bool = False
@@ -100,7 +102,9 @@ class Replica:
     owed: dict[int, Record] = field(default_factory=dict)
     dropping: dict[int, Record] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    released: set[str] = field(default_factory=set)
     absent: dict[str, Record] = field(default_factory=dict)
+    gone_in_doubt: dict[str, str] = field(default_factory=dict)
     registers: dict[str, Document] = field(default_factory=dict)
     logs: dict[str, Document] = field(default_factory=dict)
     logs_begun: int = 0
@@ -132,7 +136,13 @@ class Replica:
 
     def at_risk(self) -> Iterator[Record]:
         """Owed records that were not read since the last thing that could have harmed them."""
-        return (r for r in self.owed.values() if r.read_at < max(self.at_risk_since, r.written_at))
+        for record in self.owed.values():
+            if record.read_at < max(self.at_risk_since, record.written_at):
+                yield record
+        for document in self.registers.values():  # a value that may be overwritten in part is owed as far as it goes
+            half = self.maybe.get(document.acknowledged)
+            if half and half.read_at < max(self.at_risk_since, half.written_at):
+                yield half
 
     # How records come and go.
 
@@ -146,11 +156,12 @@ class Replica:
             self.bytes_held += record.length
             self.files_held += 1
             return
-        self.absent.pop(record.file, None)  # a register that was never there is written anew
         held = self.logs if record.how is How.APPEND else self.registers
         if record.file not in held:
             held[record.file] = Document()
             self.logs_begun += record.how is How.APPEND
+        if never_there := self.absent.pop(record.file, None):  # a register is begun anew, and the first may yet land
+            held[record.file].overtaken[never_there.sequence] = never_there.label
         held[record.file].entries.append(record.sequence)
 
     def acknowledge(self, sequence: int, index: int) -> None:
@@ -175,7 +186,7 @@ class Replica:
     def _overtake(self, document: Document, sequence: int) -> None:
         was = self.owed.pop(sequence, None) or self.maybe.pop(sequence, None)
         if was and sequence == document.acknowledged:
-            document.former = was.label
+            document.former = [was.label, *document.former[: FORMERS_KEPT - 1]]
         elif was:
             document.overtaken[sequence] = was.label
 
@@ -217,6 +228,7 @@ class Replica:
         for held in (self.attempted, self.maybe, self.owed, self.dropping):
             for record in [r for r in held.values() if r.origin.claim_uid == claim_uid]:
                 del held[record.sequence]
+                self.released.add(record.file)
                 self._let_go(record)
 
     def forget(self, sequence: int) -> None:
@@ -236,6 +248,8 @@ class Replica:
             document.entries.remove(record.sequence)
             if not document.entries:
                 del held[record.file]
+                if document.in_doubt:
+                    self.gone_in_doubt[record.file] = document.in_doubt
 
     def forget_file(self, record: Record) -> None:
         """Nothing is owed any more of the file that a record is part of: it was reported."""

@@ -24,11 +24,14 @@ _NOT_STORAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull
 _STORAGE_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _NOT_STORAGE_EVENTS = ("FailedCreatePodSandBox", "NetworkNotReady", "NodeNotReady", "Evicted", "OutOfmemory", "OutOfcpu")
 
+# What the scheduler says where no node can have the volume (pkg/scheduler/framework/plugins/volumebinding).
+_UNSCHEDULABLE_BY_STORAGE = re.compile(r"volume|pvc?\(s\)", re.IGNORECASE)
+
 # What fsck and the kernel say of a file system that is damaged (e2fsprogs; k8s.io/mount-utils; "Structure needs cleaning"
-# is EUCLEAN).
+# is EUCLEAN). That mount(8) names a bad superblock beside a wrong type and a bad option says nothing of it.
 _FILE_SYSTEM_BROKEN = re.compile(
-    r"found errors on device|could not correct|UNEXPECTED INCONSISTENCY|[Ss]tructure needs cleaning|[Bb]ad superblock|"
-    r"bad magic number"
+    r"found errors on device|could not correct|UNEXPECTED INCONSISTENCY|[Ss]tructure needs cleaning|"
+    r"(?<!bad option, )[Bb]ad superblock|[Bb]ad magic number"
 )
 
 
@@ -168,8 +171,7 @@ class Recovery:
         if pod.get("node") in self._unready_nodes:
             return f"node {pod['node']} is not Ready"
         if reason := pod.get("unschedulable", ""):
-            # The scheduler also says so of claims: that is storage's own.
-            return "" if "PersistentVolumeClaim" in reason or "volume" in reason else f"not schedulable: {reason}"
+            return "" if _is_storages_own(reason) else f"not schedulable: {reason}"
         waiting = [c.get("waiting", "") for c in pod.get("containers", ()) if c.get("waiting", "") in _NOT_STORAGE]
         if waiting:
             return f"container waits: {waiting[0]}"
@@ -202,3 +204,11 @@ class _Summary:
     def as_json(self) -> dict[str, float]:
         mean = self.total / self.count if self.count else 0.0
         return {"count": self.count, "mean": round(mean, 3), "max": round(self.most, 3)}
+
+
+def _is_storages_own(unschedulable: str) -> bool:
+    """Whether the scheduler names nothing but volumes. It tells what is the matter with the nodes, parted by commas:
+    a cordoned node beside one that cannot have the volume is not storage's fault alone."""
+    told = unschedulable.partition(" preemption:")[0]
+    _, _, of_nodes = told.partition("nodes are available: ")
+    return all(_UNSCHEDULABLE_BY_STORAGE.search(kind) for kind in (of_nodes or told).split(", "))

@@ -121,6 +121,7 @@ class Steps:
         self._results.append({k: value[k] for k in ("step", "expectation", "replica", "expected", "seen", "result")})
         if value["result"] == VIOLATED:
             failure = EXPECTATIONS[value["expectation"]].failure
+            assert failure is not None, "what has no class is never violated"
             evidence = {k: value[k] for k in ("step", "expectation", "expected", "seen")}
             self._violations.append(Violation(failure, value["replica"], op.index, -1, Binding(), evidence=evidence))
 
@@ -285,10 +286,11 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """How to evaluate it, the class of a violation of it, and the parameters that it takes."""
+    """How to evaluate it, the class of a violation of it (None: it is shown or not, and never violated, since another
+    checker accuses), and the parameters that it takes."""
 
     evaluate: Callable[[Steps, Mapping[str, str]], Iterator[Shown]]
-    failure: Class
+    failure: Class | None
     parameters: Mapping[str, str] = field(default_factory=dict)  # name to the pattern of its values
     required: frozenset[str] = frozenset()
 
@@ -305,8 +307,8 @@ EXPECTATIONS: Mapping[str, Expectation] = {
     "claims-unchanged": Expectation(Steps.claims_unchanged, Class.CLAIM_REPLACED),
     "claim-count": Expectation(Steps.claim_count, Class.CLAIM_MISSING, {"count": r"\d+"}, frozenset({"count"})),
     "pod-replaced": Expectation(Steps.pod_replaced, Class.HOSTNAME_CHANGED),
-    "new-disk-empty": Expectation(Steps.new_disk_empty, Class.FOREIGN),
-    "files-kept": Expectation(Steps.files_kept, Class.LOST),
+    "new-disk-empty": Expectation(Steps.new_disk_empty, None),
+    "files-kept": Expectation(Steps.files_kept, None),
     "path-is-mount": Expectation(Steps.path_is_mount, Class.NOT_MOUNTED),
 }
 

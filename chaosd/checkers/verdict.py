@@ -5,7 +5,8 @@ Pure. Kubernetes' words for the subject: a *replica* is `NAMESPACE/POD`, which o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -87,10 +88,10 @@ class Binding:
 class Violation:
     """One broken promise.
 
-    `index` is the op that showed it, `until` the last one that showed it still; `since` the op from which on the promise
-    stood, such as the acknowledgement of the oldest file that is lost; `episode` the beginning of the round in which it was
-    found, where it is about files. `file` and `block` name the first damaged place, where there is one.
-    `shared_with` are other replicas that use the same volume because of it, and go on harming each other.
+    `index` is the op that showed it, `until` the last one up to which it may have lasted; `since` the op that showed last
+    that the promise was kept, such as the acknowledgement of a file that is lost, or its last intact reading. `file` and
+    `block` name the first damaged place, where there is one. `shared_with` are other replicas that use the same volume
+    because of it, and go on harming each other.
     """
 
     failure: Class
@@ -101,7 +102,6 @@ class Violation:
     file: str = ""
     block: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    episode: int = -1
     until: int = -1
     shared_with: tuple[str, ...] = ()
 
@@ -152,18 +152,20 @@ class Checker(Protocol):
         """What can be said so far. Changes nothing."""
 
 
-def root_causes(violations: Iterable[Violation]) -> tuple[Violation, ...]:
-    """One violation for each volume and episode: the deepest; the others become its `consequences`.
+def root_causes(violations: Iterable[Violation], ends: Sequence[int] = ()) -> tuple[Violation, ...]:
+    """One violation for each volume and episode: the deepest; the others become its `consequences`. An episode is a round
+    with what came before it, since the round before; `ends` are the indices at which rounds ended, in their order.
 
-    A shallower fault is a consequence where the deeper one was shown after the promise that the shallower broke had
-    begun: a file acknowledged on a claim that was then made anew. Files written since are judged by themselves. Among
-    classes of files only what was found in the same round belongs together.
+    A shallower fault is a consequence where the promise that it broke was kept still when the deeper one was shown, or
+    before: a file acknowledged on a claim that was then made anew. Files written, or read intact, since are judged by
+    themselves, and so is what was found in an earlier episode. Among classes of files only what was found in the same
+    episode belongs together.
     """
     ordered = sorted(violations, key=lambda v: (_depth(v) or 0, v.index))
     roots: list[Violation] = []
     consequences: dict[int, list[dict[str, Any]]] = {}
     for violation in ordered:
-        cause = next((i for i, root in enumerate(roots) if _explains(root, violation)), None)
+        cause = next((i for i, root in enumerate(roots) if _explains(root, violation, ends)), None)
         if cause is None:
             roots.append(violation)
         else:
@@ -175,34 +177,27 @@ def root_causes(violations: Iterable[Violation]) -> tuple[Violation, ...]:
     return tuple(sorted(explained, key=lambda v: v.index))
 
 
-def _explains(root: Violation, other: Violation) -> bool:
+def _explains(root: Violation, other: Violation, ends: Sequence[int]) -> bool:
     if other.replica not in (root.replica, *root.shared_with):
         return False
-    if root.failure is other.failure:  # seen by two checkers in one pod, or in two pods of one round
-        return _at_once(root, other)
+    episode, others_episode = bisect_left(ends, root.index), bisect_left(ends, other.index)
+    if root.failure is other.failure:  # seen by two checkers, or in two pods
+        return episode == others_episode
     depth, others = _depth(root), _depth(other)
-    if depth is None or others is None or depth > others:
+    if depth is None or others is None or depth > others or others_episode < episode:
         return False
     if other.failure is Class.NOT_RECOVERED:  # of what keeps a pod from its volume, the first may be long past
         return depth <= _DEPTH[Class.ATTACHED_ELSEWHERE]
     if root.failure in _OF_FILES:
-        return _at_once(root, other)
+        return episode == others_episode
     goes_on = bool(root.shared_with)
-    return depth < others and (goes_on or max(root.index, root.until) >= other.since)
+    return depth < others and (goes_on or max(root.index, root.until) > other.since)
 
 
 def _depth(violation: Violation) -> float | None:
     if STANDS_IN in violation.evidence:
         return _DEPTH[Class.CORRUPT] + 0.5
     return _DEPTH.get(violation.failure)
-
-
-def _at_once(one: Violation, other: Violation) -> bool:
-    """In the same round; what a session told of its path, before the round had begun, in the same pod."""
-    if one.episode == other.episode != -1:
-        return True
-    in_one_pod = "pod_uid" in one.evidence and one.evidence["pod_uid"] == other.evidence.get("pod_uid")
-    return in_one_pod and (-1 in (one.episode, other.episode) or "" in (one.file, other.file))
 
 
 def _summary(violation: Violation) -> dict[str, Any]:

@@ -20,6 +20,20 @@ UNDO_ANNOTATION = "chaosd.io/undo"
 RENEWALS_PER_LEASE = 4
 
 
+async def names_undo(cluster: Cluster, key: str) -> bool:
+    """Whether the Lease of a target (NAMESPACE/STATEFULSET) names something to undo. Raises ClusterError."""
+    namespace, name = key.split("/")
+    try:
+        lease = await cluster.get_lease(namespace, _name_of(name))
+    except NotFoundError:
+        return False
+    return UNDO_ANNOTATION in lease.annotations
+
+
+def _name_of(statefulset: str) -> str:
+    return f"chaosd-{statefulset}"
+
+
 class TargetLock:
     """Held from `acquire` to `release`; `keep` renews it."""
 
@@ -30,7 +44,7 @@ class TargetLock:
         self._seconds = seconds
         self._clock = clock
         self._holder = holder
-        self._lease = Lease(namespace, f"chaosd-{statefulset}", holder, seconds)
+        self._lease = Lease(namespace, _name_of(statefulset), holder, seconds)
         self._turn = asyncio.Lock()
 
     async def acquire(self) -> Mapping[str, Any] | None:

@@ -47,7 +47,8 @@ class Rates:
     (`exec_truncate`, kubernetes/kubernetes#124571). Of each piece that is read: that it comes in two.
 
     Of each change that a watch tells: that the watch must be listed anew instead, with a gap (410); that it and what comes
-    after it are late; that it is told twice, which the Kubernetes adapter never does.
+    after it are late; that it is told twice, which the Kubernetes adapter never does. A watch that just closes is no fault
+    of its own: that adapter goes on where it was (kubernetes/informer.py), so that all it can do is to be late.
     """
 
     request: float = 0.0

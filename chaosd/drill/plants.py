@@ -99,6 +99,11 @@ async def _log_end_cut(site: Site) -> None:
     await site.put(site.log(), (await site.read(site.log()))[: payload.BLOCK_BYTES])
 
 
+async def _log_rewound(site: Site) -> None:
+    """What comes after stands where the first entry was."""
+    await site.put(site.log(), (await site.read(site.log()))[payload.BLOCK_BYTES :])
+
+
 async def _log_start_zeroed(site: Site) -> None:
     await site.overwrite(site.log(), bytes(payload.BLOCK_BYTES))
 
@@ -145,8 +150,7 @@ async def _other_bytes(site: Site) -> None:
 async def _older_value(site: Site) -> None:
     """Made anew from its label, as every record can be."""
     number = site.rng.randrange(2)
-    former = site.replica.registers[register_name(number)].former
-    assert former is not None, "every register was written twice"
+    former, *_ = site.replica.registers[register_name(number)].former  # every register was written twice
     await site.put(register_name(number), payload.make_record(site.seed, former))
 
 
@@ -179,6 +183,7 @@ async def _nothing(_: Site) -> None:
 PLANTS: tuple[ProbePlant, ...] = (
     ProbePlant("a file is removed", Class.LOST, _file_removed),
     ProbePlant("the end of a log is cut off", Class.LOST, _log_end_cut),
+    ProbePlant("the end of a log goes back, and what comes after is appended there", Class.LOST, _log_rewound),
     ProbePlant("the first entry of a log is zeros", Class.LOST, _log_start_zeroed),
     ProbePlant("a register is removed", Class.LOST, _register_removed),
     ProbePlant("of a write only the first sectors arrive", Class.TORN, _sectors_missing),

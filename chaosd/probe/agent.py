@@ -192,7 +192,9 @@ class Agent:
         yield f"mount {self._mount}"
         yield from self._files.facts(self._mount)
         try:
-            if not self._files.described(f"{self._base}/identity"):
+            if described := self._files.described(f"{self._base}/identity"):
+                yield f"identity {described}"
+            else:
                 identity, _cold = self._files.read(f"{self._base}/identity", CHUNK_BYTES)
                 first, *_rest = identity.decode(errors="replace").split("\n", 1)
                 yield f"identity {first}"
@@ -201,9 +203,9 @@ class Agent:
         except OSError as error:  # what cannot be read is not therefore gone
             yield f"unreadable {_why(error)}"
         with suppress(OSError):
-            for name in sorted(self._files.names(self._base)):
-                is_folder = self._files.described(f"{self._base}/{name}").startswith("d")
-                if is_folder or name != "identity":
+            for name in self._files.names(self._base):
+                if name != "identity":
+                    is_folder = self._files.described(f"{self._base}/{name}").startswith("d")
                     yield f"{'folder' if is_folder else 'stray'} {name}"
 
     def _begin(self, _: list[str], requests: BinaryIO) -> Iterator[str]:

@@ -49,8 +49,8 @@ class Facts:
     mounts /etc/hosts from, the node's own; None where there is no such mount. `journals_data`: the file system takes
     O_DIRECT and reads through the page cache all the same (ext4 with data=journal; Linux, Documentation/admin-guide/ext4).
 
-    `identity` is the first line of the identity file; None where there is no such file, or where `identity_error` says why
-    it could not be read."""
+    `identity` is the first line of the identity file, or what stands there that is no file; None where there is no such
+    file, or where `identity_error` says why it could not be read."""
 
     mount: str
     lacks: tuple[str, ...]

@@ -192,9 +192,10 @@ async def _started(
             held.push_async_exit(opening.pop_all())
             return session
     except RefusedError as error:
-        now = await cluster.get(Pod, target.namespace, pod_name)
-        if not _is_same_running(pod, now, container):
-            raise NotReadyError(f"{target.namespace}/{pod_name}: container {container} is not running any more") from error
+        again = await cluster.get(Pod, target.namespace, pod_name)
+        if (again.uid, _running_id(again, container)) != (pod.uid, _running_id(pod, container)):
+            stopped = f"container {container} stopped while a session was opened"
+            raise NotReadyError(f"{target.namespace}/{pod_name}: {stopped}: {error}") from error
         raise TargetError(_lacking(place, pod_name, program, f"{argv[0]}: {error}")) from error
 
 
@@ -211,9 +212,9 @@ def _lacking(place: Place, pod: str, program: Program, what: str) -> str:
     )
 
 
-def _is_same_running(before: Pod, now: Pod, container: str) -> bool:
-    running = any(c.name == container and c.running for c in (*now.containers, *now.ephemeral))
-    return running and (before.uid, _container_id(before, container)) == (now.uid, _container_id(now, container))
+def _running_id(pod: Pod, container: str) -> str:
+    """Empty where it does not run."""
+    return next((c.id for c in (*pod.containers, *pod.ephemeral) if c.name == container and c.running), "")
 
 
 def _container_id(pod: Pod, container: str) -> str:

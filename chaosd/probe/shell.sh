@@ -63,16 +63,20 @@ hello() {
   [ -r "$proc/sys/kernel/hostname" ] && read -r word <"$proc/sys/kernel/hostname" && say "hostname $word"
   [ -r "$proc/sys/kernel/random/boot_id" ] && read -r word <"$proc/sys/kernel/random/boot_id" && say "boot $word"
   # What cannot be read is not therefore gone.
-  if message=$(dd if="$base/identity" bs=4096 count=1 of=/dev/null 2>&1); then
+  if [ -L "$base/identity" ] || { [ -e "$base/identity" ] && [ ! -f "$base/identity" ]; }; then
+    say "identity $(ls -ld "$base/identity" 2>&1)"
+  elif message=$(dd if="$base/identity" bs=4096 count=1 of=/dev/null 2>&1); then
     word='' && read -r word <"$base/identity"
     say "identity $word"
-  elif [ ! -d "$base/identity" ]; then
+  else
     say_unless_gone unreadable
   fi
   for entry in "$base"/* "$base"/.[!.]* "$base"/..?*; do
-    if [ -d "$entry" ]; then
+    if [ "$entry" = "$base/identity" ]; then
+      continue
+    elif [ -d "$entry" ]; then
       say "folder ${entry##*/}"
-    elif [ "$entry" != "$base/identity" ] && { [ -e "$entry" ] || [ -L "$entry" ]; }; then
+    elif [ -e "$entry" ] || [ -L "$entry" ]; then
       say "stray ${entry##*/}"
     fi
   done

@@ -7,18 +7,18 @@ number of rounds since then. What must happen in the middle of a round is a task
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import errno
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chaosd import payload
-from chaosd.checkers.records import How, name_of
-from chaosd.checkers.verdict import Class
+from chaosd.checkers.records import How, Record, name_of
+from chaosd.checkers.verdict import Class, Value
 from chaosd.cluster.port import Attachment, Claim, Pod, StatefulSet, Volume
 from chaosd.cluster.sandbox.disks import Mounting
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk, Snapshot
-from chaosd.cluster.unreliable import Rates
 from chaosd.generator import Plan
 from chaosd.simulation.fault import Fault
 from chaosd.simulation.world import NAME, NAMESPACE, Hook, World
@@ -59,6 +59,8 @@ class _Site:
         self.ordinal = world.rng.randrange(world.target.replicas)
         self.other = (self.ordinal + 1) % world.target.replicas
         self.kept: Any = None  # what an act leaves for the next one
+        self.node = ""  # that an act made hang
+        self.task: asyncio.Future[None] | None = None  # what an act began
 
     @property
     def cluster(self) -> Any:
@@ -117,6 +119,13 @@ def _log_end_cut(site: _Site) -> None:
     site.disk.truncate(site.log(), payload.BLOCK_BYTES)
 
 
+def _log_rewound(site: _Site) -> None:
+    """A crash forgets where the file ended, and what comes next is appended there."""
+    log = site.log()
+    site.cluster.crash_node(site.pod.node)
+    site.disk.truncate(log, payload.BLOCK_BYTES)
+
+
 def _resurrected(site: _Site, _: int) -> None:
     """As soon as one was deleted."""
     known = site.world.known(site.ordinal)
@@ -149,20 +158,50 @@ def _older_value(site: _Site, step: int) -> None:
         site.disk.replace(path, site.kept)
 
 
-def _written_late(site: _Site, _: int) -> None:
-    """A write of a pod that was replaced, never answered and seen not to be there, lands all the same. Until there is one,
-    connections break."""
-    world = site.world
-    world.unreliable.rates = Rates()
-    if site.kept:
-        return
-    for ordinal in range(world.target.replicas):
-        for record in world.known(ordinal).absent.values():
-            site.kept = record
-            world.disk(ordinal).write(world.path(record.file), payload.make_record(world.run.seed, record.label))
-            world.disk(ordinal).flush_all()
-            return
-    world.unreliable.rates = Rates(exec_cut=0.5)
+def _hang_in_a_write(site: _Site) -> None:
+    """The node of the replica's pod hangs when files were sent there and not answered yet; its pods are replaced
+    elsewhere."""
+
+    async def hang() -> None:
+        while not _files_in(known.attempted.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.0002)
+        site.node = site.pod.node
+        site.cluster.hang_node(site.node)
+
+    known = site.world.known(site.ordinal)
+    site.task = asyncio.ensure_future(hang())
+
+
+def _files_in(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if record.how is How.CREATE]
+
+
+def _written_late(site: _Site, step: int) -> None:
+    """What the node had sent to the disk arrives only after the successor has seen that it is not there."""
+    if step == 0:
+        _hang_in_a_write(site)
+    elif not site.kept and (absent := _files_in(site.world.known(site.ordinal).absent.values())):
+        site.kept = absent[0]
+        data = payload.make_record(site.world.run.seed, site.kept.label)
+        site.disk.write(site.world.path(site.kept.file), data)
+        site.disk.flush_all()
+
+
+def _written_by_two(site: _Site, step: int) -> None:
+    """The node wakes, and ends the write, when the successor has seen that nothing of it is there."""
+    if step == 0:
+        _hang_in_a_write(site)
+    elif not site.kept and _files_in(site.world.known(site.ordinal).absent.values()):
+        site.kept = site.node
+        site.cluster.wake_node(site.node)
+
+
+def _lied(site: _Site, step: int) -> None:
+    """A disk acknowledges flushes that it does not do, which nobody can see before its power fails."""
+    if step == 0:
+        site.disk.begin_to_lie()
+    elif step == 1:
+        site.cluster.crash_node(site.pod.node, keep=0.0)
 
 
 # Mounts.
@@ -170,10 +209,6 @@ def _written_late(site: _Site, _: int) -> None:
 
 def _unmounted(site: _Site) -> None:
     site.cluster.tamper(Mounting, lambda one: None if one.pod == site.pod_name else one)
-
-
-def _mount_gone(site: _Site) -> None:
-    site.cluster.disks.drop_mount(site.pod.uid, "/data")
 
 
 def _empty_dir(site: _Site) -> None:
@@ -253,7 +288,7 @@ def _out_of_order(site: _Site) -> None:
             await asyncio.sleep(0.001)
         site.cluster.create_replica(NAMESPACE, NAME, site.world.target.replicas - 1)
 
-    site.kept = asyncio.ensure_future(misbehave())
+    site.task = asyncio.ensure_future(misbehave())
 
 
 def _never_attached(site: _Site) -> None:
@@ -274,23 +309,43 @@ def _broken_file_system(site: _Site) -> None:
     site.cluster.tamper(Mounting, refuse)
 
 
-# What is no fault.
+# What cannot be seen, and what is no fault.
+
+
+def _read_only(site: _Site) -> None:
+    site.disk.read_only = True
+
+
+def _unreadable_for_a_while(site: _Site, step: int) -> None:
+    if step == 0:
+        site.disk.fail(errno.EIO, "read")
+    elif step == 1:
+        site.disk.mend()
+
+
+def _full_for_a_while(site: _Site, step: int) -> None:
+    if step == 0:
+        site.disk.fill_up()
+    elif step == 1:
+        site.disk.make_room()
 
 
 def _nothing(_: _Site, __: int) -> None:
     """A healthy run."""
 
 
-_HITS_ANOTHER = {"disruptions": _LOWEST_POD}
 _GIVES_UP_SOON = {
     "disruptions": _ALL_PODS,
-    "experiment": {"timeouts": {"converge": "20s", "probe": "5s", "write": "20s", "read": "20s"}},
+    "experiment": {"timeouts": {"converge": "20s", "probe": "5s", "write": "5s", "read": "5s"}},
 }
 
 PLANTS: tuple[SimulatedPlant, ...] = (
     SimulatedPlant("a file is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.file()))),
     SimulatedPlant("everything is removed", Class.LOST, _at_once(lambda s: s.disk.lose(".chaosd"))),
     SimulatedPlant("the end of a log is cut off", Class.LOST, _at_once(_log_end_cut)),
+    SimulatedPlant(
+        "the end of a log goes back, and what comes after is appended there", Class.LOST, _at_once(_log_rewound)
+    ),
     SimulatedPlant("the first entry of a log is zeros", Class.LOST, _at_once(lambda s: s.disk.zero(s.log(), 0))),
     SimulatedPlant("a register is removed", Class.LOST, _at_once(lambda s: s.disk.lose(s.world.path("r01")))),
     SimulatedPlant("of a write only the first sectors arrive", Class.TORN, _at_once(lambda s: s.disk.tear_next())),
@@ -299,12 +354,11 @@ PLANTS: tuple[SimulatedPlant, ...] = (
     SimulatedPlant("a file ends early", Class.TORN, _at_once(lambda s: s.disk.truncate(s.file(), 1 + s.offset() // 2))),
     SimulatedPlant("a bit is flipped", Class.CORRUPT, _at_once(lambda s: s.disk.flip(s.file(), s.offset(), 3))),
     SimulatedPlant("a bit of a log is flipped", Class.CORRUPT, _at_once(lambda s: s.disk.flip(s.log(), s.offset(), 5))),
-    SimulatedPlant(
-        "a write lands in another file", Class.CORRUPT, _at_once(lambda s: s.disk.copy_block(s.file(), 0, s.log(), 0))
-    ),
+    SimulatedPlant("a write lands in another file", Class.CORRUPT, _at_once(lambda s: s.disk.misdirect_next(s.log()))),
     SimulatedPlant("a file holds other bytes", Class.CORRUPT, _at_once(lambda s: s.disk.replace(s.file(), b"\x5a" * 4096))),
     SimulatedPlant("the disk is rolled back", Class.STALE, _rolled_back),
     SimulatedPlant("an older value of a register comes back", Class.STALE, _older_value),
+    SimulatedPlant("a disk that lied about flushes loses its power", Class.STALE, _lied),
     SimulatedPlant("two disks are swapped", Class.FOREIGN, _at_once(lambda s: s.disk.swap(s.world.disk(s.other)))),
     SimulatedPlant(
         "a file is another replica's",
@@ -323,6 +377,7 @@ PLANTS: tuple[SimulatedPlant, ...] = (
     SimulatedPlant("a deleted file comes back", Class.UNEXPECTED, _resurrected),
     SimulatedPlant("a file stands there that nobody wrote", Class.UNEXPECTED, _at_once(_never_written)),
     SimulatedPlant("a write of a replaced pod lands late", Class.DOUBLE_WRITER, _written_late),
+    SimulatedPlant("a node that hung goes on writing beside its pods' successors", Class.DOUBLE_WRITER, _written_by_two),
     SimulatedPlant("the claim grows, its file system does not", Class.NOT_EXPANDED, _at_once(_grown)),
     SimulatedPlant("the claim is made anew", Class.CLAIM_REPLACED, _at_once(_claim_deleted)),
     SimulatedPlant("the claim is bound to another volume", Class.VOLUME_REBOUND, _at_once(_other_volume)),
@@ -348,6 +403,12 @@ PLANTS: tuple[SimulatedPlant, ...] = (
     ),
     SimulatedPlant("the volume is never attached again", Class.NOT_RECOVERED, _at_once(_never_attached), _GIVES_UP_SOON),
     SimulatedPlant("the file system is broken", Class.CORRUPT, _at_once(_broken_file_system), _GIVES_UP_SOON),
+    SimulatedPlant("a bit is wrong in one reading", Value.UNKNOWN, _at_once(lambda s: s.disk.rot_next_read(s.offset()))),
+    SimulatedPlant(
+        "nothing can be read", Value.UNKNOWN, _at_once(lambda s: s.disk.fail(errno.EIO, "read")), _GIVES_UP_SOON
+    ),
+    SimulatedPlant("the file system is read-only", Value.UNKNOWN, _at_once(_read_only), _GIVES_UP_SOON),
+    SimulatedPlant("the disk is full", Value.UNKNOWN, _at_once(lambda s: s.disk.fill_up()), _GIVES_UP_SOON),
 )
 
 CONTROLS: tuple[SimulatedPlant, ...] = (
@@ -365,6 +426,8 @@ CONTROLS: tuple[SimulatedPlant, ...] = (
         _nothing,
         {"spec": {"podManagementPolicy": "Parallel"}, "disruptions": _DOWN_AND_UP},
     ),
+    SimulatedPlant("nothing: every reading is an I/O error for a while", None, _unreadable_for_a_while, _GIVES_UP_SOON),
+    SimulatedPlant("nothing: the disk is full for a while", None, _full_for_a_while, _GIVES_UP_SOON),
     SimulatedPlant(
         "nothing: pods are deleted by force", None, _nothing, {"disruptions": ({"kind": "pod-delete", "grace": 0},)}
     ),

@@ -15,7 +15,7 @@ from chaosd.checkers.records import Replica
 from chaosd.cluster import target as targets
 from chaosd.cluster.lock import TargetLock
 from chaosd.cluster.port import TARGET_LABEL, Claim, Cluster, StatefulSet
-from chaosd.cluster.sandbox import SandboxCluster
+from chaosd.cluster.sandbox import SandboxCluster, Timings
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk
 from chaosd.cluster.target import Target
 from chaosd.cluster.unreliable import Rates, UnreliableCluster
@@ -37,7 +37,8 @@ LEASE_SECONDS = 30
 class Scenario:
     """What is simulated. `files` of `file_bytes` go to each replica in each of the `rounds`; `spec` is laid over the
     StatefulSet's, `experiment` over the experiment's document. `crashes` is how often a node's power is cut, against the
-    weights of `disruptions`; where the disks are `lying`, what they acknowledged goes with it."""
+    weights of `disruptions`; where the disks are `lying`, what they acknowledged goes with it. `timings` are the
+    cluster's, and how long a container outlives its pod and a probe its connection."""
 
     seed: int
     rounds: int = 4
@@ -50,6 +51,7 @@ class Scenario:
     crashes: int = 0
     lying: bool = False
     rates: Rates = field(default_factory=Rates)
+    timings: Timings = field(default_factory=Timings)
 
 
 @dataclass(slots=True)
@@ -111,7 +113,8 @@ def simulate(scenario: Scenario, between_rounds: Hook = lambda *_: None, *, kill
 
 async def _simulate(scenario: Scenario, between_rounds: Hook, killed_at: int | None) -> Outcome:
     clock = virtual_time.WallClock()  # chaosd's, which may step; the cluster has one of its own
-    sandbox = await SandboxCluster.in_memory(rng=stream(scenario.seed, "cluster"), clock=virtual_time.WallClock())
+    rng, its_clock = stream(scenario.seed, "cluster"), virtual_time.WallClock()
+    sandbox = await SandboxCluster.in_memory(rng=rng, clock=its_clock, timings=scenario.timings)
     try:
         await sandbox.apply([_statefulset(scenario)])
         await _all_ready(sandbox, scenario.replicas)

@@ -73,11 +73,11 @@ def _examine_register(found: bytes, document: Document, records: Sequence[Record
         return Found(UNSETTLED)
     # What is there is held against the value that it has most of, else what was acknowledged last.
     closest = max(range(len(values)), key=lambda number: _shared_sectors(found, values[number]))
-    finding = payload.classify(found, seed, records[closest].label, document.former)
+    finding = payload.classify(found, seed, records[closest].label, next(iter(document.former), None))
     if finding.state in (State.CORRUPT, State.UNKNOWN) and len(found) == len(values[0]):
         overtaken = {sequence: payload.make_record(seed, label) for sequence, label in document.overtaken.items()}
-        former = [payload.make_record(seed, document.former)] if document.former else []
-        if _is_mix(found, [*values, *former, *overtaken.values()]):
+        former = [payload.make_record(seed, label) for label in document.former]
+        if _is_mix(found, [*values, *former, *overtaken.values(), bytes(len(found))]):
             mixed = [sequence for sequence, value in overtaken.items() if _shared_sectors(found, value)]
             return Found(State.TORN, finding.block, {**finding.evidence, "mixed_with": mixed})
     return Found(finding.state, finding.block, finding.evidence)
@@ -112,7 +112,7 @@ def _first_bad_entry(found: bytes, at: int, number: int, record: Record, records
     if named and named[0].file == record.file and named[0].sequence in later and named[1] == 0:
         evidence = {**told, "condition": "rewound end", "found_sequence": named[0].sequence}
         return Found(LOST, block, evidence)
-    finding = payload.classify(piece, seed, record.label)
+    finding = payload.classify(piece, seed, record.label, appended=True)
     inside = finding.block or 0
     return Found(finding.state, block + inside, {**told, **finding.evidence})
 

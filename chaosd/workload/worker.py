@@ -88,6 +88,7 @@ class Worker:
         self._timeout_seconds = timeout_seconds
         self._session: Session | None = None
         self._begun = False
+        self._told_at = -1
         self._made_folder = False
         self._opened_before = False
         self._held = AsyncExitStack()
@@ -253,8 +254,8 @@ class Worker:
         return sum(len(list(expand(o.value["sequences"]))) for o in outcomes if o.kind is Kind.OK)
 
     async def survey(self) -> int:
-        """List the run's folder; returns 1 when it could be."""
-        session = await self._ready_session()
+        """List the run's folder, and look at what the path stands on; returns 1 when it could be."""
+        session = await self._ready_session(looks=True)
         if session is None:
             return 0
         await self._journal([self._event("list", Kind.INVOKE)])
@@ -304,26 +305,27 @@ class Worker:
 
     # Sessions.
 
-    async def _ready_session(self, *, writes: bool = False) -> Session | None:
-        """The session with the present pod, opened if need be; None, with the reason in the history, where none can be
-        had by the deadline."""
+    async def _ready_session(self, *, writes: bool = False, looks: bool = False) -> Session | None:
+        """The session with the present pod, opened if need be; one that `looks` has told what the path stands on since the
+        last thing that may have changed it. None, with the reason in the history, where none can be had by the deadline."""
         try:
-            return await self._session_for(writes)
+            return await self._session_for(writes, looks)
         except (ClusterError, ProbeError, NotReadyError, DeadlineError) as error:
             await self.close()
             await self._journal([self._event("open", Kind.FAIL, {"error": str(error)})])
             return None
 
-    async def _session_for(self, writes: bool) -> Session:
+    async def _session_for(self, writes: bool, looks: bool = False) -> Session:
         pod = await self._observer.wait(self._ready_pod, self._timeout_seconds, f"{self._pod} to be Ready")
         if self._session and (self._session.pod.uid != pod.uid or self._session.expired):
             await self.close()
         known = self._session
         session = known or await self._open()
-        if writes and not self._begun:
-            if known:  # what it told may have changed, and must be seen before anything is made anew
-                await session.hello()
-                await self._told(session)
+        begins = writes and not self._begun  # what changed must be seen before anything is made anew
+        if known and (begins or (looks and self._told_at < self._replica.at_risk_since)):
+            await session.hello()
+            await self._told(session)
+        if begins:
             await session.begin(self._identity())
             self._begun = True
             if session.facts.identity is None:  # it was written just now, and must go on saying that
@@ -352,7 +354,8 @@ class Worker:
     async def _told(self, session: Session) -> None:
         """Journal what a session told, and what its pod's path stands on."""
         binding = await self._binding(session.pod)
-        await self._journal([self._event("open", Kind.OK, self._opened(session, binding))])
+        (op,) = await self._journal([self._event("open", Kind.OK, self._opened(session, binding))])
+        self._told_at = op.index
 
     async def _binding(self, pod: Pod) -> Binding:
         """What the pod's path stands on, read anew."""

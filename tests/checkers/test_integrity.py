@@ -271,6 +271,20 @@ def test_a_pod_deleted_by_force_may_write_on() -> None:
     assert verdict.by_policy == (".chaosd/RUN/00000001: written by pod pod-1 after it was deleted by force",)
 
 
+def test_a_pod_deleted_by_force_may_append_to_a_log_that_was_deleted_since_and_so_make_it_anew() -> None:
+    unanswered = (document_write(Kind.INVOKE, 1, "l000000", "append"), document_write(Kind.INFO, 1, "l000000", "append"))
+    before = (opened(WEB_0), *document_written(0, "l000000", "append"), *unanswered)
+    gone = (opened(WEB_0, "pod-2"), document_read(0, 1), *deleted(WEB_0, 0, Kind.INVOKE, Kind.OK))
+    came_back = listed(WEB_0, documents=["l000000"])
+    forced = disrupted("pod-delete", (WEB_0, "pod-1"), grace="0")
+    verdict = judged(*before, forced, *gone, came_back, came_back)
+    assert (verdict.value, verdict.by_policy) == (
+        Value.PASS,
+        (".chaosd/RUN/l000000: written by pod pod-1 after it was deleted by force",),
+    )
+    assert classes(judged(*before, *gone, came_back)) == ["unexpected"]
+
+
 def test_a_write_that_lands_while_its_pod_lives_is_no_second_writer() -> None:
     seen = (read(WEB_0, 0), read(WEB_0, 1, finding="missing"), listed(WEB_0, 0, 1))
     assert judged(opened(WEB_0), *written(WEB_0, 0), *UNANSWERED, *seen).value is Value.PASS

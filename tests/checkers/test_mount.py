@@ -107,21 +107,25 @@ def test_a_disk_that_served_others_before_this_run_is_no_foreign_disk() -> None:
 def test_an_identity_that_changes_during_the_run_is_another_disk() -> None:
     for first, then in ((OLD, OURS | {"replica": WEB_1}), (OLD, OLD | {"replica": "x/y-0"}), (None, OLD), (None, OTHERS)):
         told = judged(opened(WEB_0, identity=first), opened(WEB_0, "pod-2", identity=then))
-        assert told == violated(Class.FOREIGN, identity_names=then), (first, then)
+        known = {"identity_named": first} if first else {}
+        assert told == violated(Class.FOREIGN, identity_names=then, **known), (first, then)
     assert [v.failure for v in judged(opened(WEB_0, identity=OTHERS)).violations] == [Class.FOREIGN]
 
 
 def test_an_identity_that_can_no_longer_be_read_is_corrupt() -> None:
     damaged = {"unreadable": "x"}
     told = judged(opened(WEB_0, identity=OURS), opened(WEB_0, "pod-2", identity=damaged))
-    assert told == violated(Class.CORRUPT, identity_names=damaged)
+    assert told == violated(Class.CORRUPT, identity_names=damaged, identity_named=OURS)
+    for changed in ({"run": "RUM"}, {"handle": "d-0"}):
+        told = judged(opened(WEB_0, identity=OURS), opened(WEB_0, "pod-2", identity=OURS | changed))
+        assert told == violated(Class.CORRUPT, identity_names=OURS | changed, identity_named=OURS)
 
 
 def test_an_identity_file_that_is_empty_or_zeros_is_torn() -> None:
-    for nothing in ("", "\0\0"):
+    for nothing in ("", "\0\0", '{"run":"RUN","repl'):
         damaged = {"unreadable": nothing}
         told = judged(opened(WEB_0, identity=OURS), opened(WEB_0, "pod-2", identity=damaged))
-        assert told == violated(Class.TORN, identity_names=damaged)
+        assert told == violated(Class.TORN, identity_names=damaged, identity_named=OURS)
 
 
 def test_a_table_of_mounts_that_could_not_be_read_is_no_accusation() -> None:

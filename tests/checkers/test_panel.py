@@ -9,6 +9,7 @@ from chaosd.checkers.verdict import Binding, Class, Value, Violation, root_cause
 from chaosd.history import Event, Kind, Op
 from tests.histories import (
     WEB_0,
+    WEB_1,
     claim,
     disrupted,
     history,
@@ -161,3 +162,21 @@ def test_a_write_under_way_when_its_claim_goes_by_policy_is_never_owed(answer: K
         read(WEB_0, 4),
     ).judge()
     assert (judgement.value, judgement.violations) == (Value.PASS, ())
+
+
+def test_a_disk_that_a_second_claim_comes_to_explains_what_both_replicas_see_from_then_on() -> None:
+    """kubernetes/kubernetes#111006: each overwrites the other's files, those that it writes later, too."""
+    comes = (statefulset(2), volume(1, "added", handle="d-web-0"), claim(1, "added"), pod(1, "added", ready=True))
+    of_web_0 = {"run": "RUN", "replica": WEB_0, "claim_uid": "claim-web-0"}
+    foreign = {"finding": "foreign", "block": 0}
+    seen = (
+        opened(WEB_1, identity=of_web_0),
+        *written(WEB_1, 0),
+        *written(WEB_0, 1),
+        read(WEB_0, 0, evidence={"names_itself": {"run": "RUN", "claim_uid": "claim-web-1"}}, **foreign),
+        read(WEB_1, 0, evidence={"names_itself": of_web_0}, **foreign),
+        read(WEB_0, 1, finding="missing"),
+    )
+    (found,) = panel(*SOUND, *comes, *seen).judge().violations
+    assert (found.failure, found.replica, found.shared_with) == (Class.DOUBLE_BOUND, WEB_1, (WEB_0,))
+    assert sorted(c["class"] for c in found.evidence["consequences"]) == ["foreign", "foreign", "foreign", "lost"]

@@ -7,7 +7,7 @@ from typing import Any
 from chaosd.checkers.recovery import Recovery
 from chaosd.checkers.verdict import Class, Unknown, Value, Verdict
 from chaosd.history import NEMESIS, Event, Kind
-from tests.histories import WEB_0, disrupted, history, pod, seen, statefulset
+from tests.histories import WEB_0, disrupted, history, pod, seen, statefulset, warned
 
 
 def judged(*events: Event) -> Verdict:
@@ -96,6 +96,34 @@ def test_a_run_without_any_disruption_tested_nothing() -> None:
     assert judged(blocked, Event(NEMESIS, "pod-delete", Kind.OK, {"evidence": {}})).value is Value.PASS
 
 
-def test_a_pod_that_waits_for_its_claim_is_storages_fault() -> None:
-    told = {"unschedulable": "pod has unbound immediate PersistentVolumeClaims"}
-    assert judged(*DELETED, pod(0, "added", "new", **told), late("not Ready")).value is Value.FAIL
+def test_a_node_that_takes_no_pods_beside_one_that_cannot_have_the_volume_is_not_storages_fault_alone() -> None:
+    why = "1 node(s) didn't match PersistentVolume's node affinity, 1 node(s) were unschedulable."
+    told = {
+        "unschedulable": f"0/2 nodes are available: {why} preemption: 0/2 nodes are available: 2 Preemption is not helpful."
+    }
+    assert judged(*DELETED, pod(0, "added", "new", **told), late("not Ready")).value is Value.UNKNOWN
+
+
+def test_a_pod_that_waits_for_its_claim_or_its_volume_is_storages_fault() -> None:
+    for reason in (
+        "pod has unbound immediate PersistentVolumeClaims",
+        'persistentvolumeclaim "disk-ssd-web-0" is being deleted',
+        "0/2 nodes are available: 2 node(s) had volume node affinity conflict.",  # as earlier versions said
+        "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
+        "0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s).",
+    ):
+        told = {"unschedulable": reason}
+        assert judged(*DELETED, pod(0, "added", "new", **told), late("not Ready")).value is Value.FAIL, reason
+
+
+def test_only_who_looked_at_the_file_system_says_that_it_is_damaged() -> None:
+    """mount(8) has one message for whatever the kernel refuses, such as a mount option that it does not know."""
+    for message, failure in (
+        ("mount: /data: wrong fs type, bad option, bad superblock on /dev/sdb, missing codepage", "not_recovered"),
+        ("mount: /data: mount(2) system call failed: Structure needs cleaning.", "corrupt"),
+        ("fsck.ext4: Bad magic number in super-block while trying to open /dev/sdb", "corrupt"),
+        ("'fsck' found errors on device /dev/sdb but could not correct them", "corrupt"),
+    ):
+        waits = (pod(0, "added", "new", node="n"), warned(0, "new", "FailedMount", message))
+        (found,) = judged(*DELETED, *waits, late("not Ready")).violations
+        assert found.failure == failure, message

@@ -59,6 +59,11 @@ def violation(failure: Class, index: int, since: int, binding: Binding, replica:
     return Violation(failure, replica, index, since, binding, evidence=evidence)
 
 
+def double_bound(index: int, binding: Binding, **evidence: Any) -> Violation:
+    found = violation(Class.DOUBLE_BOUND, index, index, binding, WEB_1, **evidence)
+    return replace(found, shared_with=(WEB_0,))
+
+
 # Integrity. What is not told of a file stands in the events: it was written at 2 and is read at 3.
 
 ONE_FILE = (opened(WEB_0), *written(WEB_0, 0))
@@ -163,7 +168,12 @@ BINDINGS = (
     ),
     rebound(Class.CLAIM_MISSING, claim(0, "deleted"), claim="disk-ssd-web-0", seen_last="claim-web-0"),
     rebound(Class.CLAIM_LOST, claim(0, phase="Lost"), phase="Lost", volume="pv-web-0"),
-    rebound(Class.VOLUME_REBOUND, claim(0, volume="pv-other"), volume={"was": "pv-web-0", "is": "pv-other"}),
+    rebound(
+        Class.VOLUME_REBOUND,
+        volume(0, "added", name="pv-other", handle="d-other"),
+        claim(0, volume="pv-other"),
+        volume={"was": "pv-web-0", "is": "pv-other"},
+    ),
     rebound(Class.HANDLE_CHANGED, volume(0, handle="d-other"), volume_handle={"was": "d-web-0", "is": "d-other"}),
     rebound(
         Class.CLAIM_MISMATCH,
@@ -179,12 +189,9 @@ BINDINGS = (
         "binding",
         (statefulset(2), volume(0), claim(0), claim(1, volume="pv-web-0")),
         (
-            violation(
-                Class.DOUBLE_BOUND,
-                3,
+            double_bound(
                 3,
                 SECOND,
-                WEB_1,
                 volume="pv-web-0",
                 claims=["disk-ssd-web-0", "disk-ssd-web-1"],
             ),
@@ -196,12 +203,9 @@ BINDINGS = (
         "binding",
         (statefulset(2), volume(0, claim_uid="claim-web-0"), claim(0), claim(1, volume="pv-web-0")),
         (
-            violation(
-                Class.DOUBLE_BOUND,
-                3,
+            double_bound(
                 3,
                 SECOND,
-                WEB_1,
                 volume="pv-web-0",
                 claim_uid="claim-web-1",
                 volume_is_claimed_by="claim-web-0",
@@ -214,12 +218,9 @@ BINDINGS = (
         "binding",
         (statefulset(2), volume(0), claim(0), volume(1, handle="d-web-0"), claim(1)),
         (
-            violation(
-                Class.DOUBLE_BOUND,
-                4,
+            double_bound(
                 4,
                 Binding("disk-ssd-web-1", "claim-web-1", "pv-web-1", "d-web-0"),
-                WEB_1,
                 volume_handle="d-web-0",
                 volumes=["pv-web-0", "pv-web-1"],
             ),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chaosd.cluster import lock as locking
-from chaosd.cluster.lock import TargetLock
+from chaosd.cluster.lock import TargetLock, names_undo
 from chaosd.cluster.port import Lease
 from chaosd.cluster.sandbox import SandboxCluster
 from chaosd.errors import AbortedError, TargetError, UnreachableError
@@ -50,6 +50,18 @@ async def test_who_finds_nobody_takes_it_and_leaves_nothing(
     assert (await cluster.get_lease("default", "chaosd-web")).holder == "one"
     await lock.release()
     assert cluster._store.leases == {}
+
+
+async def test_whether_a_lease_names_an_undo_is_asked_without_taking_it(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not await names_undo(cluster, "default/web")
+    lock = _lock(cluster, "one", Clock(monkeypatch))
+    await lock.acquire()
+    assert not await names_undo(cluster, "default/web")
+    await lock.register_undo(UNDO)
+    assert await names_undo(cluster, "default/web")
+    assert (await cluster.get_lease("default", "chaosd-web")).holder == "one"
 
 
 async def test_a_holder_that_renews_is_alive(cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch) -> None:

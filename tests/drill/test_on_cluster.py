@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from chaosd.drill.target import Wanted, statefulset
 from chaosd.errors import AbortedError, ProbeError
 from chaosd.run import Ending
 from chaosd.settings import Settings
+from tests.seeds import FRESH
 
 Drill = Callable[..., Awaitable[list[Drilled]]]
 HEALTHY = next(plant for plant in PLANTS if plant.found_as is None)
@@ -40,9 +40,7 @@ def drill(ground: Ground) -> Drill:
 
     async def drilled(*planted: ProbePlant, count: int = 1, ending: Ending | None = None) -> list[Drilled]:
         results: list[Drilled] = []
-        seed = random.SystemRandom().randrange(1 << 32)
-        print(f"seed {seed}")
-        await on_cluster.drill(ground, planted, seed, count, ending or Ending(), results.append)
+        await on_cluster.drill(ground, planted, FRESH, count, ending or Ending(), results.append)
         return results
 
     return drilled

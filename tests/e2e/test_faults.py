@@ -263,7 +263,7 @@ def test_a_disk_that_can_no_longer_be_mounted_is_corrupt_by_what_the_events_say(
     assert [line["subject"].rpartition("/")[2] for line in verdict["unknown"]] == ["web-1"] * len(verdict["unknown"])
     (found,) = verdict["violations"]
     assert (found["pod"], found["claim"], found["file"]) == ("web-1", "disk-ssd-web-1", "")
-    assert "superblock" in found["evidence"]["events"]["FailedMount"]
+    assert "Bad magic number in super-block" in found["evidence"]["events"]["FailedMount"]
     real.kubectl("scale", "statefulset/web", f"--namespace={web}", "--replicas=1")
     testbed.disks.wait_until_unstaged(handle)
     testbed.disks.mend_superblock(handle)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.chaosd_process import Chaosd
 from tests.e2e.conftest import EXPERIMENTS
 from tests.real import RealCluster
+from tests.seeds import FRESH
 
 Run = Callable[..., Chaosd]
 
@@ -94,9 +95,7 @@ def test_sigint_puts_the_replicas_back_and_ends_with_the_verdict_so_far(
 def test_a_signal_at_any_moment_leaves_the_target_as_it_was(
     web: str, start: Run, experiment: Callable[..., Path], real: RealCluster
 ) -> None:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    rng = random.Random(FRESH)
     disruptions = [{"kind": "scale", "to": 0}, {"kind": "scale", "to": 1}, {"kind": "pod-delete"}]
     endless = experiment(rounds=1000, disruptions=disruptions)
     for _ in range(5):

@@ -13,8 +13,9 @@ import pytest
 from tests import cuts, manifests
 from tests.chaosd_process import Chaosd
 from tests.real import RealCluster
+from tests.seeds import FRESH
 
-A_SEED = pytest.mark.parametrize("seed", [random.SystemRandom().randrange(1 << 32)])
+A_SEED = pytest.mark.parametrize("seed", [FRESH])
 # A burst that lasts longer than the command takes to start; every file stays owed.
 FILES = 200
 BURST = {"files": FILES, "size": "64Ki", "keep": 1.0}

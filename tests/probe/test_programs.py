@@ -136,6 +136,12 @@ async def test_an_identity_file_without_a_line_is_told_from_one_that_is_not_ther
         assert identity.strip("\0") == ""
     (probe.mount / ".chaosd/identity").unlink()
     assert protocol.read_facts(await probe.ask("hello")).identity is None
+    (probe.mount / ".chaosd/identity").mkdir()
+    facts = protocol.read_facts(await probe.ask("hello"))
+    assert ((facts.identity or "")[:1], facts.folders, facts.strays) == ("d", (probe.run.name,), ())
+    (probe.mount / ".chaosd/identity").rmdir()
+    (probe.mount / ".chaosd/identity").symlink_to("elsewhere")
+    assert (protocol.read_facts(await probe.ask("hello")).identity or "").startswith("l")
 
 
 async def test_files_are_stored_whole_and_read_back(probe: Probe) -> None:

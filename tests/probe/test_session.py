@@ -45,6 +45,7 @@ class OnePod:
         self.becomes: dict[str, Any] = {"id": "c://agent"}
         self.refusal: ChaosdError | None = None
         self.replaced_on_exec = False
+        self.restarts_on_exec = False
         self.started: list[tuple[str, str]] = []
         self.added: list[EphemeralContainer] = []
 
@@ -62,6 +63,10 @@ class OnePod:
     @asynccontextmanager
     async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> AsyncIterator[LocalProcess]:
         self.started.append((container, argv[0]))
+        if self.restarts_on_exec:
+            (app,) = self.pod.containers
+            self.pod = replace(self.pod, containers=(replace(app, waiting="CrashLoopBackOff"),))
+            raise RefusedError("container app is not running")
         if argv[0] == "sh" and not self.shell:
             raise RefusedError('exec: "sh": executable file not found in $PATH')
         words = [sys.executable if argv[0] == "python3" else argv[0], *argv[1:]]
@@ -206,6 +211,13 @@ async def test_a_pod_that_is_replaced_meanwhile_has_no_session(cluster: OnePod, 
     error = await _error(cluster, program, "python:3" if program is Program.AGENT else "")
     assert isinstance(error, NotReadyError)
     assert "was replaced while a session was opened" in str(error)
+
+
+async def test_a_container_that_stops_meanwhile_is_not_ready_and_lacks_nothing(cluster: OnePod) -> None:
+    cluster.restarts_on_exec = True
+    error = await _error(cluster)
+    assert isinstance(error, NotReadyError)
+    assert "container app stopped while a session was opened" in str(error)
 
 
 async def test_a_session_ends_its_process(cluster: OnePod) -> None:

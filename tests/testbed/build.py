@@ -20,10 +20,6 @@ _ENVIRONMENT = {"CGO_ENABLED": "0"}
 _REQUIREMENTS = HERE / "requirements.txt"
 
 
-def up_to_date() -> bool:
-    return _has_stamp(BIN, _programs_key()) and _has_stamp(VENV, _venv_key()) and _has_stamp(STUBS, _stubs_key())
-
-
 def build() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     if not _has_stamp(BIN, _programs_key()):

@@ -12,6 +12,7 @@ from testbed.layout import (
     BIN,
     CONTROL_PLANE,
     DNS_SERVICE_ADDRESS,
+    ETCD_PORT,
     LOGS,
     NODE_KUBECONFIG,
     RUN,
@@ -21,7 +22,7 @@ from testbed.layout import (
 from testbed.shell import TestbedError, run, succeeds, wait_until
 
 API_SERVER = "kube-apiserver"
-_ETCD = "http://127.0.0.1:2379"
+_ETCD = f"http://127.0.0.1:{ETCD_PORT}"
 _API_SOCKET = RUN / "api.sock"
 
 _DNS_OBJECTS = f"""

@@ -105,10 +105,13 @@ class DiskStore:
         if holders:
             raise TestbedError(f"{handle} is still mounted, on {', '.join(holders)}")
         at.mkdir(parents=True, exist_ok=True)
-        file_system = self.file_system(handle) or EXT4  # which then says what is wrong with it
+        found = self.file_system(handle)
+        file_system = found or EXT4
         together = ",".join([*_MOUNT_OPTIONS[file_system], *options])
         try:
             with self._loop_device(handle) as device:
+                if found is None:
+                    run("dumpe2fs", "-h", device)  # says what is wrong, where mount would name all that may be
                 run("mount", "-t", file_system, "-o", together, device, at)
         except TestbedError:
             self._wait_until_let_go(handle)  # the kernel detaches a moment later

@@ -120,6 +120,11 @@ class Disks:
             run("cp", "--sparse=always", copy, temporary)
             temporary.rename(image)
 
+    def create(self, handle: str, size_bytes: int) -> None:
+        """A new, empty disk that no volume names yet."""
+        with self._store.lock(handle):
+            self._store.create(handle, size_bytes)
+
     def reformat(self, handle: str) -> None:
         """Make its file system anew: empty, with another UUID."""
         with self._unstaged(handle):

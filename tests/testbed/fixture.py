@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from testbed import cluster, control_plane, credentials
+from testbed import cluster, control_plane, credentials, etcd
 from testbed.disks import Disks
 from testbed.layout import ADMIN_KUBECONFIG, HERE, NOBODY_KUBECONFIG, NODES, STATE
 from testbed.storage import POWER_STORAGE_CLASS, POWER_XFS_STORAGE_CLASS, STORAGE_CLASS
@@ -43,6 +43,11 @@ class Testbed:
     def api_server_stopped(self) -> AbstractContextManager[None]:
         """The API server is dead inside the `with`, and ready again after it; everything else keeps running."""
         return control_plane.api_server_stopped()
+
+    def overwrite_in_etcd(self, key: str, old: str, new: str) -> None:
+        """Replace words of the object with this key, such as `pods/NAMESPACE/NAME`, by others of the same length. The API
+        server is not asked, so that what it refuses can be done, as by a backup of etcd that is restored."""
+        etcd.overwrite(key, old, new)
 
     def volume_handle(self, claim: str, namespace: str = "default") -> str:
         """The disk behind a bound claim."""

@@ -28,6 +28,7 @@ NOBODY_KUBECONFIG = STATE / "nobody.kubeconfig"
 NODE_KUBECONFIG = STATE / "node.kubeconfig"
 
 API_PORT = 6443
+ETCD_PORT = 2379
 API_OUTSIDE = f"https://127.0.0.1:{API_PORT}"
 
 SERVICE_CIDR = "10.96.0.0/16"

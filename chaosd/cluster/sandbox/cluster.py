@@ -46,7 +46,8 @@ class SandboxCluster:
     """The embedded cluster. Open it with `open`, which keeps everything in one folder, or with `in_memory`.
 
     For tests and drills, beside the port: `store` (its objects), `disks`, `timings` (which may be replaced while it runs),
-    `attach_seconds` (how much longer a disk takes to attach, by handle), `crash_node` and `boot_node`, and `tamper`.
+    `attach_seconds` (how much longer a disk takes to attach, by handle), `crash_node` and `boot_node`, `hang_node` and
+    `wake_node`, and `tamper`.
     """
 
     kind = "sandbox"
@@ -188,6 +189,22 @@ class SandboxCluster:
     def boot_node(self, name: str) -> None:
         """A node that is away comes back. Raises NotFoundError."""
         self._kubelets.boot(name)
+        self._store.flush()
+
+    def hang_node(self, name: str) -> None:
+        """A node hangs: what runs there stands still, and answers nothing. The cluster gives its pods up, as it does with a
+        node that is deleted or tainted as out of service, and others come in their place; the old ones go on when it wakes,
+        until their kubelet has seen that (kubernetes/kubernetes#61832). Raises NotFoundError; ValueError for disks that are
+        folders."""
+        if isinstance(self.disks, DirectoryDisks):
+            raise ValueError("local processes cannot hang: use a sandbox in memory")  # noqa: TRY004 - as crash_node
+        self.disks.hang(self._kubelets.hang(name))
+        self._store.flush()
+
+    def wake_node(self, name: str) -> None:
+        """A node that hung goes on. Raises NotFoundError."""
+        assert isinstance(self.disks, MemoryDisks), "it hung"
+        self.disks.wake(self._kubelets.wake(name))
         self._store.flush()
 
     def create_replica(self, namespace: str, name: str, ordinal: int) -> None:

@@ -69,8 +69,8 @@ class Kubelets:
                     self._once(f"restart {uid}", self._restart, pod)
                 if any(not container.id for container in pod.ephemeral):
                     self._once(f"ephemeral {uid}", self._start_ephemeral, pod)
-        for uid in self._running:
-            if uid not in pods:
+        for uid, node in self._running.items():
+            if uid not in pods and node not in down:
                 self._once(f"kill {uid}", self._kill, uid)
         used = volumes.in_use(self._store)
         for attachment in self._store.all(Attachment):
@@ -118,10 +118,7 @@ class Kubelets:
         not Ready, and start again when it is back after `down_seconds` (None: never, unless `boot` is called)."""
         node = self._store.get(Node, "", name)
         on_it = [pod for pod in self._store.all(Pod) if pod.node == name]
-        for pod in on_it:
-            for life in ("start", "stop", "restart", "ephemeral"):
-                self._cancel(f"{life} {pod.uid}")
-        crashed = [uid for uid, where in self._running.items() if where == name]
+        crashed = self._stand_still(name)
         for uid in crashed:
             self._end_processes(uid)
             del self._running[uid]
@@ -134,6 +131,30 @@ class Kubelets:
             self._store.put(dead)
         if down_seconds is not None:
             self._once(f"boot {name}", self._boot_later, name, down_seconds)
+
+    def hang(self, name: str) -> list[str]:
+        """A node hangs, with all that goes on there, and the cluster gives its pods up. Returns the UIDs of those that
+        run."""
+        node = self._store.get(Node, "", name)
+        running = self._stand_still(name)
+        self._store.put(replace(node, ready=False))
+        for pod in self._store.all(Pod):
+            if pod.node == name:
+                self._store.remove(pod)
+        return running
+
+    def wake(self, name: str) -> list[str]:
+        """A node that hung goes on, and learns only then what became of its pods. Returns the UIDs of those that run."""
+        self._store.put(replace(self._store.get(Node, "", name), ready=True))
+        return [uid for uid, where in self._running.items() if where == name]
+
+    def _stand_still(self, name: str) -> list[str]:
+        """Whatever kubelet was about to do on a node ends. Returns the UIDs of the pods that run there."""
+        running = [uid for uid, where in self._running.items() if where == name]
+        for uid in (*running, *(pod.uid for pod in self._store.all(Pod) if pod.node == name)):
+            for life in ("start", "stop", "kill", "restart", "ephemeral"):
+                self._cancel(f"{life} {uid}")
+        return running
 
     def boot(self, name: str) -> None:
         """A node that was away comes back, with another boot id. What it had of pods that are gone goes."""

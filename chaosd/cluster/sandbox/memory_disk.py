@@ -248,7 +248,7 @@ class MemoryDisk:
             found, cold = self._read_through_cache(file)
         if len(found) > most:
             found = found[:most]
-        if self._rot and found:
+        if self._rot and len(found) >= BLOCK_BYTES:
             found = flipped(found, self._rot.pop(0))
         return found, cold
 
@@ -325,11 +325,6 @@ class MemoryDisk:
         """Make one block zeros."""
         self._spoil(path, lambda data: put(data, block * BLOCK_BYTES, bytes(len(block_of(data, block)))))
 
-    def copy_block(self, path: str, block: int, of: str, at: int) -> None:
-        """Block `block` becomes what block `at` of another file is, as after a write that went to the wrong place."""
-        other = self.file(of)
-        self._spoil(path, lambda data: put(data, block * BLOCK_BYTES, block_of(other.platter, at)))
-
     def truncate(self, path: str, length: int) -> None:
         """Cut a file short, or lengthen it with zeros."""
         self._spoil(path, lambda data: data[:length].ljust(length, b"\0"))
@@ -375,7 +370,7 @@ class MemoryDisk:
         self._plans.append(misdirect)
 
     def rot_next_read(self, offset: int = 0, bit: int = 0) -> None:
-        """Flip a bit of what the next read gives, but not on the platter."""
+        """Flip a bit of what the next read of a block or more gives, but not on the platter."""
         self._rot.append(offset * 8 + bit)
 
     def fill_up(self, *, leave_bytes: int = 0, leave_inodes: int | None = None) -> None:

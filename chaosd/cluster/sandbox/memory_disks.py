@@ -22,7 +22,8 @@ _NODE_BYTES = 100 << 30
 
 @dataclass(slots=True)
 class _PodMounts:
-    """What one pod has: its mounts, the disks behind them once each, and what was made of them for its containers."""
+    """What one pod has: its mounts, the disks behind them once each, what was made of them for its containers, and what
+    runs in these."""
 
     mountings: list[Mounting]
     disks: dict[str, MemoryDisk]  # by handle
@@ -30,6 +31,7 @@ class _PodMounts:
     node: Node
     roots: dict[str, MemoryDisk] = field(default_factory=dict)  # by container
     views: list[MemoryFiles] = field(default_factory=list)
+    processes: list[MemoryProcess] = field(default_factory=list)
 
 
 class MemoryDisks:
@@ -109,6 +111,19 @@ class MemoryDisks:
         for disk, lies in hit.items():
             disk.crash(lying=lies, keep=keep)
 
+    def hang(self, pod_uids: Sequence[str]) -> None:
+        """What runs in these pods stands still until `wake`."""
+        for process in self._processes(pod_uids):
+            process.hang()
+
+    def wake(self, pod_uids: Sequence[str]) -> None:
+        """It goes on."""
+        for process in self._processes(pod_uids):
+            process.wake()
+
+    def _processes(self, pod_uids: Sequence[str]) -> Iterator[MemoryProcess]:
+        return (process for uid in pod_uids if uid in self._pods for process in self._pods[uid].processes)
+
     def mounted(self) -> list[str]:
         """UIDs of the pods that have something mounted."""
         return list(self._pods)
@@ -123,7 +138,10 @@ class MemoryDisks:
     async def start(self, pod: Pod, container: Container, argv: Sequence[str]) -> MemoryProcess:
         """The probe, and nothing else."""
         refuse_absent(container, argv[0])
-        return MemoryProcess.start(self.files(pod, container), argv, self.timings, self._rng)
+        started = MemoryProcess.start(self.files(pod, container), argv, self.timings, self._rng)
+        mounts = self._pods[pod.uid]
+        mounts.processes = [*(process for process in mounts.processes if not process.exited), started]
+        return started
 
     def files(self, pod: Pod, container: Container) -> MemoryFiles:
         """What a container of the pod sees."""

@@ -44,6 +44,7 @@ class MemoryProcess:
         self._waiters: list[asyncio.Future[None]] = []
         self._status: int | None = None
         self._container_gone = False
+        self._hangs = False
         self._stderr = b""
         # As the program's own: it ends when its time is up, whatever it waits for then.
         self._alarm = self._loop.call_later(lifetime_seconds, self._die, signal.SIGALRM)
@@ -100,25 +101,38 @@ class MemoryProcess:
         self._container_gone = True
         self._die(signal.SIGKILL)
 
+    def hang(self) -> None:
+        """Its node hangs: what it was about to do waits for `wake`."""
+        self._hangs = True
+        if self._answering:
+            self._answering[0].cancel()
+
+    def wake(self) -> None:
+        """It goes on with what it was about to do."""
+        self._hangs = False
+        if self._answering and not self.exited:
+            self._answering = self._loop.call_later(self._timings.answer, self._answer), self._answering[1]
+        self._take()
+
     async def end(self) -> None:
-        """The connection ends: what was received is still answered, and so long waited for, unless it lingers."""
+        """The connection ends: what was received is still answered, and so long waited for, unless it lingers or hangs."""
         if self.exited:
             return
         linger = self._timings.linger
-        if linger and self._answering:
+        if linger and self._answering and not self._hangs:
             timer, request = self._answering
             timer.cancel()
             self._answering = self._loop.call_later(linger, self._answer), request
         self._input_ended = True
         self._take()
-        while not self.exited and not linger:
+        while not self.exited and not linger and not self._hangs:
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
 
     def _take(self) -> None:
         """Begin with the next request, if one has come whole; at the end of the input also with what came of one."""
-        if self._answering or self.exited:
+        if self._answering or self.exited or self._hangs:
             return
         end = length_of_request(self._input)
         if end is None and self._input_ended:

@@ -364,6 +364,46 @@ def test_two_pods_write_to_one_claim() -> None:
     simulated(check, orphan=20)
 
 
+def test_a_node_that_hangs_finishes_what_it_was_asked_beside_the_pods_that_took_its_pods_places() -> None:
+    async def check(sim: Simulated) -> None:
+        await sim.apply(1)
+        async with sim.session() as old:
+            pod = sim.pod()
+            putting = asyncio.create_task(old.put({"old": b"still here"}))
+            await asyncio.sleep(0)
+            sim.cluster.hang_node(pod.node)
+            new = await sim.replaced(pod)
+            assert (new.node != pod.node, sim.attachment().node) == (True, new.node)
+            await asyncio.sleep(5)
+            assert (putting.done(), await sim.found()) == (False, {})
+            sim.cluster.wake_node(pod.node)
+            assert (await putting).durable == {"old"}
+            assert await sim.found() == {"old": b"still here"}
+            await asyncio.sleep(1)
+            with pytest.raises(SessionLostError):
+                await old.put({"older": b"gone"})
+        assert sim.pod() == new
+
+    simulated(check)
+
+
+def test_a_node_that_hangs_answers_nobody_and_lets_whoever_waits_go() -> None:
+    async def check(sim: Simulated) -> None:
+        await sim.apply(1)
+        pod = sim.pod()
+        async with sim.session() as old:
+            sim.cluster.hang_node(pod.node)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5):
+                    await old.put({"old": b"late"})
+        await sim.replaced(pod)
+        sim.cluster.wake_node(pod.node)
+        await asyncio.sleep(1)
+        assert await sim.found() == {"old": b"late"}
+
+    simulated(check)
+
+
 def test_a_disk_takes_long_to_attach() -> None:
     async def check(sim: Simulated) -> None:
         await sim.apply(2)
