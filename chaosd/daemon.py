@@ -231,12 +231,23 @@ async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
         ledger = held.enter_context(open_ledger(settings))
         cluster = await held.enter_async_context(open_cluster(settings))
         here = await cluster.cluster_id()
-        keys = {run.target: None for run, _ in ledger.open_undo() if _is_of(run, here)}
-        keys |= {s.key: None for s in await cluster.list(StatefulSet, "", targets.SELECTOR)}
+        owed = dict.fromkeys(run.target for run, _ in ledger.open_undo() if _is_of(run, here))
+        others = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR) if s.key not in owed)
         done: list[str] = []
-        for key in keys:
-            async with hold_lock(cluster, settings, key, ending) as (lock, undo):
-                done += await heal_target(cluster, ledger, lock, key, undo)
+        errors: list[ClusterError] = []
+        for key in (*owed, *others):
+            try:
+                async with hold_lock(cluster, settings, key, ending) as (lock, undo):
+                    done += await heal_target(cluster, ledger, lock, key, undo)
+            except TargetError as error:  # whoever tests it has healed it before, and will again
+                done.append(f"left as it is: {error}")
+            except ClusterError as error:  # what this ledger knows nothing of may be gone, or nobody's business
+                if key in owed:
+                    errors.append(error)
+                else:
+                    done.append(f"{key} could not be looked at: {error}")
+        if errors:
+            raise errors[0]
         return done
 
 
