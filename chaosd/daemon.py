@@ -232,18 +232,24 @@ async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
         ledger = held.enter_context(open_ledger(settings))
         cluster = await held.enter_async_context(open_cluster(settings))
         here = await cluster.cluster_id()
-        ours = dict.fromkeys(run.target for run, _ in ledger.open_undo() if _is_of(run, here))
-        labelled = [found.key for found in await cluster.list(StatefulSet, "", targets.SELECTOR)]
-        others = [key for key in labelled if key not in ours and await names_undo(cluster, key)]
+        owed = dict.fromkeys(run.target for run, _ in ledger.open_undo() if _is_of(run, here))
+        others = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR) if s.key not in owed)
         done: list[str] = []
-        for key in (*ours, *others):
+        errors: list[ClusterError] = []
+        for key in (*owed, *others):
             try:
-                async with hold_lock(cluster, settings, key, ending) as (lock, undo):
-                    done += await heal_target(cluster, ledger, lock, key, undo)
-            except TargetError as error:
-                if key in ours:
-                    raise
+                if key in owed or await names_undo(cluster, key):
+                    async with hold_lock(cluster, settings, key, ending) as (lock, undo):
+                        done += await heal_target(cluster, ledger, lock, key, undo)
+            except TargetError as error:  # whoever tests it has healed it before, and will again
                 done.append(f"left as it is: {error}")
+            except ClusterError as error:  # what this ledger knows nothing of may be gone, or nobody's business
+                if key in owed:
+                    errors.append(error)
+                else:
+                    done.append(f"{key} could not be looked at: {error}")
+        if errors:
+            raise errors[0]
         return done
 
 
