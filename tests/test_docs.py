@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from rich.console import Console
 
 from chaosd import cli
 from chaosd.checkers.steps import EXPECTATIONS
@@ -100,3 +102,10 @@ def test_every_failure_class_has_a_section_and_no_other_has_and_depths_are_those
         if other is Class.NOT_RECOVERED:
             explains = explains and int(depth) <= int(depths[Class.ATTACHED_ELSEWHERE])
         assert ([cause.failure for cause in causes] == [one]) == explains, (one, other)
+
+
+def test_every_kind_of_disruption_is_shown_whole_on_a_narrow_terminal() -> None:
+    shown = Console(width=60, file=io.StringIO(), record=True)
+    shown.print(disruptions.table())
+    first_words = {line.split()[0] for line in shown.export_text().splitlines() if line[:1].strip()}
+    assert first_words == set(DISRUPTIONS)

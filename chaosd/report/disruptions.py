@@ -42,11 +42,15 @@ def as_json() -> str:
 
 
 def table() -> Table:
-    """The catalogue for a terminal."""
-    shown = Table("kind", "does", "finds", "parameters", "rights", title="Disruptions", show_lines=True)
+    """The catalogue for a terminal, of any width."""
+    shown = Table.grid(padding=(0, 2, 1, 0))
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
     for entry in catalogue():
-        parameters = ", ".join(parameter["name"] for parameter in entry["parameters"])
-        shown.add_row(entry["kind"], entry["does"], entry["finds"], parameters, "\n".join(_rights_text(entry)))
+        parameters = ", ".join(parameter["name"] for parameter in entry["parameters"]) or "none"
+        rights = "; ".join(_rights_text(entry))
+        told = (entry["does"], f"finds: {entry['finds']}", f"parameters: {parameters}", f"rights: {rights}")
+        shown.add_row(entry["kind"], "\n".join(told))
     return shown
 
 
