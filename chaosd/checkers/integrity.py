@@ -337,9 +337,10 @@ def _overtaken_writer(evidence: Mapping[str, Any], record: Record, replica: Repl
 
 
 def _kept_last(replica: Replica, record: Record) -> int:
-    """The index at which it was seen last that what stands in a record's file is kept: acknowledged, or read intact."""
+    """The index at which it was seen last that a record is kept: acknowledged, or read intact with what stands beside it.
+    That more was appended since shows nothing."""
     beside = (replica.find(sequence) for sequence in replica.sequences_beside(record))
-    return max(max(known.written_at, known.read_at) for known in (record, *beside) if known)
+    return max(record.written_at, *(known.read_at for known in (record, *beside) if known))
 
 
 def _why_unexpected(replica: Replica, name: str) -> str:

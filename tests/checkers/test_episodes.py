@@ -210,3 +210,15 @@ def test_an_append_of_a_replaced_pod_makes_a_log_anew_only_where_the_pod_was_for
     for grace, found in (("0", []), ("default", ["unexpected"])):
         gone = (*pod_replaced(grace=grace), sound(1, "new-1", again=True))
         assert classes(judged(*before, *gone, *retired, *later, *verified(WEB_0), round_ended(2))) == found, grace
+
+
+def test_a_log_that_went_back_in_time_is_a_consequence_though_more_was_appended_to_it_since() -> None:
+    """As on a disk that lied: the register that is read before it is overwritten shows it first."""
+    stale = read(WEB_1, VALUE, finding="stale", file=".chaosd/RUN/r00", block=0, evidence={"state": "stale"})
+    appended = written(WEB_1, 40, **ENTRY)
+    rewound = {"condition": "rewound end", "entry": 1}
+    log = read(WEB_1, *ENTRIES, 40, finding="lost", file=f".chaosd/RUN/{LOG}", block=1, evidence=rewound)
+    rest = (listed(WEB_1, *FILES, documents=NAMES), log, read(WEB_1, *FILES))
+    found = judged(*REPLACED, stale, *appended, *rest, *ended(1, WEB_0))
+    assert classes(found) == ["stale"]
+    assert [consequence["class"] for consequence in found.violations[0].evidence["consequences"]] == ["lost"]
