@@ -1,7 +1,7 @@
 """What every disruption is made of: its frozen spec, what it is given, and what it must say.
 
 A disruption is drawn by the generator (pure), prepared against the target as it is (which pods, what must be undone),
-allowed by the guards, and only then invoked. Its undo is registered before it is invoked, by the interpreter.
+and only then invoked. Its undo is registered between the two, by the interpreter.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Scene:
 class Prepared:
     """What is about to be done: the pods that will be deleted on purpose (`replica`, `uid`, `node`), the undo as plain JSON
     with its `kind` (None where Kubernetes itself puts it right), and more for the history. `takes` names the pods that will
-    not be there at the same time because of it, for the guard on unavailable replicas. `parts` are those of a disruption
+    not be there at the same time because of it. `parts` are those of a disruption
     that is made of several."""
 
     deletes: tuple[Mapping[str, str], ...] = ()
