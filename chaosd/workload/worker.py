@@ -344,7 +344,8 @@ class Worker:
         except TargetError as error:
             if not self._opened_before:
                 raise
-            # A container that ends just now refuses as one does that lacks the program.
+            # What the API server tells of a container may lag behind it: one that has just ended refuses as one does that
+            # lacks the program, and its status, which open_session read again, still says that it runs.
             raise NotReadyError(f"what could be probed before cannot be now: {error}") from error
         self._opened_before = True
         await self._told(session)
