@@ -53,6 +53,7 @@ app = typer.Typer(
 Result = TypeVar("Result")
 
 Subject = Annotated[str, typer.Argument(metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.")]
+Pausable = Annotated[str, typer.Argument(metavar="statefulset/NAME|namespace/NAME", help="Where nothing is done.")]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Of the target. Default: the experiment's, or default.")
 ]
@@ -148,6 +149,36 @@ def undo(
     for done in _run(lambda ending: daemon.undo_runs(settings, ending)) or ["nothing to undo"]:
         typer.echo(done)
     return PASS
+
+
+@app.command()
+def pause(
+    subject: Pausable,
+    namespace: Namespace = None,
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+) -> int:
+    """Throw the kill switch: every chaosd ends what it does there, and undoes it."""
+    settings = _settings(cluster, kubeconfig, context, None, out, sandbox_dir)
+    return _throw_kill_switch(settings, subject, namespace, paused=True)
+
+
+@app.command()
+def resume(
+    subject: Pausable,
+    namespace: Namespace = None,
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+) -> int:
+    """Take the kill switch back, so that runs may begin there again."""
+    settings = _settings(cluster, kubeconfig, context, None, out, sandbox_dir)
+    return _throw_kill_switch(settings, subject, namespace, paused=False)
 
 
 @app.command("drill")
@@ -335,6 +366,18 @@ def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
         return await work(ending)
 
     return asyncio.run(with_signals())
+
+
+def _throw_kill_switch(settings: Settings, subject: str, namespace: str | None, *, paused: bool) -> int:
+    kind, _, name = subject.partition("/")
+    kind = {"sts": "statefulset", "ns": "namespace"}.get(kind, kind)
+    if kind not in ("statefulset", "namespace") or not name:
+        raise UsageError(f"{subject} cannot be paused: name statefulset/NAME or namespace/NAME")
+    if kind == "namespace" and namespace:
+        raise UsageError(f"{subject} is a namespace itself: leave --namespace out")
+    in_namespace = namespace or "default"
+    typer.echo(_run(lambda _: daemon.throw_kill_switch(settings, kind, name, in_namespace, paused=paused)))
+    return PASS
 
 
 def _drill_simulated(classes: Sequence[str], seed: int, count: int) -> int:

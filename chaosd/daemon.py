@@ -26,11 +26,10 @@ from ulid import ULID
 from chaosd import server
 from chaosd.cluster import target as targets
 from chaosd.cluster.lock import TargetLock, names_undo
-from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Pod, StatefulSet, Volume
+from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Namespace, Pod, StatefulSet, Volume
 from chaosd.cluster.sandbox import STATE_FILE, SandboxCluster
 from chaosd.cluster.target import Target
 from chaosd.errors import (
-    AbortedError,
     ChaosdError,
     ClusterError,
     ExperimentError,
@@ -43,6 +42,7 @@ from chaosd.errors import (
 )
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
+from chaosd.guards import Guards, namespace_of, refuse_paused
 from chaosd.history import NEMESIS, Event, Kind
 from chaosd.interpreter import heal_or_leave
 from chaosd.ledger import Ledger, Run, RunLedger
@@ -70,8 +70,8 @@ WISHES = tuple(
     for verb in ("get", "list", "watch")
 )
 # What it would like to see in the target's namespace: why a pod does not start. Without it, that is not told apart from
-# storage that does not come back.
-NAMESPACED_WISHES = tuple((verb, "events") for verb in ("get", "list", "watch"))
+# storage that does not come back; and whether the namespace is being deleted, or the kill switch thrown there.
+NAMESPACED_WISHES = (*((verb, "events") for verb in ("get", "list", "watch")), ("get", "namespaces"))
 # What a run needs besides, where the agent has an image of its own.
 AGENT_RIGHTS = (("patch", "pods/ephemeralcontainers"),)
 # A sandbox's folder has one process at a time, so a dead holder of a Lease in it need not be waited for long.
@@ -119,6 +119,8 @@ async def open_cluster(settings: Settings, manifest: Path | None = None) -> Asyn
 async def find_target(cluster: Cluster, experiment: Experiment) -> Target:
     """The experiment's target as it is now. Raises TargetError, RightsError, AbortedError, ClusterError."""
     spec = experiment.target
+    if why := experiment.guards.denies(spec.namespace):
+        raise TargetError(f"nothing in namespace {spec.namespace} may be tested: {why}")
     try:
         statefulset = await cluster.get(StatefulSet, spec.namespace, spec.statefulset)
     except NotFoundError as error:
@@ -129,8 +131,7 @@ async def find_target(cluster: Cluster, experiment: Experiment) -> Target:
     except ForbiddenError as error:
         raise RightsError(f"get on statefulsets.apps in {spec.namespace} is not allowed: grant it ({error})") from error
     found = targets.resolve(statefulset, path=spec.path, container=spec.container, require_claim=spec.require_claim)
-    if statefulset.annotations.get(PAUSED_ANNOTATION) == "true":
-        raise AbortedError(f"{found.key} is annotated {PAUSED_ANNOTATION}=true: remove the annotation to test it")
+    refuse_paused(statefulset, await namespace_of(cluster, spec.namespace))
     return found
 
 
@@ -163,7 +164,7 @@ async def run_experiment(
         runner = Runner(cluster, ledger, lock, target, experiment, run)
         watch(target, runner, run)
         plans = experiment.plans(seed, target.replicas, target.first_ordinal)
-        return _reported(await runner.run(_until(plans, experiment.duration), ending), settings.out)
+        return _reported(await runner.run(plans, ending), settings.out)
 
 
 async def verify_runs(
@@ -208,7 +209,9 @@ async def _verified(
     watch: Callable[[Target, Runner, Run], None],
 ) -> tuple[Finished, Sequence[Run]]:
     """One run, and the older ones of this ledger that were met on its volumes."""
-    experiment = Experiment.model_validate_json(run.experiment)
+    # Nothing is disrupted, so no guard stands in the way, and no time is over.
+    unguarded = {"guards": Guards(), "duration": None}
+    experiment = Experiment.model_validate_json(run.experiment).model_copy(update=unguarded)
     async with _taken(cluster, ledger, settings, experiment, ending) as (lock, target):
         runner = Runner(cluster, ledger, lock, target, experiment, run)
         await runner.replay()
@@ -251,6 +254,24 @@ async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
         if errors:
             raise errors[0]
         return done
+
+
+async def throw_kill_switch(settings: Settings, kind: str, name: str, namespace: str, *, paused: bool) -> str:
+    """Set or take away the annotation that stops every chaosd on a StatefulSet or in a namespace; says what is so now.
+    Raises TargetError where there is no such object, RightsError, ClusterError."""
+    what = StatefulSet if kind == "statefulset" else Namespace
+    where = namespace if what is StatefulSet else ""
+    named = f"{kind}/{name}{f' in {where}' if where else ''}"
+    async with open_cluster(settings) as cluster:
+        try:
+            await cluster.annotate(what, where, name, {PAUSED_ANNOTATION: "true" if paused else None})
+        except NotFoundError as error:
+            raise TargetError(f"there is no {named}: name one that is there") from error
+        except ForbiddenError as error:
+            raise RightsError(f"patch on {named} is not allowed: grant it ({error})") from error
+    if paused:
+        return f"{named} is paused: nothing there is disrupted until `chaosd resume` takes {PAUSED_ANNOTATION} away"
+    return f"{named} is not paused"
 
 
 async def plan_experiment(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:
@@ -425,12 +446,6 @@ async def _replica(cluster: Cluster, target: Target, name: str) -> Mapping[str, 
 def _decision(plan: Plan) -> Mapping[str, Any]:
     decision = plan.decision
     return {"round": plan.number, "name": plan.name, **({"kind": decision.kind, **decision.parameters} if decision else {})}
-
-
-def _until(plans: Iterator[Plan], seconds: float | None) -> Iterator[Plan]:
-    """No plan is begun once `seconds` have passed."""
-    ends = time.monotonic() + seconds if seconds is not None else None
-    return itertools.takewhile(lambda _: ends is None or time.monotonic() < ends, plans)
 
 
 def _documents(manifest: Path) -> list[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from chaosd.checkers.steps import EXPECTATIONS
 from chaosd.errors import ExperimentError
 from chaosd.generator import Decision, Plan, random_rounds, stream
+from chaosd.guards import Guards
 from chaosd.nemesis import AnyDisruption, Together
 from chaosd.probe.protocol import Program
 from chaosd.quantities import Seconds
@@ -162,6 +163,7 @@ class Experiment(BaseModel):
     disruptions: Annotated[tuple[AnyDisruption, ...], Field(description="What random rounds are drawn from.")] = ()
     steps: Annotated[tuple[Step, ...], Field(description="The script.")] = ()
     timeouts: Timeouts = Timeouts()
+    guards: Guards = Guards()
 
     @model_validator(mode="after")
     def _one_kind(self) -> Experiment:

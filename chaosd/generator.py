@@ -159,6 +159,7 @@ class Generator:
         self._not_before: dict[str, float] = {}
         self._trickle_at: dict[str, float] = {}
         self._round: _Round | None = None
+        self._upcoming: Plan | None = None
 
     @property
     def plan(self) -> Plan | None:
@@ -171,21 +172,31 @@ class Generator:
         return self._round.phase if self._round else Phase.DONE
 
     def next(self, now: float, last_index: int) -> Task | Pending | None:
-        """The next task; Pending where none can begin; None when everything is done.
+        """The next task; Pending where none can begin, and once between two rounds; None when everything is done.
 
         `now` is in seconds on any steady clock, `last_index` the index of the last op of the history.
         """
-        while True:
-            if self._round is None:
-                plan = next(self._plans, None)
-                if plan is None:
-                    return None
-                self._round = _Round(plan, [*self._replicas_of(plan.replicas)], _nemesis_tasks(plan))
-                return self._give(Task(RUN, "round", _round_value(plan, self._round.replicas)))
-            task = self._within(self._round, now, last_index)
-            if task is not None:
-                return self._give(task) if isinstance(task, Task) else task
+        if self._round is None:
+            plan, self._upcoming = self.upcoming(), None
+            if plan is None:
+                return None
+            self._round = _Round(plan, [*self._replicas_of(plan.replicas)], _nemesis_tasks(plan))
+            return self._give(Task(RUN, "round", _round_value(plan, self._round.replicas)))
+        task = self._within(self._round, now, last_index)
+        if task is None:
             self._round = None
+            return Pending(0.0)  # between rounds, where whoever asks may have a reason to wait
+        return self._give(task) if isinstance(task, Task) else task
+
+    def upcoming(self) -> Plan | None:
+        """The round that would begin next; None while one is under way, and when there are no more."""
+        if self._round is None and self._upcoming is None:
+            self._upcoming = next(self._plans, None)
+        return self._upcoming
+
+    def finish(self) -> None:
+        """Begin no further round."""
+        self._plans, self._upcoming = iter(()), None
 
     def ended(self, task: Task, *, done: int, now: float) -> None:
         """Tell that a task ended: how many files it wrote or read with a certain outcome, 0 where it failed."""
@@ -199,7 +210,7 @@ class Generator:
         elif task.f == "delete":
             self._round.retired.add(task.process)
         elif task.f == "converge" and not done:
-            self._plans = iter(())  # nothing is disrupted again before the target has converged
+            self.finish()  # nothing is disrupted again before the target has converged
         if not done and task.process not in (RUN, NEMESIS):
             self._not_before[task.process] = now + RETRY_SECONDS
 

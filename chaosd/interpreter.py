@@ -7,13 +7,15 @@ loop, what was registered to be undone is undone.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from chaosd.checkers import Panel
 from chaosd.checkers.records import expand
 from chaosd.cluster.lock import TargetLock
-from chaosd.cluster.port import PAUSED_ANNOTATION, Attachment, Cluster, Node, Pod
+from chaosd.cluster.port import Attachment, Cluster, Node, Pod
 from chaosd.cluster.target import Target
 from chaosd.errors import (
     AbortedError,
@@ -26,8 +28,9 @@ from chaosd.errors import (
     NotReadyError,
     RightsError,
 )
-from chaosd.experiment import Timeouts
-from chaosd.generator import Generator, Task
+from chaosd.experiment import Experiment
+from chaosd.generator import Generator, Pending, Task
+from chaosd.guards import Guard, Refusal, namespace_of, refuse_paused
 from chaosd.history import NEMESIS, OBSERVER, RUN, Event, Kind
 from chaosd.ledger import Journal
 from chaosd.nemesis import Disruption, Scene, combined, heal
@@ -36,6 +39,7 @@ from chaosd.workload.worker import Worker
 
 # The undo is issued within a second of a signal; its answer may take as long as the API server does.
 HEAL_SECONDS = 60.0
+KILL_SWITCH_SECONDS = 0.5  # between two looks at it
 CONFIRM_SECONDS = 10.0
 
 
@@ -51,7 +55,8 @@ class Interpreter:
         panel: Panel,
         generator: Generator,
         workers: Mapping[str, Worker],
-        timeouts: Timeouts,
+        guard: Guard,
+        experiment: Experiment,
     ) -> None:
         self._scene = scene
         self._journal = journal
@@ -59,20 +64,26 @@ class Interpreter:
         self._panel = panel
         self._generator = generator
         self._workers = workers
-        self._timeouts = timeouts
+        self._guard = guard
+        self._experiment = experiment
+        self._ends_at = math.inf  # on the loop's clock; no round begins after it
+        self._held_by: Refusal | None = None
         self._undos: list[Mapping[str, Any]] = []
         self._kept = 0  # undos that were registered before the present disruption: a script's scaling lasts
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until the generator has nothing left, or `stop` is set. Raises AbortedError when the kill switch is thrown,
-        and what the workers cannot go on after (LedgerError, TargetError, RightsError)."""
+        """Until the generator has nothing left, the time is over, or `stop` is set. Raises AbortedError when the kill
+        switch is thrown or a guard closes, and what the workers cannot go on after (LedgerError, TargetError,
+        RightsError)."""
         running: dict[asyncio.Task[int], Task] = {}
         stopped = asyncio.create_task(stop.wait(), name="stop")
         paused = asyncio.create_task(self._kill_switch(), name="kill switch")
         now = asyncio.get_running_loop().time
+        if self._experiment.duration is not None:
+            self._ends_at = now() + self._experiment.duration
         try:
             while not stopped.done():
-                task = self._generator.next(now(), self._journal.last_index)
+                task = await self._next(now())
                 if isinstance(task, Task):
                     running[asyncio.create_task(self._do(task), name=f"{task.process} {task.f}")] = task
                     continue
@@ -88,6 +99,27 @@ class Interpreter:
         finally:
             await _cancel([*running, stopped, paused])
             await self._heal()
+
+    async def _next(self, now: float) -> Task | Pending | None:
+        """What the generator says; between rounds only while there is time, and once guards allow a disruption."""
+        if upcoming := self._generator.upcoming():
+            if now >= self._ends_at:
+                return None
+            if upcoming.decision and (refusal := self._guard.too_early()):
+                return await self._held(refusal, self._ends_at - now)
+        return self._generator.next(now, self._journal.last_index)
+
+    async def _held(self, refusal: Refusal, left: float) -> Pending:
+        """Until it may be asked again, told once. A run of so many rounds or steps is one that somebody waits for: it does
+        not wait for hours. Raises AbortedError."""
+        if refusal.window and (self._experiment.rounds or self._experiment.steps):
+            raise AbortedError(f"{refusal.why}: begin it then, or give it a duration")
+        if self._held_by is None or (refusal.reason, refusal.until) != (self._held_by.reason, self._held_by.until):
+            told = {"error": refusal.why, "blocked": refusal.reason, "until": refusal.until}
+            await self._journal.append([Event(NEMESIS, "hold", Kind.FAIL, told)])
+        self._held_by = refusal
+        assert refusal.until is not None, "of time, they have an end"
+        return Pending(max(0.0, min(refusal.until - self._scene.clock(), left)))
 
     async def _do(self, task: Task) -> int:
         """Carry out one task; how many things it was sure of."""
@@ -112,6 +144,10 @@ class Interpreter:
                 await self._journal.append([await self._confirmed(replica, volume)])
             judgement = self._panel.judge()
             value = {**task.value, "violations": len(judgement.violations), "verdict": str(judgement.value)}
+            stop_after = self._experiment.guards.stop_after
+            if stop_after != "never" and len(judgement.violations) >= stop_after:
+                self._generator.finish()
+                value["ended"] = f"guards.stopAfter is {stop_after}"
             await self._journal.append([Event(RUN, "round", Kind.OK, value)])
         else:
             await self._evaluate(task.value)
@@ -158,19 +194,24 @@ class Interpreter:
         try:
             prepared = disruption.prepare(self._scene, parameters)
         except NotReadyError as error:
-            blocked = {"error": str(error), "blocked": NOT_READY}
-            await self._journal.append(
-                [Event(NEMESIS, kind, Kind.INVOKE, parameters), Event(NEMESIS, kind, Kind.FAIL, blocked)]
-            )
-            return 0
+            return await self._refused(kind, parameters, NOT_READY, str(error))
+        if refusal := await self._guard.refusal(disruption, prepared):
+            return await self._refused(kind, parameters, refusal.reason, refusal.why)
         if prepared.undo:
             await self._register(prepared.undo)
+        self._guard.disrupts()
         takes = sorted(map(self._scene.target.replica, prepared.takes))
         value = {**parameters, **prepared.more, "deletes": list(prepared.deletes), "takes": takes, "disrupts": True}
         await self._journal.append([Event(NEMESIS, kind, Kind.INVOKE, value)])
         outcome = await self._outcome(disruption.invoke(self._scene, prepared))
         await self._journal.append([Event(NEMESIS, kind, *outcome)])
         return outcome[0] is Kind.OK
+
+    async def _refused(self, kind: str, parameters: Mapping[str, Any], reason: str, why: str) -> int:
+        """Nothing was done; how many things that is."""
+        told = {"error": why, "blocked": reason}
+        await self._journal.append([Event(NEMESIS, kind, Kind.INVOKE, parameters), Event(NEMESIS, kind, Kind.FAIL, told)])
+        return 0
 
     async def _outcome(self, act: Any) -> tuple[Kind, Mapping[str, Any]]:
         try:
@@ -185,12 +226,15 @@ class Interpreter:
             return Kind.INFO, {"error": str(error)}
 
     async def _register(self, undo: Mapping[str, Any]) -> None:
-        """In the ledger and on the Lease, before anything is done that it undoes. Raises ClusterError: then do not act."""
+        """In the ledger and on the Lease, before anything is done that it undoes. Raises AbortedError where that fails."""
         # Of counts the last leads back to what was found, as those before it do.
         self._undos = [*(u for u in self._undos if (u["kind"], undo["kind"]) != ("scale", "scale")), undo]
         registered = combined(self._undos)
         await self._journal.append([Event(NEMESIS, "undo", Kind.INVOKE, registered)])
-        await self._note(registered)
+        try:
+            await self._note(registered)
+        except ClusterError as error:
+            raise AbortedError(f"the undo could not be noted on the Lease, so nothing was done: {error}") from error
 
     async def _note(self, undo: Mapping[str, Any] | None) -> None:
         """On the Lease, which a moment without an API server must not prevent."""
@@ -217,11 +261,11 @@ class Interpreter:
         began = now()
         await self._journal.append([Event(NEMESIS, "converge", Kind.INVOKE, {"replicas": replicas})])
         try:
-            await self._scene.observer.converged(replicas, self._timeouts.converge)
+            await self._scene.observer.converged(replicas, self._experiment.timeouts.converge)
         except DeadlineError:
             # It may have converged since: then it is late by nothing.
             if late := self._scene.observer.view.late(self._scene.target, replicas):
-                value = {"seconds": self._timeouts.converge, "late": _late(self._scene.target, late)}
+                value = {"seconds": self._experiment.timeouts.converge, "late": _late(self._scene.target, late)}
                 await self._journal.append([Event(NEMESIS, "converge", Kind.FAIL, value)])
                 return 0
         seconds = round(now() - began, 3)
@@ -229,12 +273,13 @@ class Interpreter:
         return 1
 
     async def _kill_switch(self) -> None:
-        """Until the annotation says so."""
+        """Until an annotation says so."""
+        namespace = None
         while True:
-            statefulset = self._scene.observer.view.statefulset
-            if statefulset and statefulset.annotations.get(PAUSED_ANNOTATION) == "true":
-                raise AbortedError(f"{statefulset.key} is annotated {PAUSED_ANNOTATION}=true: the kill switch was thrown")
-            await asyncio.sleep(0.5)
+            refuse_paused(self._scene.observer.view.statefulset, namespace)
+            await asyncio.sleep(KILL_SWITCH_SECONDS)
+            with suppress(ClusterError):  # it is asked again
+                namespace = await namespace_of(self._scene.cluster, self._scene.target.namespace)
 
 
 async def heal_or_leave(cluster: Cluster, undo: Mapping[str, Any]) -> str:

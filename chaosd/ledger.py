@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from chaosd.errors import LedgerError, UsageError
-from chaosd.history import Event, Kind, Op
+from chaosd.history import NEMESIS, Event, Kind, Op
 
 SCHEMA_VERSION = 2
 _BUSY_SECONDS = 5
@@ -96,6 +96,9 @@ class RunLedger(Protocol):
 
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
         """What runs registered and never undid: the last entry of each run, if it is open."""
+
+    def disrupted_since(self, target: str, since: float) -> list[float]:
+        """When disruptions of a target began, by any run, after `since`; in seconds since the epoch, oldest first."""
 
     def journal(self, run: Run) -> Journal:
         """The journal of a run, which continues where its history ends."""
@@ -175,6 +178,15 @@ class Ledger:
             owing = [run_id for run_id, op in last.items() if op.kind is Kind.INVOKE]
             runs = connection.execute(sa.select(_runs).where(_runs.c.id.in_(owing)).order_by(_runs.c.id)).all()
         return [(Run(**row._mapping), last[row.id].value) for row in runs]
+
+    def disrupted_since(self, target: str, since: float) -> list[float]:
+        """When disruptions of a target began, by any run, after `since`; in seconds since the epoch, oldest first."""
+        of_target = sa.select(_runs.c.id).where(_runs.c.target == target)
+        query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id.in_(of_target), _ops.c.time > since)
+        query = query.where(_ops.c.process == NEMESIS, _ops.c.kind == str(Kind.INVOKE))
+        with self._transaction() as connection:
+            found = [_op(row) for row in connection.execute(query)]
+        return sorted(op.time for op in found if op.value.get("disrupts"))
 
     def journal(self, run: Run) -> Journal:
         """The journal of a run, which continues where its history ends."""

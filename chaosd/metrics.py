@@ -18,6 +18,7 @@ from chaosd.checkers.integrity import LOST, MISSING, UNSETTLED
 from chaosd.checkers.records import expand
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
+from chaosd.guards import REASONS
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.nemesis.base import BLOCKED
@@ -155,7 +156,7 @@ class TargetMetrics:
         yield metrics.violations_open, ((str(failure),) for failure in Class)
         yield metrics.binding_checks, ((str(value),) for value in Value)
         yield metrics.disruptions, ((kind, str(outcome)) for kind in DISRUPTIONS for outcome in _OUTCOMES)
-        yield metrics.blocked, ((reason,) for reason in BLOCKED)
+        yield metrics.blocked, ((reason,) for reason in (*BLOCKED, *REASONS))
         yield metrics.target_replicas, ((state,) for state in _REPLICA_STATES)
         yield metrics.observer_errors, ((reason,) for reason in _OBSERVER_ERRORS)
 
@@ -202,8 +203,8 @@ class TargetMetrics:
         metrics, labels = self._metrics, self._labels
         if op.f in DISRUPTIONS and op.kind is not Kind.INVOKE:
             metrics.disruptions.labels(*labels, op.f, op.kind).inc()
-            if reason := op.value.get("blocked"):
-                metrics.blocked.labels(*labels, reason).inc()
+        if reason := op.value.get("blocked"):
+            metrics.blocked.labels(*labels, reason).inc()
 
     def _observed(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels

@@ -67,8 +67,13 @@ class Progress:
     def _follow(self, op: Op) -> None:
         if op.process == RUN and op.f == "round":
             self._followed_round(op)
+        elif op.process == RUN and op.f == "warning":
+            self._tell("warning", op.value["warning"])
         elif op.process == NEMESIS and op.f in DISRUPTIONS and op.kind is Kind.INVOKE:
             self._disruption = _disruption(op)
+            self._say(self._disruption)
+        elif op.process == NEMESIS and op.f == "hold":
+            self._disruption = f"held back: {op.value['error']}"
             self._say(self._disruption)
         elif op.process == NEMESIS and op.kind is not Kind.INVOKE and (error := op.value.get("error")):
             self._say(f"{op.f} {op.kind}: {error}")
@@ -84,6 +89,8 @@ class Progress:
         else:
             self._violations = op.value["violations"]
             self._say(f"round {op.value['round']} done: {self._counts()}, violations {self._violations}")
+            if ended := op.value.get("ended"):
+                self._tell("ends", f"nothing is disrupted any more: {ended}")
 
     def _counts(self) -> str:
         assert self._runner is not None, "followed only once a run is watched"

@@ -18,6 +18,7 @@ from chaosd.cluster.target import Target
 from chaosd.errors import AbortedError, ChaosdError, DeadlineError, NotReadyError
 from chaosd.experiment import Experiment
 from chaosd.generator import Generator, Limits, Plan
+from chaosd.guards import Guard, gitops, remembered_seconds
 from chaosd.history import RUN, Event, Kind
 from chaosd.interpreter import Interpreter
 from chaosd.ledger import Run, RunLedger
@@ -154,6 +155,15 @@ class Runner:
         for pod in self._target.pods:
             await self._workers[self._target.replica(pod)].prepare(writes=writes)
         await self._tell_older_runs()
+        if writes:
+            await self._warn()
+
+    async def _warn(self) -> None:
+        """Of who may interfere with the target, which is no reason not to test it."""
+        statefulset = self.observer.view.statefulset
+        if statefulset and (manager := gitops(statefulset)):
+            warning = f"{manager} manages {statefulset.key}, and may undo what chaosd does to it, or be alarmed by it"
+            await self.journal.append([Event(RUN, "warning", Kind.OK, {"warning": warning})])
 
     async def _tell_older_runs(self) -> None:
         """Which other runs' files stand on the volumes, and whether this ledger knows what they are owed."""
@@ -204,8 +214,18 @@ class Runner:
             panel=self.panel,
             generator=self.generator,
             workers=self._workers,
-            timeouts=experiment.timeouts,
+            guard=Guard(experiment.guards, scene, self._disrupted_at(), self._space),
+            experiment=experiment,
         )
+
+    def _disrupted_at(self) -> list[float]:
+        """When the target was disrupted, this run or others, as far as guards need to know."""
+        seconds = remembered_seconds(self._experiment.guards)
+        return self._ledger.disrupted_since(self._target.key, self.journal.clock() - seconds) if seconds else []
+
+    def _space(self) -> dict[str, tuple[int, int]]:
+        """Bytes that are free on each replica's volume, and in all, as its session told."""
+        return {replica: worker.space for replica, worker in self._workers.items() if worker.space}
 
     def _is_writing(self, replica: str) -> bool:
         known = self.panel.integrity.replicas.get(replica)

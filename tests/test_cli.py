@@ -229,7 +229,7 @@ def test_the_kill_switch_stops_a_run_before_it_begins(sandbox: Main, experiment:
     paused["metadata"]["annotations"] = {"chaosd.io/paused": "true"}
     told = sandbox("run", experiment(manifest=paused))
     assert told.code == 4
-    assert "remove the annotation" in told.error
+    assert "the kill switch is thrown (chaosd.io/paused=true): chaosd resume statefulset/web -n default" in told.error
 
 
 def test_ledgers_that_cannot_be_used(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
@@ -503,3 +503,50 @@ def test_disruptions_are_listed_with_what_they_take_and_need(main: Main) -> None
     for kind in DISRUPTIONS:
         assert kind in main("disruptions").out
     assert "two ways to tell it" in main("disruptions", "--json", "--markdown").error
+
+
+@pytest.mark.parametrize("named", ["statefulset/web", "namespace/default"])
+def test_what_is_paused_is_not_run_until_it_is_resumed(sandbox: Main, experiment: Write, named: str) -> None:
+    path = experiment()
+    assert sandbox("run", path).code == 0
+    assert sandbox("pause", named).code == 0
+    told = sandbox("run", path)
+    assert (told.code, f"chaosd resume {named}" in told.error) == (4, True)
+    assert sandbox("resume", named).code == 0
+    assert sandbox("run", path).code == 0
+
+
+@pytest.mark.parametrize(
+    ("subject", "says"),
+    [
+        ("statefulset/absent", "there is no statefulset/absent in default: name one that is there"),
+        ("namespace/absent", "there is no namespace/absent: name one that is there"),
+        ("deployment/web", "deployment/web cannot be paused: name statefulset/NAME or namespace/NAME"),
+        ("web", "web cannot be paused"),
+        ("statefulset/", "cannot be paused"),
+    ],
+)
+def test_what_cannot_be_paused_is_told(sandbox: Main, subject: str, says: str) -> None:
+    told = sandbox("pause", subject)
+    assert told.code == 2
+    assert says in told.error
+
+
+def test_a_namespace_that_guards_deny_is_not_tested(sandbox: Main, experiment: Write) -> None:
+    told = sandbox("run", experiment(guards={"denyNamespaces": ["def*"]}))
+    assert (told.code, "guards.denyNamespaces has def*" in told.error) == (2, True)
+
+
+def test_a_guard_that_cannot_be_meant_names_its_place(sandbox: Main, experiment: Write) -> None:
+    told = sandbox("run", experiment(guards={"blackout": [{"days": ["sat"], "form": "09:00"}]}))
+    assert told.code == 2
+    assert "guards.blackout.0.form: unknown field: did you mean from?" in told.error
+
+
+def test_who_manages_the_target_from_a_repository_is_warned_of(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
+    managed = manifests.statefulset()
+    managed["metadata"]["labels"]["argocd.argoproj.io/instance"] = "shop"
+    assert sandbox("run", experiment(manifest=managed)).code == 0
+    assert any(
+        "Argo CD manages default/web" in note for note in json.loads((tmp_path / "out/verdict.json").read_text())["notes"]
+    )

@@ -102,6 +102,24 @@ def test_an_undo_is_open_until_it_is_carried_out(tmp_path: Path) -> None:
         assert ledger.open_undo() == [(run, undo)]
 
 
+def test_disruptions_of_a_target_are_remembered_over_all_its_runs(tmp_path: Path) -> None:
+    """Not those that were refused, nor what is no disruption, nor another target's."""
+    with Ledger.open(url(tmp_path)) as ledger:
+        first, second, other = begin(ledger, "A"), begin(ledger, "B"), begin(ledger, "C", target="default/other")
+        acts = Event(NEMESIS, "scale", Kind.INVOKE, {"disrupts": True, "to": 1})
+        for run, event, at in (
+            (second, acts, 30.0),
+            (first, acts, 10.0),
+            (first, acts, 20.0),
+            (first, Event(NEMESIS, "scale", Kind.INVOKE, {"to": 1}), 21.0),
+            (first, Event(NEMESIS, "scale", Kind.OK, {"disrupts": True}), 22.0),
+            (first, Event(NEMESIS, "undo", Kind.INVOKE, {"kind": "scale"}), 23.0),
+            (other, acts, 24.0),
+        ):
+            ledger.append(run, event, at)
+        assert ledger.disrupted_since("default/web", 10.0) == [20.0, 30.0]
+
+
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Ledger.open(url(tmp_path)):
         pass

@@ -173,6 +173,7 @@ def test_coverage_counts_what_really_happened() -> None:
         "rounds": 1,
         "disruptions": {"pod-delete": 1},
         "disruptions_not_done": {"scale": 1},
+        "disruptions_blocked": {"conflict": 1},
         "crashes": 0,
         "replicas_hit": [WEB_1],
         "files_acknowledged": 1,
@@ -187,4 +188,5 @@ def test_coverage_counts_what_really_happened() -> None:
         "readings_failed": 0,
         "records_retired": 1,
         "watch_gaps": 1,
+        "warnings": [],
     }

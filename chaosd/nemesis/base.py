@@ -96,6 +96,11 @@ class Disruption(BaseModel, ABC):
         """Whether it waits for pods that a scaling at the same time might take away for good."""
         return False
 
+    @property
+    def scales(self) -> bool:
+        """Whether it changes the count of replicas."""
+        return False
+
     @abstractmethod
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """Its parameters, as plain JSON, for the round in which it is drawn for the `turn`th time, from 0. Pure."""

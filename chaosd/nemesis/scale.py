@@ -18,7 +18,11 @@ from chaosd.cluster.port import Cluster, StatefulSet
 from chaosd.errors import ConflictError, NotFoundError, NotReadyError
 from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently, unless_refused
 
-RIGHTS: tuple[Right, ...] = (("get", "statefulsets.apps/scale"), ("update", "statefulsets.apps/scale"))
+RIGHTS: tuple[Right, ...] = (
+    ("get", "statefulsets.apps/scale"),
+    ("update", "statefulsets.apps/scale"),
+    ("list", "horizontalpodautoscalers.autoscaling"),  # what has one is not scaled
+)
 
 
 class Scale(Disruption):
@@ -34,6 +38,11 @@ class Scale(Disruption):
         int | None,
         Field(ge=0, description="Replicas to scale to; where it is left out, a number below the present one is drawn."),
     ] = None
+
+    @property
+    def scales(self) -> bool:
+        """It does."""
+        return True
 
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """The count to scale to."""

@@ -45,6 +45,11 @@ class ScaleFlap(Disruption):
     ] = None
     times: Annotated[int, Field(ge=1, le=100, description="How often, one after the other.")] = 3
 
+    @property
+    def scales(self) -> bool:
+        """It does."""
+        return True
+
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """The lower count, and how often."""
         return {"to": rng.randrange(max(1, len(ordinals))) if self.to is None else self.to, "times": self.times}

@@ -47,6 +47,11 @@ class Together(Disruption):
             raise ValueError(f"{waiting[0]} would wait for pods that scale takes away: keep one of them, or use scale-flap")
         return disruptions
 
+    @property
+    def scales(self) -> bool:
+        """Whether one of them does."""
+        return any(part.scales for part in self.disruptions)
+
     def draw(self, rng: random.Random, ordinals: Sequence[int], turn: int) -> dict[str, Any]:
         """The parameters of each, from a stream of its own."""
         drawn = []

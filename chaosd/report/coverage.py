@@ -10,7 +10,7 @@ from chaosd.checkers.records import How, expand
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 
 # What the nemesis does beside disturbing.
-_NO_DISRUPTIONS = frozenset({"converge", "undo"})
+_NO_DISRUPTIONS = frozenset({"converge", "undo", "hold"})
 
 
 class Coverage:
@@ -20,6 +20,8 @@ class Coverage:
         self.rounds = 0
         self.disruptions: Counter[str] = Counter()
         self.not_done: Counter[str] = Counter()
+        self.blocked: Counter[str] = Counter()  # by reason: what was refused, and for what a round was held back
+        self.warnings: list[str] = []
         self.crashes = 0
         self.replicas_hit: set[str] = set()
         self.acknowledged: Counter[How] = Counter()
@@ -34,6 +36,7 @@ class Coverage:
         """Take in the next op."""
         if op.process == RUN:
             self.rounds += op.f == "round" and op.kind is Kind.OK
+            self.warnings += [op.value["warning"]] if op.f == "warning" else []
         elif op.process == OBSERVER:
             self.watch_gaps += op.f == "watch" and op.value["change"] == "gap"
         elif op.process == NEMESIS:
@@ -47,6 +50,7 @@ class Coverage:
             "rounds": self.rounds,
             "disruptions": dict(sorted(self.disruptions.items())),
             "disruptions_not_done": dict(sorted(self.not_done.items())),
+            "disruptions_blocked": dict(sorted(self.blocked.items())),
             "crashes": self.crashes,
             "replicas_hit": sorted(self.replicas_hit),
             "files_acknowledged": self.acknowledged[How.CREATE],
@@ -61,9 +65,11 @@ class Coverage:
             "readings_failed": self.reads["failed"],
             "records_retired": self.retired,
             "watch_gaps": self.watch_gaps,
+            "warnings": self.warnings,
         }
 
     def _nemesis(self, op: Op) -> None:
+        self.blocked.update([op.value["blocked"]] if "blocked" in op.value else [])
         if op.f in _NO_DISRUPTIONS:
             return
         if op.kind is Kind.INVOKE:
@@ -94,6 +100,7 @@ class Coverage:
 
 def notes(coverage: Mapping[str, Any]) -> Iterator[str]:
     """What weakens a verdict, whatever it says; of coverage as it stands in `verdict.json`."""
+    yield from coverage["warnings"]
     if coverage["records_verified_cached"] and not coverage["records_verified_cold"]:
         yield (
             "no reading was cold: each may have come from the page cache of the pod's node, since its file system takes no "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chaosd.history import Event, Kind, Op
+from chaosd.history import NEMESIS, Event, Kind, Op
 from chaosd.ledger import Journal, Run
 
 
@@ -96,6 +96,12 @@ class MemoryLedger:
             if last and last.kind is Kind.INVOKE:
                 found.append((self._runs[key], last.value))
         return found
+
+    def disrupted_since(self, target: str, since: float) -> list[float]:
+        """When disruptions of a target began, by any run, after `since`; in seconds since the epoch, oldest first."""
+        ops = (op for key, ops in self._ops.items() if self._runs[key].target == target for op in ops)
+        found = (op for op in ops if op.process == NEMESIS and op.kind is Kind.INVOKE and op.value.get("disrupts"))
+        return sorted(op.time for op in found if op.time > since)
 
     def journal(self, run: Run) -> MemoryJournal:
         """The journal of a run, which continues where its history ends."""

@@ -103,6 +103,14 @@ class Worker:
         """Other runs whose folders stand on the volume, as the present session told."""
         return _other_runs(self._session.facts, self._place.run) if self._session else ()
 
+    @property
+    def space(self) -> tuple[int, int] | None:
+        """Bytes that are free on the volume, and in all, as the present session told; None where it did not."""
+        facts = self._session.facts if self._session else None
+        if facts is None or facts.free_bytes is None or facts.total_bytes is None:
+            return None
+        return facts.free_bytes, facts.total_bytes
+
     async def prepare(self, *, writes: bool) -> None:
         """Open a session and, where there will be `writes`, check that there is room for the share and that the volume is
         the replica's own, and make the folders. A session that breaks meanwhile is opened again. Raises what stands in the

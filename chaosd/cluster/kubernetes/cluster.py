@@ -211,9 +211,10 @@ class KubernetesCluster:
         await self._client.request("DELETE", RESOURCES[Namespace].path("", name))
 
     async def _autoscalers(self, namespace: str, query: Query) -> Sequence[Json]:
-        """Of both kinds; a cluster without KEDA has no place for its own."""
+        """Of both kinds; a cluster without KEDA has no place for its own. Who may not see those sees the
+        HorizontalPodAutoscaler that KEDA makes of each."""
         found, _ = await list_all(self._client, HORIZONTAL_AUTOSCALERS.path(namespace), query)
-        with suppress(NotFoundError):
+        with suppress(NotFoundError, ForbiddenError):
             scaled, _ = await list_all(self._client, SCALED_OBJECTS.path(namespace), query)
             return [*found, *scaled]
         return found

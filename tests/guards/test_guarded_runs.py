@@ -1,0 +1,181 @@
+"""Whole runs under guards, in virtual time: what is refused is told and counted, nothing is disturbed, and the run goes on
+when it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import stamina
+
+from chaosd.checkers.verdict import Value
+from chaosd.cluster.port import PAUSED_ANNOTATION, Namespace, StatefulSet
+from chaosd.errors import AbortedError, ForbiddenError
+from chaosd.generator import Plan
+from chaosd.history import NEMESIS, RUN, Kind, Op
+from chaosd.simulation.world import NAME, NAMESPACE, Outcome, Scenario, World, simulate
+from chaosd.virtual_time import EPOCH_SECONDS
+
+SEED = 5
+DELETES = ({"kind": "pod-delete"},)
+SCALES = ({"kind": "scale"},)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    stamina.instrumentation.set_on_retry_hooks(())
+    yield
+    stamina.instrumentation.set_on_retry_hooks(None)
+
+
+def guarded(
+    guards: dict[str, Any],
+    before: Callable[[World, Plan], None] = lambda *_: None,
+    *,
+    disruptions: tuple[dict[str, Any], ...] = DELETES,
+    **experiment: Any,
+) -> Outcome:
+    scenario = Scenario(SEED, rounds=3, disruptions=disruptions, experiment={"guards": guards, **experiment})
+    return simulate(scenario, before)
+
+
+def blocked(outcome: Outcome) -> list[str]:
+    return [op.value["blocked"] for op in outcome.ops if op.process == NEMESIS and "blocked" in op.value]
+
+
+def disrupted(outcome: Outcome) -> list[Op]:
+    return [op for op in outcome.ops if op.process == NEMESIS and op.kind is Kind.INVOKE and op.value.get("disrupts")]
+
+
+def rounds(outcome: Outcome) -> int:
+    return sum(op.process == RUN and op.f == "round" and op.kind is Kind.OK for op in outcome.ops)
+
+
+def window(begin: timedelta, end: timedelta) -> dict[str, Any]:
+    """A window from and to so long after the simulation begins, in whole minutes."""
+    now = datetime.fromtimestamp(EPOCH_SECONDS, UTC)
+    return {"from": f"{now + begin:%H:%M}", "to": f"{now + end:%H:%M}"}
+
+
+def test_without_guards_nothing_is_refused() -> None:
+    outcome = guarded({})
+    assert (blocked(outcome), len(disrupted(outcome)), rounds(outcome)) == ([], 3, 3)
+
+
+def test_a_round_waits_until_the_last_disruption_is_long_enough_ago() -> None:
+    outcome = guarded({"minInterval": "3m"})
+    times = [op.time for op in disrupted(outcome)]
+    assert [after - before >= 180 for before, after in pairwise(times)] == [True, True]
+    assert blocked(outcome) == ["interval", "interval"]  # once for each wait, however often it is looked at
+    assert outcome.judgement.value is Value.PASS
+
+
+def test_a_run_that_somebody_waits_for_ends_when_a_window_is_closed() -> None:
+    outcome = guarded({"blackout": [window(timedelta(hours=-1), timedelta(hours=1))]})
+    assert isinstance(outcome.finished.error, AbortedError)
+    assert "guards.blackout has a window, until" in str(outcome.finished.error)
+    assert not disrupted(outcome)
+
+
+def test_a_run_of_some_duration_waits_for_the_window_and_writes_nothing_meanwhile() -> None:
+    guards = {"active": [window(timedelta(minutes=4), timedelta(minutes=9))], "minInterval": "20s"}
+    outcome = guarded(guards, rounds=None, duration="5m")
+    hold = next(op for op in outcome.ops if op.f == "hold")
+    assert (hold.kind, hold.value["blocked"]) == (Kind.FAIL, "inactive")
+    assert all(op.time >= hold.value["until"] for op in outcome.ops if op.f in ("write", "round"))
+    assert disrupted(outcome)
+    assert 300 <= outcome.seconds < 400
+    assert outcome.judgement.value is Value.PASS
+
+
+def test_a_run_of_some_duration_ends_though_the_window_never_opened() -> None:
+    outcome = guarded({"blackout": [{}]}, rounds=None, duration="3m")
+    assert (rounds(outcome), outcome.finished.error) == (0, None)
+    assert 180 <= outcome.seconds < 200
+    assert outcome.judgement.value is Value.UNKNOWN
+
+
+def test_a_disruption_that_would_take_too_many_is_refused_and_the_round_goes_on() -> None:
+    outcome = guarded({"maxUnavailable": 1}, disruptions=({"kind": "pod-delete", "count": "all"},))
+    assert (blocked(outcome), disrupted(outcome), rounds(outcome)) == (["unavailable"] * 3, [], 3)
+    (unknown,) = outcome.judgement.unknowns
+    assert "guards.maxUnavailable 1 allows 1" in unknown.missing
+
+
+def test_what_an_autoscaler_owns_is_not_scaled() -> None:
+    hpa = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web", "namespace": NAMESPACE},
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": NAME}, "maxReplicas": 5},
+    }
+    outcome = guarded({}, lambda world, plan: _apply(world, hpa), disruptions=SCALES)
+    assert blocked(outcome) == ["autoscaler"] * 3
+    assert not disrupted(outcome)
+
+
+def test_who_may_not_see_autoscalers_does_not_scale() -> None:
+    def hide(world: World, _: Plan) -> None:
+        listed = world.cluster.list
+
+        async def hidden(kind: type[Any], namespace: str, selector: Any = None) -> Any:
+            if kind.__name__ == "Autoscaler":
+                raise ForbiddenError("may not list horizontalpodautoscalers")
+            return await listed(kind, namespace, selector)
+
+        world.cluster.list = hidden  # type: ignore[method-assign]
+
+    outcome = guarded({}, hide, disruptions=SCALES)
+    assert blocked(outcome) == ["unseen"] * 3
+
+
+def test_a_namespace_that_is_being_deleted_is_let_go() -> None:
+    def terminate(world: World, plan: Plan) -> None:
+        found = world.cluster.store.get(Namespace, "", NAMESPACE)
+        world.cluster.store.put(_with(found, terminating=plan.number > 1))
+
+    outcome = guarded({}, terminate)
+    assert len(disrupted(outcome)) == 1
+    assert blocked(outcome) == ["terminating"] * 2
+
+
+@pytest.mark.parametrize("kind", [StatefulSet, Namespace])
+def test_the_kill_switch_ends_the_run(kind: type[StatefulSet] | type[Namespace]) -> None:
+    def throw(world: World, plan: Plan) -> None:
+        if plan.number == 2:
+            where = ("", NAMESPACE) if kind is Namespace else (NAMESPACE, NAME)
+            found = world.cluster.store.get(kind, *where)  # type: ignore[type-var]
+            world.cluster.store.put(_with(found, annotations={PAUSED_ANNOTATION: "true"}))
+
+    outcome = guarded({}, throw)
+    assert isinstance(outcome.finished.error, AbortedError)
+    named = f"namespace/{NAMESPACE}" if kind is Namespace else f"statefulset/{NAME}"
+    assert f"chaosd resume {named}" in str(outcome.finished.error)
+    assert len(disrupted(outcome)) == 1
+
+
+@pytest.mark.parametrize(("stop_after", "ended_after"), [(1, 2), ("never", 3), (50, 3)])
+def test_after_so_many_violations_nothing_is_disrupted_any_more(stop_after: int | str, ended_after: int) -> None:
+    def lose(world: World, plan: Plan) -> None:
+        if plan.number == 2:
+            world.disk(0).lose(world.path(next(iter(world.known(0).owed.values())).file))
+
+    outcome = guarded({"stopAfter": stop_after}, lose)
+    assert outcome.classes == ["lost"]
+    assert rounds(outcome) == ended_after
+    ended = [op.value["ended"] for op in outcome.ops if "ended" in op.value]
+    assert ended == ([f"guards.stopAfter is {stop_after}"] if ended_after == 2 else [])
+
+
+def _apply(world: World, document: dict[str, Any]) -> None:
+    applying = asyncio.get_running_loop().create_task(world.cluster.apply([document]))
+    applying.add_done_callback(lambda done: done.result())
+
+
+def _with(found: Any, **changes: Any) -> Any:
+    return replace(found, **changes)
