@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 from rich.console import Console
 
 from chaosd import cli
 from chaosd.checkers.steps import EXPECTATIONS
 from chaosd.checkers.verdict import Class, Violation, root_causes
+from chaosd.guards import REASONS, Guards
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.report import disruptions
 
@@ -109,3 +111,15 @@ def test_every_kind_of_disruption_is_shown_whole_on_a_narrow_terminal() -> None:
     shown.print(disruptions.table())
     first_words = {line.split()[0] for line in shown.export_text().splitlines() if line[:1].strip()}
     assert first_words == set(DISRUPTIONS)
+
+
+def test_the_safety_document_has_every_guard_with_its_default_and_every_reason() -> None:
+    table = (ROOT / "docs/safety.md").read_text().split("## Guards")[1].split("## Kill switch")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    for name, field in Guards.model_fields.items():
+        row = next(row for row in rows if f"`{field.alias or name}`" in row)
+        defaults = field.default if isinstance(field.default, tuple) else (field.default,)
+        assert all(not isinstance(told, str) or told == "*" or f"`{told}`" in row for told in defaults), row
+    assert set(re.findall(r"\| `([a-z_]+)` \|$", table, re.MULTILINE)) == set(REASONS)
+    guards = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", table, re.DOTALL)[0])["guards"]
+    assert Guards.model_validate(guards).stop_after == 1
