@@ -1,4 +1,4 @@
-"""The kill switch, thrown at any moment of a run on a real cluster: in each of its ways, with whatever is under way then."""
+"""The kill switch, thrown at any moment of a run on a real cluster, in each of its ways, whatever is under way then."""
 
 from __future__ import annotations
 
