@@ -69,6 +69,22 @@ def test_every_disruption_happens_and_the_target_is_left_as_it_was(
     assert _left(real, web) == AS_FOUND
 
 
+def test_a_first_process_that_handles_no_signal_is_killed_from_its_node(
+    web: str, run: Run, experiment: Write, real: RealCluster
+) -> None:
+    kill = {"kind": "container-kill", "signal": "KILL", "ordinals": [0]}
+    refused = run("run", experiment(rounds=None, disruptions=[], steps=_steps(kill)), "-n", web)
+    assert "gets no SIGKILL from inside it" in refused.told
+    kill |= {"hostHelper": {"image": real.image}}
+    done = run("run", experiment(rounds=None, disruptions=[], steps=_steps(kill)), "-n", web)
+    assert done.code == 0, done.told
+    assert done.verdict["coverage"]["disruptions"] == {"container-kill": 1}
+    (container,) = real.get("pod", "web-0", f"--namespace={web}")["status"]["containerStatuses"]
+    assert (container["restartCount"], container["lastState"]["terminated"]["exitCode"]) == (1, 137)
+    pods = real.get("pods", f"--namespace={web}")["items"]
+    assert sorted(pod["metadata"]["name"] for pod in pods) == ["web-0", "web-1"]
+
+
 def test_the_csi_plugins_pod_on_the_replicas_node_is_replaced(
     web: str, run: Run, experiment: Write, real: RealCluster
 ) -> None:

@@ -192,6 +192,8 @@ class Kubelets:
     async def _start(self, pod: Pod) -> None:
         """Schedule, bind, attach, mount, run; each step only while the pod is still wanted. What fails is told in an Event,
         and tried again after a while."""
+        if self._still_there(pod) is None:
+            return
         bound = volumes.bind(self._store, self._disks, pod)
         if bound is None:
             await self._unscheduled(pod, "pod has unbound PersistentVolumeClaims")
