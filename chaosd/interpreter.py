@@ -15,7 +15,7 @@ from typing import Any
 from chaosd.checkers import Panel
 from chaosd.checkers.records import expand
 from chaosd.cluster.lock import TargetLock
-from chaosd.cluster.port import Attachment, Cluster, Node, Pod
+from chaosd.cluster.port import Attachment, Cluster, Namespace, Node, Pod
 from chaosd.cluster.target import Target
 from chaosd.errors import (
     AbortedError,
@@ -25,6 +25,7 @@ from chaosd.errors import (
     DeadlineError,
     DisruptionError,
     ForbiddenError,
+    NotFoundError,
     NotReadyError,
     RightsError,
 )
@@ -68,6 +69,7 @@ class Interpreter:
         self._experiment = experiment
         self._ends_at = math.inf  # on the loop's clock; no round begins after it
         self._held_by: Refusal | None = None
+        self._namespace_goes = False
         self._undos: list[Mapping[str, Any]] = []
         self._kept = 0  # undos that were registered before the present disruption: a script's scaling lasts
 
@@ -99,6 +101,8 @@ class Interpreter:
         finally:
             await _cancel([*running, stopped, paused])
             await self._heal()
+            with suppress(ClusterError):  # what was deleted with its namespace is no fault
+                await self._namespace()
 
     async def _next(self, now: float) -> Task | Pending | None:
         """What the generator says; between rounds only while there is time, and once guards allow a disruption."""
@@ -273,13 +277,26 @@ class Interpreter:
         return 1
 
     async def _kill_switch(self) -> None:
-        """Until an annotation says so."""
+        """Until an annotation says so, or the namespace goes. Raises AbortedError."""
         namespace = None
-        while True:
+        while not self._namespace_goes:
             refuse_paused(self._scene.observer.view.statefulset, namespace)
             await asyncio.sleep(KILL_SWITCH_SECONDS)
             with suppress(ClusterError):  # it is asked again
-                namespace = await namespace_of(self._scene.cluster, self._scene.target.namespace)
+                namespace = await self._namespace()
+        raise AbortedError(f"namespace {self._scene.target.namespace} is being deleted, and the target with it")
+
+    async def _namespace(self) -> Namespace | None:
+        """The target's, as far as it may be seen. That it is being deleted is journaled. Raises ClusterError."""
+        name = self._scene.target.namespace
+        try:
+            found = await namespace_of(self._scene.cluster, name)
+        except NotFoundError:
+            found = Namespace(name, "", terminating=True)
+        if found and found.terminating and not self._namespace_goes:
+            self._namespace_goes = True
+            await self._journal.append([Event(OBSERVER, "namespace", Kind.OK, {"name": name, "change": "terminating"})])
+        return found
 
 
 async def heal_or_leave(cluster: Cluster, undo: Mapping[str, Any]) -> str:

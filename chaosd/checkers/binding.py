@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, OBSERVER, Kind, Op, disruptions_of
+from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, disruptions_of
 
 Seen = Mapping[str, Any]
 
 # What bindings are judged by, and another right than that to the target's namespace is needed for.
 _NEEDED = frozenset({"volume", "attachment", "node"})
+_WITH_NAMESPACE = "deleted with its namespace"
 # What leaves a claim with another volume.
 _REPLACED = frozenset({Class.CLAIM_REPLACED, Class.VOLUME_REBOUND})
 
@@ -57,6 +58,7 @@ class BindingChecker:
         self._present_volumes: set[str] = set()
         self._deleted_by_policy: dict[str, str] = {}  # claims by name, and why
         self._gone_unseen: dict[str, tuple[str, str]] = {}  # claims by name: their replicas, and the policy that may be why
+        self._round_ended_at = -1
         self._made_anew = False  # the StatefulSet, since it was first seen
         self._lasting: dict[tuple[str, Class], Violation] = {}
         self._settled: list[Violation] = []  # of claims that have a new baseline since
@@ -68,6 +70,8 @@ class BindingChecker:
         self.released = ()
         if op.process == OBSERVER and op.f in _FOLDS:
             _FOLDS[op.f](self, op)
+        elif op.process == RUN and op.f == "round" and op.kind is Kind.OK:
+            self._round_ended_at = op.index
         elif op.process == NEMESIS and op.kind is Kind.INVOKE:
             for kind, disruption in disruptions_of(op):
                 if kind in ("scale", "scale-flap"):
@@ -308,6 +312,16 @@ class BindingChecker:
             self._deleted_by_policy[value["name"]] = claim.may_go
             self._let_go(claim)
 
+    def _namespace_seen(self, op: Op) -> None:
+        """It is being deleted, and with it every claim. It is seen a moment late, so some may have gone before: in that round,
+        not in one that ended without them."""
+        for name, claim in self.claims.items():
+            if claim.now is not None:
+                claim.may_go = claim.may_go or _WITH_NAMESPACE
+            elif claim.first and claim.changed_at > self._round_ended_at:
+                self._deleted_by_policy[name] = _WITH_NAMESPACE
+                self._let_go(claim)
+
     def _volume_seen(self, op: Op) -> None:
         value = op.value
         if value["change"] == "deleted":
@@ -341,6 +355,7 @@ _FOLDS = {
     "pod": BindingChecker._pod_seen,
     "claim": BindingChecker._claim_seen,
     "volume": BindingChecker._volume_seen,
+    "namespace": BindingChecker._namespace_seen,
     "unobservable": BindingChecker._unobservable,
     "watch": BindingChecker._watch,
 }

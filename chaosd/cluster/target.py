@@ -101,10 +101,14 @@ def _find_mount(statefulset: StatefulSet, path: str, container: str) -> tuple[Co
     if not named:
         names = ", ".join(c.name for c in statefulset.containers)
         raise TargetError(f"{statefulset.key} has no container {container}: it has {names}")
-    for candidate in named:
-        for mount in candidate.mounts:
-            if mount.path.rstrip("/") == path.rstrip("/") if path else mount.volume in statefulset.template_claims:
-                return candidate, mount
+    found = [
+        (candidate, mount)
+        for candidate in named
+        for mount in candidate.mounts
+        if (mount.path.rstrip("/") == path.rstrip("/") if path else mount.volume in statefulset.template_claims)
+    ]
+    if found:  # a sidecar that only reads, such as for backups, may stand before the one that writes
+        return min(found, key=lambda one: one[1].read_only)
     if not path:
         raise TargetError(f"{statefulset.key}: no container mounts a volumeClaimTemplate: name a path in the experiment")
     mounts = ", ".join(sorted({m.path for c in named for m in c.mounts})) or "nothing"

@@ -146,7 +146,8 @@ class Worker:
         except SessionLostError:
             raise
         except ProbeError as error:
-            raise NotReadyError(f"{where} cannot be written: {error}") from error
+            mend = "mount it writable, or name a container that does with target.container"
+            raise NotReadyError(f"{where} cannot be written: {error}: {mend}") from error
 
     async def write(self, count: int) -> int:
         """Write `count` new files, a new value of every register, and an entry of the log; returns how many files were

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaosd.checkers.binding import BindingChecker
 from chaosd.checkers.verdict import Unknown, Value, Verdict
-from chaosd.history import NEMESIS, OBSERVER, Event, Kind
+from chaosd.history import NEMESIS, OBSERVER, RUN, Event, Kind
 from tests.histories import claim, history, pod, statefulset, volume, watch
 
 HEALTHY = (statefulset(2), claim(0), volume(0), claim(1), volume(1), pod(0, "present"), pod(1, "present"))
@@ -163,3 +163,13 @@ def test_a_claim_made_anew_before_the_eyes_of_the_run_is_no_unwatched_one_later(
     made_anew = (claim(1, "deleted"), claim(1, "added", uid="new", volume="pv-new"))
     again = (watch("began", "claim"), claim(0, "present"), claim(1, "present", uid="new", volume="pv-new"))
     assert classes(judged(delete, *made_anew, *again, watch("synced", "claim"))) == ["claim_replaced"]
+
+
+def test_a_claim_that_was_missing_before_its_namespace_went_stays_accused() -> None:
+    """What went in the round in which the namespace did went with it; what a round ended without, did not."""
+    gone, ended = claim(1, "deleted"), Event(RUN, "round", Kind.OK, {"round": 1, "violations": 0, "verdict": "pass"})
+    going = Event(OBSERVER, "namespace", Kind.OK, {"name": "default", "change": "terminating"})
+    for events, found in (((gone, going), []), ((going, gone), []), ((gone, ended, going), ["claim_missing"])):
+        verdict = judged(*events)
+        assert classes(verdict) == found
+        assert verdict.by_policy == (() if found else ("disk-ssd-web-1: deleted with its namespace",))
