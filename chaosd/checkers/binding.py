@@ -313,8 +313,8 @@ class BindingChecker:
             self._let_go(claim)
 
     def _namespace_seen(self, op: Op) -> None:
-        """It is being deleted, and with it every claim. It is seen a moment late, so some may have gone before: in that round,
-        not in one that ended without them."""
+        """It is being deleted, and with it every claim. That is seen a moment late, so some may have gone before: in that
+        round, and not in one that ended without them."""
         for name, claim in self.claims.items():
             if claim.now is not None:
                 claim.may_go = claim.may_go or _WITH_NAMESPACE

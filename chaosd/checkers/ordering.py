@@ -2,7 +2,8 @@
 
 Pure; judged from the pods' watch events, whose order is the API server's. Source: Kubernetes docs, "StatefulSets",
 Deployment and Scaling Guarantees. The promise is the controller's own: what chaosd deletes, evicts or forces is not its
-doing, and what `podManagementPolicy: Parallel` allows is told as by policy. After a gap in the watch only timestamps are
+doing, and what `podManagementPolicy: Parallel` allows is told as by policy. A StatefulSet that is deleted promises no order
+(the same page, "Limitations"). After a gap in the watch only timestamps are
 left, with one second's resolution: where they cannot tell, the order is unknown.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, OBSERVER, Kind, Op
+from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 
 Seen = Mapping[str, Any]
 
@@ -47,15 +48,18 @@ class Ordering:
         self._violations: list[Violation] = []
         self._unseen: list[Unknown] = []
         self._judged = 0
+        self._round_ended_at = -1
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
         if op.process == NEMESIS and op.kind is Kind.INVOKE:
             self._deletion_asked(op)
+        elif op.process == RUN and op.f == "round" and op.kind is Kind.OK:
+            self._round_ended_at = op.index
         elif op.process != OBSERVER:
             return
         elif op.f == "statefulset":
-            self._statefulset = op.value
+            self._statefulset_seen(op)
         elif op.f == "watch" and op.value["kind"] == "pod":
             self._watch(op)
         elif op.f == "pod":
@@ -76,6 +80,16 @@ class Ordering:
         asked = {pod["uid"] for pod in op.value.get("deletes", ())}
         for state in self._pods.values():
             state.by_nemesis |= state.uid in asked
+
+    def _statefulset_seen(self, op: Op) -> None:
+        """Its deletion may be told later than that of its pods: what was held against them in this round is taken back."""
+        self._statefulset = op.value
+        if self._is_deleted:
+            self._violations = [v for v in self._violations if v.index < self._round_ended_at]
+
+    @property
+    def _is_deleted(self) -> bool:
+        return self._statefulset.get("change") == "deleted" or bool(self._statefulset.get("deleting"))
 
     def _watch(self, op: Op) -> None:
         if op.value["change"] == "began":
@@ -145,7 +159,7 @@ class Ordering:
     def _leaving(self, op: Op, ordinal: int, state: _PodState) -> None:
         """A pod that the controller scales away leaves when every higher one is gone."""
         wanted = self._statefulset.get("first_ordinal", 0) + self._statefulset.get("replicas", 0)
-        if state.by_nemesis or ordinal < wanted or not self._synced:
+        if state.by_nemesis or ordinal < wanted or not self._synced or self._is_deleted:
             return
         state.scaled_away = True
         self._judged += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaosd.checkers.ordering import Ordering
 from chaosd.checkers.verdict import Class, Value, Verdict
-from chaosd.history import Event
+from chaosd.history import RUN, Event, Kind
 from tests.histories import WEB_0, WEB_1, disrupted, history, pod, statefulset, watch
 
 
@@ -54,6 +54,15 @@ def test_a_stop_before_the_higher_one_is_gone_is_a_violation() -> None:
     verdict = judged(*BOTH, statefulset(0), pod(1, "modified", deleting=True), pod(0, "modified", deleting=True))
     assert problems(verdict) == ["web-1 was not gone when web-0 was told to stop"]
     assert verdict.violations[0].replica == WEB_0
+
+
+def test_a_statefulset_that_is_deleted_promises_no_order_and_may_be_seen_so_late() -> None:
+    both = (pod(1, "modified", deleting=True), pod(0, "modified", deleting=True))
+    ended = Event(RUN, "round", Kind.OK, {"round": 1})
+    for going in (statefulset(0, deleting=True), statefulset(0, "deleted")):
+        assert problems(judged(*BOTH, statefulset(0), going, *both)) == []
+        assert problems(judged(*BOTH, statefulset(0), *both, going)) == []
+        assert len(problems(judged(*BOTH, statefulset(0), *both, ended, going))) == 1, "told when the round ended"
 
 
 def test_ordinals_may_begin_elsewhere() -> None:
