@@ -8,11 +8,11 @@ never shifts what is drawn: the same seed gives the same sequence of decisions.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
 from chaosd.checkers.integrity import Integrity
@@ -30,6 +30,7 @@ def stream(seed: int, purpose: str, *parts: object) -> random.Random:
     return random.Random("/".join(map(str, (seed, purpose, *parts))))  # noqa: S311 - repeatable, not secret
 
 
+@lru_cache(maxsize=10_000)  # it is asked again in each round for the files that stay
 def fraction(seed: int, purpose: str, *parts: object) -> float:
     """A number from 0 up to 1 for a purpose, the same for the same arguments: as the first of a stream, without making one
     for each of thousands of files."""
@@ -284,19 +285,19 @@ class Generator:
         for replica in self._free(current, now):
             if replica not in current.listed:
                 return Task(replica, "list"), False
-            if unread := self._unread(replica, current.entered_index):
-                return Task(replica, "read", {"sequences": compress(unread)}), False
-        over = all(r in current.listed and not self._unread(r, current.entered_index) for r in current.replicas)
+            # Those that were asked for longest ago first, so that files that cannot be read do not stand before the others.
+            if unread := sorted(self._unread(replica, current.entered_index))[: self._limits.read_batch]:
+                return Task(replica, "read", {"sequences": compress(sequence for _, sequence in unread)}), False
+        over = all(r in current.listed and not any(self._unread(r, current.entered_index)) for r in current.replicas)
         return None, over
 
-    def _unread(self, name: str, since: int) -> list[int]:
+    def _unread(self, name: str, since: int) -> Iterator[tuple[int, int]]:
+        """Of each record that is to be read, when it was last asked for, and its sequence."""
         known = self._integrity.replicas.get(name)
-        if known is None:
-            return []
-        due = max(since, known.at_risk_since)
-        unread = ((r.asked_at, s) for held in (known.maybe, known.owed) for s, r in held.items() if r.read_at < due)
-        # Those that were asked for longest ago first, so that files that cannot be read do not stand before the others.
-        return [sequence for _, sequence in heapq.nsmallest(self._limits.read_batch, unread)]
+        if known:
+            due = max(since, known.at_risk_since)
+            for held in (known.maybe, known.owed):
+                yield from ((r.asked_at, s) for s, r in held.items() if r.read_at < due)
 
     def _retire(self, current: _Round, now: float) -> tuple[Task | None, bool]:
         """What was read often enough makes room, oldest first, where the next round's files would not fit."""

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 BLOCK_BYTES = 4096
@@ -35,6 +36,8 @@ _DIGEST = slice(8, 40)
 _BODY = struct.Struct(">IIQH")
 _BODY_AT = 40
 _TEXT_AT = _BODY_AT + _BODY.size
+# Blocks of registers and logs, which are held against what stands there again and again: 2 MiB.
+_BLOCKS_KEPT = 512
 _EVIDENCE_BYTES = 32
 _EVIDENCE_RANGES = 16
 # So many zeros at the end of a block come of a cut; by chance alone they would once in 2^64.
@@ -170,6 +173,7 @@ def classify(found: bytes, seed: int, label: Label, former: Label | None = None,
     return Finding(state, first, _evidence(found, expected, states, first))
 
 
+@lru_cache(maxsize=_BLOCKS_KEPT)
 def _make_block(seed: int, label: Label, text: bytes, index: int) -> bytes:
     head = _BODY.pack(index, label.blocks, label.sequence, len(text)) + text
     source = f"{seed}\n{label.origin.owner}\n{label.sequence}\n{index}".encode()

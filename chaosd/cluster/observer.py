@@ -47,6 +47,8 @@ _F: Mapping[type[Object], str] = {
 
 
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in (*_F, Container, Mount)}
+_EMPTY: tuple[Any, ...] = (None, "", (), {}, False)
+_SCALARS = frozenset({str, int, float, bool})
 
 
 @dataclass(slots=True)
@@ -275,9 +277,10 @@ def _event(change: Change, **more: Any) -> Event:
 
 
 def _plain(value: Any) -> Any:
-    if names := _FIELDS.get(type(value)):
-        told = ((name, getattr(value, name)) for name in names)
-        return {name: _plain(part) for name, part in told if part not in (None, "", (), {}, False)}
-    if isinstance(value, tuple):
+    kind = type(value)
+    if names := _FIELDS.get(kind):
+        told = {name: part for name in names if (part := getattr(value, name)) not in _EMPTY}
+        return {name: part if type(part) in _SCALARS else _plain(part) for name, part in told.items()}
+    if kind is tuple:
         return [_plain(part) for part in value]
     return dict(value) if isinstance(value, Mapping) else value

@@ -22,7 +22,7 @@ from typing import BinaryIO, Protocol
 
 CHUNK_BYTES = 65536
 _PAGE_BYTES = 4096
-# A name on the volume may hold what would end a line of the reply.
+# A name on the volume may hold what would end a line of the reply; none of it is printable.
 _ONE_LINE = {ord(character): "?" for character in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
 # linux/fs.h: _IOR(0x15, 0, struct fsuuid2), which is a length and 16 bytes; from Linux 6.9 on.
 _FS_IOC_GETFSUUID = 0x80111500
@@ -184,8 +184,10 @@ class Agent:
                 lines = [f"failed no such verb: {verb}"] if answer is None else list(answer(arguments, requests))
             except OSError as error:
                 lines = [f"failed {_why(error)}"]
-            told = "".join(f"{line.translate(_ONE_LINE)}\n" for line in [*lines, f"{nonce} end {len(lines)}"])
-            replies.write(told.encode(errors="surrogateescape"))
+            lines.append(f"{nonce} end {len(lines)}")
+            if not "".join(lines).isprintable():
+                lines = [line.translate(_ONE_LINE) for line in lines]
+            replies.write("\n".join([*lines, ""]).encode(errors="surrogateescape"))
             replies.flush()
 
     def _hello(self, _: list[str], __: BinaryIO) -> Iterator[str]:

@@ -442,7 +442,8 @@ class MemoryDisk:
 
     def _inode(self, path: str) -> Inode:
         head, _, name = path.rpartition("/")
-        found = self._folder(head).names.get(name) if name else self._root
+        folder = self._folders.get(head) or self._folder(head)
+        found = folder.names.get(name) if name else self._root
         if found is None:
             raise _error(errno.ENOENT, path)
         return found
