@@ -23,6 +23,7 @@ from chaosd.history import NEMESIS, RUN
 FIRST_FILES = 16
 RETRY_SECONDS = 0.2
 TRICKLE_SECONDS = 1.0
+_NOT_SEEN_YET = Replica()
 
 
 def stream(seed: int, purpose: str, *parts: object) -> random.Random:
@@ -274,7 +275,7 @@ class Generator:
 
     def _room(self, name: str) -> int:
         """Files that the replica's share still has room for."""
-        known = self._integrity.replicas.get(name, Replica())
+        known = self._integrity.replicas.get(name, _NOT_SEEN_YET)
         by_bytes = (self._limits.room_bytes - known.bytes_held) // self._limits.file_bytes
         return max(0, min(by_bytes, self._limits.room_files - known.files_held))
 

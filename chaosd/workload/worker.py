@@ -271,7 +271,7 @@ class Worker:
     def _listed(self, session: Session, names: Sequence[str]) -> dict[str, Any]:
         """What stands in the run's folder: what may be chaosd's own, by its name, and what surely is not."""
         sequences = {name: sequence for name in names if (sequence := sequence_of(name)) is not None}
-        documents = sorted(filter(is_document_name, names))
+        documents = sorted(name for name in names if name not in sequences and is_document_name(name))
         strangers = sorted({*names} - {*sequences} - {*documents} - {_STAGE})
         return {
             "folder": f"{self._place.folder}/{self._place.run}",
@@ -448,8 +448,9 @@ class Worker:
 
     def _records_beside(self, record: Record) -> list[Record]:
         """All records that stand in a record's file."""
-        known = self._replica.document(record)
-        return document.records_in(self._replica, known) if known else [record]
+        replica = self._replica
+        known = replica.document(record)
+        return document.records_in(replica, known) if known else [record]
 
     def _allowed(self, records: Sequence[Record]) -> set[str]:
         """Checksums of what may stand in a file."""
