@@ -254,12 +254,15 @@ class Generator:
         return task, over and not current.nemesis_tasks
 
     def _write_up_to(self, current: _Round, files: int, now: float) -> tuple[Task | None, bool]:
-        wanting = [r for r in current.replicas if current.written.get(r, 0) < files and self._room(r)]
         for replica in self._free(current, now):
-            if replica in wanting:
-                count = min(self._limits.write_batch, files - current.written.get(replica, 0), self._room(replica))
-                return self._write_task(replica, count), False
-        return None, not wanting
+            if count := self._wanting(current, replica, files):
+                return self._write_task(replica, min(self._limits.write_batch, count)), False
+        return None, not any(self._wanting(current, replica, files) for replica in current.replicas)
+
+    def _wanting(self, current: _Round, replica: str, files: int) -> int:
+        """How many of so many files a replica still wants and has room for."""
+        wanted = files - current.written.get(replica, 0)
+        return min(wanted, self._room(replica)) if wanted > 0 else 0
 
     def _trickle(self, current: _Round, now: float) -> Task | None:
         """Beyond the quota a file a second goes to each replica, so that none is idle while the target is disturbed; where

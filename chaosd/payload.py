@@ -128,7 +128,8 @@ def make_record(seed: int, label: Label) -> bytes:
     origin = label.origin
     words = (origin.run, origin.replica, origin.claim_uid, origin.handle, origin.pod_uid, label.file)
     text = "\n".join(words).encode()
-    return b"".join(_make_block(seed, label, text, index) for index in range(label.blocks))
+    numbers = (label.blocks, label.sequence)
+    return b"".join([_make_block(seed, origin.owner, text, *numbers, index) for index in range(label.blocks)])
 
 
 def digest(data: bytes) -> str:
@@ -174,9 +175,9 @@ def classify(found: bytes, seed: int, label: Label, former: Label | None = None,
 
 
 @lru_cache(maxsize=_BLOCKS_KEPT)
-def _make_block(seed: int, label: Label, text: bytes, index: int) -> bytes:
-    head = _BODY.pack(index, label.blocks, label.sequence, len(text)) + text
-    source = f"{seed}\n{label.origin.owner}\n{label.sequence}\n{index}".encode()
+def _make_block(seed: int, owner: str, text: bytes, blocks: int, sequence: int, index: int) -> bytes:
+    head = _BODY.pack(index, blocks, sequence, len(text)) + text
+    source = f"{seed}\n{owner}\n{sequence}\n{index}".encode()
     body = head + hashlib.shake_128(source).digest(BLOCK_BYTES - _BODY_AT - len(head))
     return MAGIC + hashlib.sha256(body).digest() + body
 

@@ -467,9 +467,10 @@ class MemoryDisk:
             self._account()
 
     def _write(self, file: File, offset: int, data: bytes) -> None:
-        self._used_blocks -= blocks_in(len(file.data))
+        before = len(file.data)
         file.data = put(file.data, offset, data)
-        self._used_blocks += blocks_in(len(file.data))
+        if len(file.data) != before:
+            self._used_blocks += blocks_in(len(file.data)) - blocks_in(before)
         file.pending.append((offset, data))
         file.cached_in = self._mounting
         self._dirty_files[file] = None
