@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from chaosd.cluster.port import (
@@ -47,7 +48,7 @@ _F: Mapping[type[Object], str] = {
 
 
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in (*_F, Container, Mount)}
-_EMPTY: tuple[Any, ...] = (None, "", (), {}, False)
+_PARTS = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
 _SCALARS = frozenset({str, int, float, bool})
 
 
@@ -277,10 +278,9 @@ def _event(change: Change, **more: Any) -> Event:
 
 
 def _plain(value: Any) -> Any:
-    kind = type(value)
-    if names := _FIELDS.get(kind):
-        told = {name: part for name in names if (part := getattr(value, name)) not in _EMPTY}
-        return {name: part if type(part) in _SCALARS else _plain(part) for name, part in told.items()}
-    if kind is tuple:
+    if parts_of := _PARTS.get(type(value)):
+        told = zip(_FIELDS[type(value)], parts_of(value), strict=True)
+        return {name: part if type(part) in _SCALARS else _plain(part) for name, part in told if part}
+    if isinstance(value, tuple):
         return [_plain(part) for part in value]
     return dict(value) if isinstance(value, Mapping) else value
