@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chaosd.checkers.records import How, expand
+from chaosd.checkers.records import How
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 
 # What the nemesis does beside disturbing.
@@ -83,12 +83,11 @@ class Coverage:
         if op.f == "write":
             self._written(op)
         elif op.f == "read":
-            count = sum(1 for _ in expand(op.value["sequences"]))
             finding = op.value["finding"] if op.kind is Kind.OK else "failed"
-            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += count
+            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += _records(op)
             self.bytes_verified += op.value.get("bytes", 0)
         elif op.f == "delete" and op.kind is Kind.OK:
-            self.retired += sum(1 for _ in expand(op.value["sequences"]))
+            self.retired += _records(op)
 
     def _written(self, op: Op) -> None:
         if op.kind is Kind.OK:
@@ -96,6 +95,11 @@ class Coverage:
             self.bytes_written += op.value["length"]
         else:
             self.not_acknowledged[op.kind] += 1
+
+
+def _records(op: Op) -> int:
+    """How many records a reading or a delete is about."""
+    return sum(last - first + 1 for first, last in op.value["sequences"])
 
 
 def notes(coverage: Mapping[str, Any]) -> Iterator[str]:

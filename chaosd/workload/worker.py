@@ -24,7 +24,6 @@ from chaosd.checkers.records import (
     Record,
     Replica,
     compress,
-    expand,
     is_document_name,
     log_name,
     name_of,
@@ -248,19 +247,20 @@ class Worker:
         session = await self._ready_session()
         if session is None:
             return 0
-        wanted = [record for s in sequences if (record := self._replica.find(s))]
+        find = self._replica.find
+        wanted = [record for s in sequences if (record := find(s))]
         asked = compress(record.sequence for record in wanted)
         await self._journal([self._event("read", Kind.INVOKE, {"sequences": asked})])
         try:
-            files = list(dict.fromkeys(record.file for record in wanted))
-            outcomes = await self._findings(session, wanted, await session.sums(files, self._spec.longest_file))
+            files = {record.file: record for record in wanted}
+            outcomes = await self._findings(session, files, await session.sums([*files], self._spec.longest_file))
         except ProbeError as error:
             await self._lost(error)
             outcomes = [self._event("read", Kind.INFO, {"sequences": asked, "error": str(error)})]
         await self._journal(outcomes)
         if any(o.value.get("evidence") or o.value.get("finding") == MISSING for o in outcomes):
             await self.close()  # the next session tells what the path stands on now
-        return sum(len(list(expand(o.value["sequences"]))) for o in outcomes if o.kind is Kind.OK)
+        return sum(last - first + 1 for o in outcomes if o.kind is Kind.OK for first, last in o.value["sequences"])
 
     async def survey(self) -> int:
         """List the run's folder, and look at what the path stands on; returns 1 when it could be."""
@@ -280,7 +280,7 @@ class Worker:
     def _listed(self, session: Session, names: Sequence[str]) -> dict[str, Any]:
         """What stands in the run's folder: what may be chaosd's own, by its name, and what surely is not."""
         sequences = {name: sequence for name in names if (sequence := sequence_of(name)) is not None}
-        documents = sorted(filter(is_document_name, names))
+        documents = sorted(name for name in names if name not in sequences and is_document_name(name))
         strangers = sorted({*names} - {*sequences} - {*documents} - {_STAGE})
         return {
             "folder": f"{self._place.folder}/{self._place.run}",
@@ -437,18 +437,17 @@ class Worker:
             return self._event("write", Kind.FAIL, {**value, "error": stored.failed[record.file]})
         return self._event("write", Kind.INFO, {**value, "error": stored.unknown[record.file]})
 
-    async def _findings(self, session: Session, wanted: Sequence[Record], sums: Mapping[str, Sum]) -> list[Event]:
-        """One event for all that are intact and read alike, one for each file that is not."""
+    async def _findings(self, session: Session, files: Mapping[str, Record], sums: Mapping[str, Sum]) -> list[Event]:
+        """One event for all that are intact and read alike, one for each file that is not. `files` has a record of each."""
         intact: dict[str, dict[int, int]] = {}
         events = []
-        by_file: dict[str, list[Record]] = {}
-        for record in wanted:
-            by_file.setdefault(record.file, []).append(record)
-        for file, asked in by_file.items():
-            records = self._records_beside(asked[0])
+        for file, asked in files.items():
+            records = self._records_beside(asked)
             told = sums[file]
             if told.digest and told.digest in self._allowed(records):
-                intact.setdefault(told.cache, {}).update({r.sequence: r.length for r in records})
+                lengths = intact.setdefault(told.cache, {})
+                for record in records:
+                    lengths[record.sequence] = record.length
             else:
                 events.append(await self._otherwise(session, file, records, told))
         for cache, lengths in intact.items():
@@ -458,8 +457,9 @@ class Worker:
 
     def _records_beside(self, record: Record) -> list[Record]:
         """All records that stand in a record's file."""
-        known = self._replica.document(record)
-        return document.records_in(self._replica, known) if known else [record]
+        replica = self._replica
+        known = replica.document(record)
+        return document.records_in(replica, known) if known else [record]
 
     def _allowed(self, records: Sequence[Record]) -> set[str]:
         """Checksums of what may stand in a file."""
