@@ -41,8 +41,8 @@ def test_more_replicas_than_a_quota_allows_are_told_and_taken_back(
 ) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": web}}
     real.apply({**quota, "spec": {"hard": {"persistentvolumeclaims": "2"}}})
-    steps = [{"name": "up", "write": 2, "disrupt": {"kind": "scale", "to": 3}, "verify": True}]
-    timeouts = {"disrupt": "8s", "converge": "8s"}
+    steps = [{"name": "write", "write": 2}, {"name": "up", "disrupt": {"kind": "scale", "to": 3}, "verify": True}]
+    timeouts = {"disrupt": "8s", "converge": "8s", "probe": "5s", "read": "5s"}
     done = run("run", experiment(rounds=None, disruptions=[], steps=steps, timeouts=timeouts), "-n", web)
     assert done.code == 3, done.told
     assert done.verdict["violations"] == [], done.told
