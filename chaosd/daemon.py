@@ -23,7 +23,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from ulid import ULID
 
-from chaosd import server
+from chaosd import resumption, server
 from chaosd.cluster import target as targets
 from chaosd.cluster.lock import TargetLock, names_undo
 from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Pod, StatefulSet, Volume
@@ -146,24 +146,34 @@ async def run_experiment(
     async with AsyncExitStack() as held:
         cluster = await held.enter_async_context(open_cluster(settings, manifest))
         ledger = held.enter_context(open_ledger(settings))
-        target = await find_target(cluster, experiment)
-        if lacking := await _missing(cluster, _rights(experiment, target.namespace), target.namespace):
-            raise RightsError(f"the credentials lack {', '.join(lacking)} in {target.namespace}: grant them")
-        lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
-        seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
-        run = ledger.begin(
-            str(ULID()),
-            experiment=experiment.model_dump_json(by_alias=True),
-            seed=seed,
-            target=target.key,
-            cluster=f"{cluster.kind} {await cluster.version()}",
-            cluster_id=await cluster.cluster_id(),
-            started_at=time.time(),
-        )
-        runner = Runner(cluster, ledger, lock, target, experiment, run)
+        namespace = experiment.target.namespace
+        if lacking := await _missing(cluster, _rights(experiment, namespace), namespace):
+            raise RightsError(f"the credentials lack {', '.join(lacking)} in {namespace}: grant them")
+        lock, target, lost = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
+        last = ledger.run(target=target.key)
+        if last and not _is_of(last, await cluster.cluster_id()):
+            last = None
+        left = resumption.left_behind(ledger, lock.noted, lost, last, experiment)
+        run = left.goes_on or await _begun(cluster, ledger, target, experiment)
+        runner = Runner(cluster, ledger, lock, target, experiment, run, left.told)
+        if left.goes_on:
+            runner.resume()
         watch(target, runner, run)
-        plans = experiment.plans(seed, target.replicas, target.first_ordinal)
-        return _reported(await runner.run(_until(plans, experiment.duration), ending), settings.out)
+        plans = experiment.plans(run.seed, target.replicas, target.first_ordinal)
+        later = resumption.after(plans, runner.last_round)
+        return _reported(await runner.run(_until(later, run.started_at, experiment.duration), ending), settings.out)
+
+
+async def _begun(cluster: Cluster, ledger: Ledger, target: Target, experiment: Experiment) -> Run:
+    return ledger.begin(
+        str(ULID()),
+        experiment=experiment.model_dump_json(by_alias=True),
+        seed=experiment.seed if experiment.seed is not None else secrets.randbits(32),
+        target=target.key,
+        cluster=f"{cluster.kind} {await cluster.version()}",
+        cluster_id=await cluster.cluster_id(),
+        started_at=time.time(),
+    )
 
 
 async def verify_runs(
@@ -209,9 +219,9 @@ async def _verified(
 ) -> tuple[Finished, Sequence[Run]]:
     """One run, and the older ones of this ledger that were met on its volumes."""
     experiment = Experiment.model_validate_json(run.experiment)
-    async with _taken(cluster, ledger, settings, experiment, ending) as (lock, target):
+    async with _taken(cluster, ledger, settings, experiment, ending) as (lock, target, _):
         runner = Runner(cluster, ledger, lock, target, experiment, run)
-        await runner.replay()
+        runner.replay()
         watch(target, runner, run)
         plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
         finished = await runner.run(iter([plan]), ending, writes=False)
@@ -336,15 +346,24 @@ async def hold_lock(
 @asynccontextmanager
 async def _taken(
     cluster: Cluster, ledger: Ledger, settings: Settings, experiment: Experiment, ending: Ending
-) -> AsyncIterator[tuple[TargetLock, Target]]:
-    """The experiment's target, locked, and healed of what dead runs left on it."""
-    key = (await find_target(cluster, experiment)).key
+) -> AsyncIterator[tuple[TargetLock, Target, str]]:
+    """The experiment's target, locked, and healed of what dead runs left on it; and what the ledger has lost of them."""
+    key = await _find_unless_owed(cluster, ledger, experiment)
     async with hold_lock(cluster, settings, key, ending) as (lock, undo):
         await heal_target(cluster, ledger, lock, key, undo)
         target = await find_target(cluster, experiment)
         if not target.replicas:
             raise TargetError(f"{key} has no replicas, so there is nothing to test: scale it up")
-        yield lock, target
+        yield lock, target, resumption.note_loss(ledger, lock.noted, key, time.time())
+
+
+async def _find_unless_owed(cluster: Cluster, ledger: RunLedger, experiment: Experiment) -> str:
+    """The target's key. What cannot be tested is refused before it is touched, unless a dead run has left something to be
+    undone first: the StatefulSet may not even be there."""
+    key = f"{experiment.target.namespace}/{experiment.target.statefulset}"
+    if key not in {run.target for run, _ in ledger.open_undo()} and not await names_undo(cluster, key):
+        await find_target(cluster, experiment)
+    return key
 
 
 async def heal_target(
@@ -355,7 +374,8 @@ async def heal_target(
     noted: Mapping[str, Any] | None,
     clock: Callable[[], float] = time.time,
 ) -> list[str]:
-    """Undo what dead runs left on a target: what the ledger knows, else what its Lease notes. Tells what was done."""
+    """Undo what dead runs left on a target: what the ledger knows, and what its Lease notes, which may know more than a
+    ledger that is gone or was rolled back. Tells what was done."""
     here = await cluster.cluster_id()
     owed = [(run, undo) for run, undo in ledger.open_undo() if run.target == key and _is_of(run, here)]
     done = []
@@ -363,7 +383,7 @@ async def heal_target(
         told = await heal_or_leave(cluster, undo)
         ledger.append(run, Event(NEMESIS, "undo", Kind.OK, {**undo, "done": told}), clock())
         done.append(told)
-    if noted and not owed:
+    if noted and noted not in [undo for _, undo in owed]:
         done.append(await heal_or_leave(cluster, noted))
     if noted:
         await lock.register_undo(None)
@@ -427,9 +447,9 @@ def _decision(plan: Plan) -> Mapping[str, Any]:
     return {"round": plan.number, "name": plan.name, **({"kind": decision.kind, **decision.parameters} if decision else {})}
 
 
-def _until(plans: Iterator[Plan], seconds: float | None) -> Iterator[Plan]:
-    """No plan is begun once `seconds` have passed."""
-    ends = time.monotonic() + seconds if seconds is not None else None
+def _until(plans: Iterator[Plan], started_at: float, seconds: float | None) -> Iterator[Plan]:
+    """No plan is begun once `seconds` have passed since the run began, whichever chaosd began it."""
+    ends = time.monotonic() + seconds - (time.time() - started_at) if seconds is not None else None
     return itertools.takewhile(lambda _: ends is None or time.monotonic() < ends, plans)
 
 

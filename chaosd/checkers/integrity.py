@@ -14,7 +14,7 @@ from typing import Any
 
 from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of, sequence_of
 from chaosd.checkers.verdict import STANDS_IN, Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, disruptions_of
+from chaosd.history import LEDGER_LOST, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op, disruptions_of
 from chaosd.payload import Origin, State
 
 # Evidence names this many files of a violation; the count says how many there are.
@@ -59,6 +59,9 @@ class Integrity:
         self._present: dict[str, str] = {}  # the UID of each replica's pod as it was seen last, empty once that was gone
         self._by_policy: list[str] = []
         self._undecided: list[Unknown] = []
+        self._restarted_at = -1
+        # The op from which on nobody is accused, since what is missing or unexpected may be explained by lost history.
+        self.lost_since: int | None = None
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
@@ -69,7 +72,7 @@ class Integrity:
                 replica = self.replicas[op.process] = Replica()
             fold(self, replica, op)
         elif op.process in (NEMESIS, RUN):
-            self._put_at_risk(op)
+            self._of_the_run(op)
         elif op.process == OBSERVER and op.f == "pod":
             gone = op.value["change"] == "deleted"
             self._present[f"{op.value['namespace']}/{op.value['name']}"] = "" if gone else op.value["uid"]
@@ -121,6 +124,21 @@ class Integrity:
             if strangers := (*replica.strangers_beside, *replica.strangers):
                 listed = ", ".join(strangers)
                 yield f"{name}: in chaosd's folder stands what chaosd did not write, and is left alone: {listed}"
+
+    def _of_the_run(self, op: Op) -> None:
+        if op.f == RESTART:
+            self._restarted_at = op.index
+            for replica in self.replicas.values():
+                replica.recalled = True
+        elif op.f == LEDGER_LOST:
+            self._lose_history(op.index, op.value["why"])
+        else:
+            self._put_at_risk(op)
+
+    def _lose_history(self, since: int, why: str) -> None:
+        if self.lost_since is None:
+            self.lost_since = since
+            self._undecided.append(Unknown("ledger", why))
 
     def _put_at_risk(self, op: Op) -> None:
         """A disruption may harm everything; a round that verifies owes a reading of everything."""
@@ -255,8 +273,14 @@ class Integrity:
             return
         replica.listing_due = False
         replica.strangers = tuple(op.value.get("strangers", ()))
+        present = set(expand(op.value["present"]))
+        if replica.recalled and max(present, default=-1) >= replica.next_sequence:
+            held = f"{op.process} holds file {max(present)}, which the ledger has not seen written when chaosd died"
+            self._lose_history(
+                self._restarted_at, f"{held}: a part of it is lost, so nothing is sure that it says of this run"
+            )
         # Nearly everything is owed, and need not be looked at one by one.
-        suspects = set(expand(op.value["present"])) - (replica.owed.keys() - replica.sequences_in_documents())
+        suspects = present - (replica.owed.keys() - replica.sequences_in_documents())
         names = (*map(name_of, sorted(suspects)), *op.value.get("documents", ()))
         known = replica.may_be_there() | replica.broken if names else frozenset()
         for name in names:

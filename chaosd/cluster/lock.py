@@ -17,6 +17,7 @@ from chaosd.cluster.port import Cluster, Lease
 from chaosd.errors import AbortedError, ClusterError, ConflictError, NotFoundError, TargetError
 
 UNDO_ANNOTATION = "chaosd.io/undo"
+LEDGER_ANNOTATION = "chaosd.io/ledger"
 RENEWALS_PER_LEASE = 4
 
 
@@ -46,6 +47,25 @@ class TargetLock:
         self._holder = holder
         self._lease = Lease(namespace, _name_of(statefulset), holder, seconds)
         self._turn = asyncio.Lock()
+        self._standing: Callable[[], Mapping[str, Any]] | None = None
+
+    @property
+    def noted(self) -> Mapping[str, Any]:
+        """How far which run's ledger is, as the Lease says; empty where no run is unfinished."""
+        noted: dict[str, Any] = json.loads(self._lease.annotations.get(LEDGER_ANNOTATION, "{}"))
+        return noted
+
+    def follow(self, standing: Callable[[], Mapping[str, Any]]) -> None:
+        """From now on note with every write of the Lease how far a run's ledger is, as `standing` tells: its name is at
+        `run`. It costs no request of its own."""
+        self._standing = standing
+
+    def finished(self, run: str) -> None:
+        """This run needs nothing noted of its ledger any more."""
+        if self.noted.get("run") == run or self._standing:
+            self._standing = None
+            others = {k: v for k, v in self._lease.annotations.items() if k != LEDGER_ANNOTATION}
+            self._lease = replace(self._lease, annotations=others)
 
     async def acquire(self) -> Mapping[str, Any] | None:
         """Take the Lease, once nobody holds it; returns the undo that a dead holder left, if any.
@@ -96,14 +116,17 @@ class TargetLock:
             await self._put(replace(self._lease, annotations={**others, **noted}))
 
     async def release(self) -> None:
-        """Give it up; a Lease that still names an undo is kept for whoever comes next."""
+        """Give it up; a Lease that still names an undo or an unfinished run is kept for whoever comes next."""
         async with self._turn:
-            if UNDO_ANNOTATION in self._lease.annotations:
+            if {UNDO_ANNOTATION, LEDGER_ANNOTATION} & self._lease.annotations.keys():
                 await self._put(replace(self._lease, holder=""))
             else:
                 await self._cluster.delete_lease(self._lease)
 
     async def _put(self, lease: Lease) -> None:
+        if self._standing:
+            noted = {LEDGER_ANNOTATION: json.dumps(self._standing())}
+            lease = replace(lease, annotations={**lease.annotations, **noted})
         await unbroken(self._written(replace(lease, renewed_at=self._clock())))
 
     async def _written(self, lease: Lease) -> None:
