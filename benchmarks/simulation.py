@@ -79,7 +79,7 @@ def _one_planted(seed: int) -> Drilled:
 def _healthy(pool: ProcessPoolExecutor, name: str, runs: Sequence[Healthy], at_least: float) -> Iterator[Figure]:
     results = list(pool.map(_judged, runs, chunksize=10))
     rounds, decided, accused = (sum(column) for column in zip(*results, strict=True))
-    killed, stepped = (sum(map(bool, column)) for column in zip(*((r.killed_at, r.clock_steps) for r in runs), strict=True))
+    killed, stepped = (sum(map(bool, column)) for column in zip(*((r.kills, r.clock_steps) for r in runs), strict=True))
     detail = (
         f"{decided} of {rounds} rounds; {len(runs)} runs, of which {killed} were killed, and {stepped} had clocks that step"
     )
@@ -103,5 +103,4 @@ def _crashes(pool: ProcessPoolExecutor) -> Iterator[Figure]:
 def _judged(run: Healthy) -> tuple[int, int, int]:
     """Rounds that should have ended, those that were decided, and whether anything was accused."""
     outcome = run.simulate()
-    due = run.scenario.rounds if run.killed_at is None else outcome.rounds
-    return due, outcome.rounds_decided, bool(outcome.judgement.violations)
+    return run.scenario.rounds, outcome.rounds_decided, bool(outcome.judgement.violations)

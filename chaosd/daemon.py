@@ -43,7 +43,7 @@ from chaosd.errors import (
 )
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
-from chaosd.history import NEMESIS, Event, Kind
+from chaosd.history import NEMESIS, RUN, Event, Kind
 from chaosd.interpreter import heal_or_leave
 from chaosd.ledger import Ledger, Run, RunLedger
 from chaosd.metrics import Metrics, TargetMetrics
@@ -149,13 +149,14 @@ async def run_experiment(
         namespace = experiment.target.namespace
         if lacking := await _missing(cluster, _rights(experiment, namespace), namespace):
             raise RightsError(f"the credentials lack {', '.join(lacking)} in {namespace}: grant them")
-        lock, target, lost = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
+        taken = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
+        lock, target = taken.lock, taken.target
         last = ledger.run(target=target.key)
         if last and not _is_of(last, await cluster.cluster_id()):
             last = None
-        left = resumption.left_behind(ledger, lock.noted, lost, last, experiment)
+        left = resumption.left_behind(ledger, lock.noted, taken.lost, last, experiment)
         run = left.goes_on or await _begun(cluster, ledger, target, experiment)
-        runner = Runner(cluster, ledger, lock, target, experiment, run, left.told)
+        runner = Runner(cluster, ledger, lock, target, experiment, run, (*taken.told, *left.told))
         if left.goes_on:
             runner.resume()
         watch(target, runner, run)
@@ -219,11 +220,11 @@ async def _verified(
 ) -> tuple[Finished, Sequence[Run]]:
     """One run, and the older ones of this ledger that were met on its volumes."""
     experiment = Experiment.model_validate_json(run.experiment)
-    async with _taken(cluster, ledger, settings, experiment, ending) as (lock, target, _):
-        runner = Runner(cluster, ledger, lock, target, experiment, run)
+    async with _taken(cluster, ledger, settings, experiment, ending) as taken:
+        runner = Runner(cluster, ledger, taken.lock, taken.target, experiment, run, taken.told)
         runner.replay()
-        watch(target, runner, run)
-        plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
+        watch(taken.target, runner, run)
+        plan = Plan(runner.coverage.rounds + 1, "verify", taken.target.replicas, 0, None, heal=False, verify=True)
         finished = await runner.run(iter([plan]), ending, writes=False)
     return finished, [known for known in runner.older_runs if known.id < run.id]
 
@@ -343,18 +344,30 @@ async def hold_lock(
             await lock.release()
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A target that is locked, and healed of what dead runs left on it, which is `told`; and what the ledger has `lost` of
+    them."""
+
+    lock: TargetLock
+    target: Target
+    told: tuple[Event, ...]
+    lost: str
+
+
 @asynccontextmanager
 async def _taken(
     cluster: Cluster, ledger: Ledger, settings: Settings, experiment: Experiment, ending: Ending
-) -> AsyncIterator[tuple[TargetLock, Target, str]]:
-    """The experiment's target, locked, and healed of what dead runs left on it; and what the ledger has lost of them."""
+) -> AsyncIterator[_Taken]:
+    """The experiment's target until the context ends."""
     key = await _find_unless_owed(cluster, ledger, experiment)
     async with hold_lock(cluster, settings, key, ending) as (lock, undo):
-        await heal_target(cluster, ledger, lock, key, undo)
+        healed = await heal_target(cluster, ledger, lock, key, undo)
         target = await find_target(cluster, experiment)
         if not target.replicas:
             raise TargetError(f"{key} has no replicas, so there is nothing to test: scale it up")
-        yield lock, target, resumption.note_loss(ledger, lock.noted, key, time.time())
+        told = tuple(Event(RUN, "healed", Kind.OK, {"done": done}) for done in healed)
+        yield _Taken(lock, target, told, resumption.note_loss(ledger, lock.noted, key, time.time()))
 
 
 async def _find_unless_owed(cluster: Cluster, ledger: RunLedger, experiment: Experiment) -> str:

@@ -69,6 +69,8 @@ class Progress:
             self._followed_round(op)
         elif op.process == RUN and op.f == RESTART:
             self._say(f"goes on with this run, after round {op.value['round']}: the chaosd before died")
+        elif op.process == RUN and op.f == "healed":
+            self._say(f"undone what a chaosd that died left: {op.value['done']}")
         elif op.process == RUN and op.f == "unfinished":
             self._say(f"begins anew, and leaves run {op.value['run']} unfinished: {op.value['why']}")
         elif op.process == NEMESIS and op.f in DISRUPTIONS and op.kind is Kind.INVOKE:

@@ -52,7 +52,7 @@ def note_loss(ledger: RunLedger, noted: Mapping[str, Any], target: str, now: flo
 
 
 def left_behind(ledger: RunLedger, noted: Mapping[str, Any], lost: str, last: Run | None, experiment: Experiment) -> Left:
-    """What to do about the `last` run of this target and cluster, given what its Lease says, and what the ledger has `lost`."""
+    """What to do about the `last` run of this target and cluster, given what its Lease says and what the ledger `lost`."""
     if lost:
         return Left(None, (_unfinished(noted["run"], lost),))
     elsewhere = noted and noted["ledger"] != ledger.id

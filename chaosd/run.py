@@ -119,8 +119,8 @@ class Runner:
         except* ChaosdError as caught:
             error = _first(caught)
             if not self.began:
-                if self._resumes is None:
-                    self._judge(error)  # it is no run that anybody should go on with
+                if not self._resumes:
+                    self._judge(error)  # nothing was done that anybody should go on with
                 raise error from caught
         finally:
             for worker in self._workers.values():
@@ -154,8 +154,8 @@ class Runner:
                 task.cancel()
 
     def replay(self) -> int:
-        """Take in the run's history so far; returns the last round that began. What was invoked and never answered is told to
-        be `info` when the run goes on."""
+        """Take in the run's history so far; returns the last round that began. What was invoked and never answered is
+        `info` from the next op on."""
         unanswered = resumption.Unanswered()
         for op in self._ledger.history(self._run):
             self.panel.step(op)
@@ -172,10 +172,8 @@ class Runner:
 
     def _resumed(self, plans: Iterator[Plan]) -> Iterator[Plan]:
         """Where a round is interrupted, it is ended first; nothing begins on top of a ledger that has lost something."""
-        if not self._resumes:
-            return plans
-        ended = chain([resumption.rest(self._resumes, self._target.replicas)], plans)
-        return takewhile(lambda _: self.panel.integrity.lost_since is None, ended)
+        interrupted = [resumption.rest(self._resumes, self._target.replicas)] if self._resumes else []
+        return takewhile(lambda _: self.panel.integrity.lost_since is None, chain(interrupted, plans))
 
     async def _prepared(self, writes: bool) -> None:
         """Everything that must hold before the first disruption."""

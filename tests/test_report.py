@@ -187,4 +187,5 @@ def test_coverage_counts_what_really_happened() -> None:
         "readings_failed": 0,
         "records_retired": 1,
         "watch_gaps": 1,
+        "chaosd_restarts": 0,
     }

@@ -140,6 +140,13 @@ class Integrity:
             self.lost_since = since
             self._undecided.append(Unknown("ledger", why))
 
+    def _is_ahead(self, op: Op, file: str) -> None:
+        """A volume holds what the chaosd that died wrote after what the history tells last."""
+        ahead = (
+            f"{op.process} holds in {file} what was written later than the history says that chaosd wrote before it died"
+        )
+        self._lose_history(self._restarted_at, f"{ahead}: the ledger has lost its end, so it is not known what is owed")
+
     def _put_at_risk(self, op: Op) -> None:
         """A disruption may harm everything; a round that verifies owes a reading of everything."""
         if op.kind is not Kind.INVOKE:
@@ -241,6 +248,8 @@ class Integrity:
 
     def _misread(self, replica: Replica, op: Op, record: Record, place: _Place) -> None:
         failure = _CLASS_OF[op.value["finding"]]
+        if replica.recalled and _is_later(place.evidence, record, replica):
+            self._is_ahead(op, place.file)
         writer = _overtaken_writer(place.evidence, record, replica)
         if writer in self._forced:
             why = f"{place.file} was lost to an earlier write of pod {writer}, which was deleted by force and may write on"
@@ -273,14 +282,8 @@ class Integrity:
             return
         replica.listing_due = False
         replica.strangers = tuple(op.value.get("strangers", ()))
-        present = set(expand(op.value["present"]))
-        if replica.recalled and max(present, default=-1) >= replica.next_sequence:
-            held = f"{op.process} holds file {max(present)}, which the ledger has not seen written when chaosd died"
-            self._lose_history(
-                self._restarted_at, f"{held}: a part of it is lost, so nothing is sure that it says of this run"
-            )
         # Nearly everything is owed, and need not be looked at one by one.
-        suspects = present - (replica.owed.keys() - replica.sequences_in_documents())
+        suspects = set(expand(op.value["present"])) - (replica.owed.keys() - replica.sequences_in_documents())
         names = (*map(name_of, sorted(suspects)), *op.value.get("documents", ()))
         known = replica.may_be_there() | replica.broken if names else frozenset()
         for name in names:
@@ -288,6 +291,8 @@ class Integrity:
                 self._landed_late(replica, op, record)
             elif name not in known and (writer := replica.gone_in_doubt.get(name)) in self._forced:
                 self._landed_by_force(replica, f"{op.value['folder']}/{name}", writer)
+            elif name not in known and replica.recalled and _was_never_written(replica, name):
+                self._is_ahead(op, name)
             elif name not in known:
                 place = _Place(f"{op.value['folder']}/{name}", None, {"why": _why_unexpected(replica, name)})
                 self._report(replica, op, Class.UNEXPECTED, replica.listed_at, place)
@@ -344,6 +349,15 @@ def _is_of_another_pod(evidence: Mapping[str, Any], record: Record) -> bool:
     return same and named["sequence"] == record.sequence and named["pod_uid"] != record.origin.pod_uid
 
 
+def _is_later(evidence: Mapping[str, Any], record: Record, replica: Replica) -> bool:
+    """Whether a value or an entry of this file stands there that was written after all that are known, by its own word or
+    by the log's length."""
+    named = evidence.get("names_itself", {})
+    same = (named.get("run"), named.get("file")) == (record.origin.run, record.file)
+    is_longer = record.how is How.APPEND and evidence.get("found_bytes", 0) > evidence.get("expected_bytes", 0)
+    return is_longer or (same and named["sequence"] >= replica.next_sequence)
+
+
 def _went_astray(evidence: Mapping[str, Any], files: Sequence[str]) -> bool:
     """Whether what stands in the wrong place was meant for one of these files."""
     named = evidence.get("names_itself", {})
@@ -370,11 +384,13 @@ def _kept_last(replica: Replica, record: Record) -> int:
 def _why_unexpected(replica: Replica, name: str) -> str:
     if name in replica.released:
         return "it was written to a claim that the StatefulSet's policy let go"
+    return "it was never written" if _was_never_written(replica, name) else "its delete was acknowledged"
+
+
+def _was_never_written(replica: Replica, name: str) -> bool:
     if (sequence := sequence_of(name)) is not None:
-        is_new = sequence >= replica.next_sequence
-    else:
-        is_new = not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
-    return "it was never written" if is_new else "its delete was acknowledged"
+        return sequence >= replica.next_sequence
+    return not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
 
 
 def _not_tested(replica: Replica, anything_acknowledged: bool) -> Iterator[str]:

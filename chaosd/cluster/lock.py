@@ -94,10 +94,10 @@ class TargetLock:
             return replace(self._lease, holder="")
 
     async def keep(self) -> None:
-        """Renew for ever. Raises AbortedError when it was lost, or could not be renewed until three quarters of it."""
+        """Renew now, and for ever. Raises AbortedError when it was lost, or could not be renewed until three quarters of
+        it."""
         renewed = self._clock()
         while True:
-            await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
             try:
                 async with self._turn:
                     await self._put(self._lease)
@@ -107,6 +107,7 @@ class TargetLock:
             except ClusterError as error:
                 if self._clock() - renewed > self._seconds * (RENEWALS_PER_LEASE - 1) / RENEWALS_PER_LEASE:
                     raise AbortedError(f"the Lease {self._lease.name} could not be renewed: {error}") from error
+            await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
 
     async def register_undo(self, undo: Mapping[str, Any] | None) -> None:
         """Write what must be undone on the Lease, or that nothing must. Raises ClusterError: then do not act."""

@@ -121,8 +121,8 @@ def simulate(
     kills: Sequence[Kill] = (),
     ending: Ending | None = None,
 ) -> Outcome:
-    """Run a scenario to its end, or until its `ending`. `between_rounds` is called before each round begins, when nothing is
-    under way. After each of the `kills`, in their order, another daemon heals what the one before it left and goes on."""
+    """Run a scenario to its end, or until its `ending`. `between_rounds` is called before each round begins, when nothing
+    is under way. After each of the `kills`, in their order, another daemon heals what the one before left, and goes on."""
     return virtual_time.run(_simulate(scenario, between_rounds, kills, ending or Ending()))
 
 
