@@ -58,9 +58,9 @@ class Survived:
 
 
 def survive(seed: int) -> Survived:
-    """Kill the daemon of a run after an op that is drawn from all of them, and every third time the next one, too, before
-    it has done much. Of four seeds one has disruptions alone, one every fault of the observer, one crashes of nodes, and one a
-    fault that must be found all the same."""
+    """Kill the daemon of a run after an op that is drawn from all of them, and every third time the next one, too, while it
+    starts. Of four seeds one has disruptions alone, one every fault of the observer, one crashes of nodes, and one a fault
+    that must be found all the same."""
     scenario, plant = _scenario(seed)
     unharmed = simulate(scenario, plant())
     rng = stream(seed, "kill")
