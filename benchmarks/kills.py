@@ -38,8 +38,9 @@ def measure() -> Iterator[Figure]:
             survived = kills.survive(real, namespace, start, path, _KILLS, random.Random(_SEED))
         finally:
             real.remove_namespaces([namespace])
-    verdict, coverage = survived.verified.verdict["verdict"], survived.verified.verdict["coverage"]
-    detail = f"one run, {coverage['rounds']} rounds, {coverage['disruptions']}; in the end its verdict is {verdict}"
+        verdict = survived.verified.verdict
+    coverage = verdict["coverage"]
+    detail = f"one run, {coverage['rounds']} rounds, {coverage['disruptions']}; in the end its verdict is {verdict['verdict']}"
     yield Figure("targets healed after kill -9", survived.healed, f"of {_KILLS}", detail, at_least=_KILLS)
     detail = f"of {survived.acknowledged:,} files acknowledged; {coverage['writes_unanswered']} writes were unanswered"
     yield Figure("acknowledged files lost by kill -9", len(survived.gone), "files", detail, at_most=0)

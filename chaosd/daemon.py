@@ -236,18 +236,19 @@ def _reported(finished: Finished, out: Path) -> Finished:
     return finished
 
 
-async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
+async def undo_runs(settings: Settings, only: str | None, ending: Ending) -> list[str]:
     """Heal what dead runs left, as the ledger and the targets' Leases say; tells what was done. Targets of others are let
-    be: those whose Lease names nothing to undo, or has a holder that lives."""
+    be: those whose Lease names nothing to undo, or has a holder that lives. `only` one target (NAMESPACE/STATEFULSET), if
+    it is named: that may be gone, and the ledger, too."""
     async with AsyncExitStack() as held:
         ledger = held.enter_context(open_ledger(settings))
         cluster = await held.enter_async_context(open_cluster(settings))
         here = await cluster.cluster_id()
         owed = dict.fromkeys(run.target for run, _ in ledger.open_undo() if _is_of(run, here))
-        others = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR) if s.key not in owed)
+        labelled = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR)) if only is None else ()
         done: list[str] = []
         errors: list[ClusterError] = []
-        for key in (*owed, *others):
+        for key in dict.fromkeys((*owed, *labelled)) if only is None else (only,):
             try:
                 if key in owed or await names_undo(cluster, key):
                     async with hold_lock(cluster, settings, key, ending) as (lock, undo):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import sqlite3
@@ -191,32 +190,37 @@ def _until_replicas(folder: Path, count: int) -> None:
         assert time.monotonic() < deadline
 
 
-def test_a_statefulset_that_was_being_recreated_is_made_again_by_the_next_run(tmp_path: Path) -> None:
-    """Its ledger is gone, too: the Lease and the ConfigMap are all that is left."""
+async def _being_recreated(folder: Path) -> None:
+    """A StatefulSet that a chaosd which died had deleted; its ledger is gone, too: the Lease and the ConfigMap are left."""
+    cluster = await SandboxCluster.open(folder / "out" / "sandbox")
+    await cluster.apply([manifests.statefulset()])
+    lock = TargetLock(cluster, "default", "web", "dead", 4, lambda: time.time() - 100)
+    await lock.acquire()
+    uid = (await cluster.get(StatefulSet, "default", "web")).uid
+    undo = {"kind": "recreate", "namespace": "default", "statefulset": "web", "config": "kept", "uid": uid}
+    await lock.register_undo(undo)
+    data = {"manifest": json.dumps(await cluster.manifest("default", "web")), "uid": uid}
+    metadata = {"namespace": "default", "name": "kept"}
+    await cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    await cluster.delete_statefulset("default", "web", uid=uid, orphan=True)
+    await cluster.close()
 
-    async def left_behind() -> None:
-        cluster = await SandboxCluster.open(tmp_path / "out" / "sandbox")
-        await cluster.apply([manifests.statefulset()])
-        lock = TargetLock(cluster, "default", "web", "dead", 4, lambda: time.time() - 100)
-        await lock.acquire()
-        uid = (await cluster.get(StatefulSet, "default", "web")).uid
-        undo = {"kind": "recreate", "namespace": "default", "statefulset": "web", "config": "kept", "uid": uid}
-        await lock.register_undo(undo)
-        data = {"manifest": json.dumps(await cluster.manifest("default", "web")), "uid": uid}
-        metadata = {"namespace": "default", "name": "kept"}
-        await cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
-        await cluster.delete_statefulset("default", "web", uid=uid, orphan=True)
-        await cluster.close()
 
-    async def started() -> str:
-        await left_behind()
-        settings = Settings(cluster="sandbox", out=tmp_path / "out")
-        path = _experiment(tmp_path, rounds=1)
-        experiment = Experiment.model_validate(yaml.safe_load(path.read_text()))
-        return str((await daemon.run_experiment(settings, experiment, None, Ending())).verdict.verdict)
-
-    assert asyncio.run(started()) == "pass"
+async def test_a_statefulset_that_was_being_recreated_is_made_again_by_the_next_run(tmp_path: Path) -> None:
+    await _being_recreated(tmp_path)
+    experiment = Experiment.model_validate(yaml.safe_load(_experiment(tmp_path, rounds=1).read_text()))
+    settings = Settings(cluster="sandbox", out=tmp_path / "out")
+    assert (await daemon.run_experiment(settings, experiment, None, Ending())).verdict.verdict == "pass"
     assert [one["name"] for one in _state(tmp_path)["statefulsets"]] == ["web"]
+
+
+async def test_a_statefulset_that_was_being_recreated_is_made_again_by_undo_where_it_is_named(tmp_path: Path) -> None:
+    await _being_recreated(tmp_path)
+    settings = Settings(cluster="sandbox", out=tmp_path / "out")
+    assert await daemon.undo_runs(settings, None, Ending()) == []  # nothing tells that there ever was one
+    (done,) = await daemon.undo_runs(settings, "default/web", Ending())
+    assert done == "default/web was created again from ConfigMap kept"
+    assert await daemon.undo_runs(settings, "default/web", Ending()) == []
 
 
 # A ledger that was rolled back.
