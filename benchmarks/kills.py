@@ -39,8 +39,8 @@ def measure() -> Iterator[Figure]:
         finally:
             real.remove_namespaces([namespace])
         verdict = survived.verified.verdict
-    coverage = verdict["coverage"]
-    detail = f"one run, {coverage['rounds']} rounds, {coverage['disruptions']}; in the end its verdict is {verdict['verdict']}"
+    coverage, value = verdict["coverage"], verdict["verdict"]
+    detail = f"one run, {coverage['rounds']} rounds, {coverage['disruptions']}; in the end its verdict is {value}"
     yield Figure("targets healed after kill -9", survived.healed, f"of {_KILLS}", detail, at_least=_KILLS)
     detail = f"of {survived.acknowledged:,} files acknowledged; {coverage['writes_unanswered']} writes were unanswered"
     yield Figure("acknowledged files lost by kill -9", len(survived.gone), "files", detail, at_most=0)
