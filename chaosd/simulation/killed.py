@@ -13,7 +13,7 @@ from chaosd.checkers import Panel, Value
 from chaosd.checkers.records import How, Record, expand
 from chaosd.cluster.port import Node, StatefulSet
 from chaosd.generator import Plan, stream
-from chaosd.history import Kind, Op
+from chaosd.history import RUN, Kind, Op
 from chaosd.simulation.healthy import FAULTS
 from chaosd.simulation.plants import PLANTS
 from chaosd.simulation.world import NAME, NAMESPACE, Hook, Kill, Outcome, Scenario, World, simulate
@@ -69,7 +69,7 @@ def survive(seed: int) -> Survived:
     watched = _Watched(plant())
     outcome = simulate(scenario, watched, kills=[Kill(at) for at in kills])
     before = [op for op in outcome.ops if op.index <= first and op.f == "write" and op.kind is Kind.OK]
-    wrong = [*watched.wrong, *watched.not_as_found(), *_misjudged(outcome, unharmed)]
+    wrong = [*watched.wrong, *watched.not_as_found(), *_misjudged(outcome, unharmed, first)]
     if unharmed.judgement.value is not Value.FAIL:
         wrong += watched.gone(outcome.ops, before)
     return Survived(seed, kills, outcome.judgement.value, len(before), tuple(wrong))
@@ -143,13 +143,22 @@ class _Watched:
         return payload.digest(found) == record.digest
 
 
-def _misjudged(outcome: Outcome, unharmed: Outcome) -> Iterator[str]:
-    """What is not as it would have been without the crash, but for what is unknown."""
+def _misjudged(outcome: Outcome, unharmed: Outcome, killed_at: int) -> Iterator[str]:
+    """What is not as it would have been without the crash, but for what is unknown. What befalls the observer is drawn anew
+    from the kill on, so only what was unknown before must stay so."""
+    expected = {unharmed.judgement.value, Value.UNKNOWN}
+    if unharmed.judgement.value is Value.UNKNOWN and not any(_is_unknown(op) for op in unharmed.ops[: killed_at + 1]):
+        expected.add(Value.PASS)
     if outcome.finished.error:
         yield f"it ended with {outcome.finished.error}"
-    if outcome.judgement.value not in (unharmed.judgement.value, Value.UNKNOWN):
+    if outcome.judgement.value not in expected:
         yield f"it is {outcome.judgement.value}, and would have been {unharmed.judgement.value}"
     if new := set(outcome.classes) - set(unharmed.classes):
         yield f"it is accused of {', '.join(sorted(new))}"
     if outcome.rounds != unharmed.rounds or not outcome.finished.verdict.coverage["chaosd_restarts"]:
         yield f"{outcome.rounds} of {unharmed.rounds} rounds were done, by one chaosd"
+
+
+def _is_unknown(op: Op) -> bool:
+    """Whether a round ended with something unknown."""
+    return op.process == RUN and op.f == "round" and op.kind is Kind.OK and op.value["verdict"] == Value.UNKNOWN
