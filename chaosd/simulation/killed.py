@@ -155,8 +155,15 @@ def _misjudged(outcome: Outcome, unharmed: Outcome, killed_at: int) -> Iterator[
         yield f"it is {outcome.judgement.value}, and would have been {unharmed.judgement.value}"
     if new := set(outcome.classes) - set(unharmed.classes):
         yield f"it is accused of {', '.join(sorted(new))}"
+    drawn = [op.value["round"] for op in outcome.ops if _begins(op) and op.value["disruption"]]
+    if drawn != sorted({*drawn}):
+        yield f"rounds were done again: {drawn}"
     if outcome.rounds != unharmed.rounds or not outcome.finished.verdict.coverage["chaosd_restarts"]:
         yield f"{outcome.rounds} of {unharmed.rounds} rounds were done, by one chaosd"
+
+
+def _begins(op: Op) -> bool:
+    return op.process == RUN and op.f == "round" and op.kind is Kind.INVOKE
 
 
 def _is_unknown(op: Op) -> bool:
