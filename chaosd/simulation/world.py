@@ -239,7 +239,7 @@ class _Chaosd:
         either: list[asyncio.Future[Any]] = [running, struck]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         struck.cancel()
-        if running.done():
+        if not death.struck.is_set():
             return False
         running.cancel()
         await asyncio.gather(running, struck, return_exceptions=True)
