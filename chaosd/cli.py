@@ -137,6 +137,11 @@ def verify(
 
 @app.command()
 def undo(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="statefulset/NAME", help="Only of this one, even where it is gone, or its ledger."),
+    ] = None,
+    namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -146,7 +151,8 @@ def undo(
 ) -> int:
     """Put right what a dead run left, such as the count of replicas."""
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
-    for done in _run(lambda ending: daemon.undo_runs(settings, ending)) or ["nothing to undo"]:
+    only = _target(target, namespace)
+    for done in _run(lambda ending: daemon.undo_runs(settings, only, ending)) or ["nothing to undo"]:
         typer.echo(done)
     return PASS
 
@@ -348,6 +354,17 @@ def _experiment(
     if namespace is not None:
         given["target"] = chosen.target.model_copy(update={"namespace": namespace}).model_dump(by_alias=True)
     return experiment.overlay(chosen, given), manifest
+
+
+def _target(subject: str | None, namespace: str | None) -> str | None:
+    """NAMESPACE/STATEFULSET."""
+    if subject is None:
+        if namespace is not None:
+            raise UsageError("--namespace is of a target: name that, too, as statefulset/NAME, or leave it out")
+        return None
+    if not subject.startswith(("statefulset/", "sts/")):
+        raise UsageError(f"{subject} is no target: name it as statefulset/NAME")
+    return f"{namespace or 'default'}/{subject.split('/', 1)[1]}"
 
 
 def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:

@@ -23,7 +23,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from ulid import ULID
 
-from chaosd import server
+from chaosd import resumption, server
 from chaosd.cluster import target as targets
 from chaosd.cluster.lock import TargetLock, names_undo
 from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Namespace, Pod, StatefulSet, Volume
@@ -43,7 +43,7 @@ from chaosd.errors import (
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
 from chaosd.guards import Guards, namespace_of, refuse_paused
-from chaosd.history import NEMESIS, Event, Kind
+from chaosd.history import NEMESIS, RUN, Event, Kind
 from chaosd.interpreter import heal_or_leave
 from chaosd.ledger import Ledger, Run, RunLedger
 from chaosd.metrics import Metrics, TargetMetrics
@@ -147,24 +147,35 @@ async def run_experiment(
     async with AsyncExitStack() as held:
         cluster = await held.enter_async_context(open_cluster(settings, manifest))
         ledger = held.enter_context(open_ledger(settings))
-        target = await find_target(cluster, experiment)
-        if lacking := await _missing(cluster, _rights(experiment, target.namespace), target.namespace):
-            raise RightsError(f"the credentials lack {', '.join(lacking)} in {target.namespace}: grant them")
-        lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
-        seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
-        run = ledger.begin(
-            str(ULID()),
-            experiment=experiment.model_dump_json(by_alias=True),
-            seed=seed,
-            target=target.key,
-            cluster=f"{cluster.kind} {await cluster.version()}",
-            cluster_id=await cluster.cluster_id(),
-            started_at=time.time(),
-        )
-        runner = Runner(cluster, ledger, lock, target, experiment, run)
+        namespace = experiment.target.namespace
+        if lacking := await _missing(cluster, _rights(experiment, namespace), namespace):
+            raise RightsError(f"the credentials lack {', '.join(lacking)} in {namespace}: grant them")
+        taken = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
+        lock, target = taken.lock, taken.target
+        last = ledger.run(target=target.key)
+        if last and not _is_of(last, await cluster.cluster_id()):
+            last = None
+        left = resumption.left_behind(ledger, lock.noted, taken.lost, last, experiment)
+        run = left.goes_on or await _begun(cluster, ledger, target, experiment)
+        runner = Runner(cluster, ledger, lock, target, experiment, run, (*taken.told, *left.told))
+        if left.goes_on:
+            runner.resume()
         watch(target, runner, run)
-        plans = experiment.plans(seed, target.replicas, target.first_ordinal)
-        return _reported(await runner.run(plans, ending), settings.out)
+        plans = experiment.plans(run.seed, target.replicas, target.first_ordinal)
+        later = resumption.after(plans, runner.last_round)
+        return _reported(await runner.run(later, ending), settings.out)
+
+
+async def _begun(cluster: Cluster, ledger: Ledger, target: Target, experiment: Experiment) -> Run:
+    return ledger.begin(
+        str(ULID()),
+        experiment=experiment.model_dump_json(by_alias=True),
+        seed=experiment.seed if experiment.seed is not None else secrets.randbits(32),
+        target=target.key,
+        cluster=f"{cluster.kind} {await cluster.version()}",
+        cluster_id=await cluster.cluster_id(),
+        started_at=time.time(),
+    )
 
 
 async def verify_runs(
@@ -212,11 +223,11 @@ async def _verified(
     # Nothing is disrupted, so no guard stands in the way, and no time is over.
     unguarded = {"guards": Guards(), "duration": None}
     experiment = Experiment.model_validate_json(run.experiment).model_copy(update=unguarded)
-    async with _taken(cluster, ledger, settings, experiment, ending) as (lock, target):
-        runner = Runner(cluster, ledger, lock, target, experiment, run)
-        await runner.replay()
-        watch(target, runner, run)
-        plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
+    async with _taken(cluster, ledger, settings, experiment, ending) as taken:
+        runner = Runner(cluster, ledger, taken.lock, taken.target, experiment, run, taken.told)
+        runner.replay()
+        watch(taken.target, runner, run)
+        plan = Plan(runner.coverage.rounds + 1, "verify", taken.target.replicas, 0, None, heal=False, verify=True)
         finished = await runner.run(iter([plan]), ending, writes=False)
     return finished, [known for known in runner.older_runs if known.id < run.id]
 
@@ -228,18 +239,19 @@ def _reported(finished: Finished, out: Path) -> Finished:
     return finished
 
 
-async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
+async def undo_runs(settings: Settings, only: str | None, ending: Ending) -> list[str]:
     """Heal what dead runs left, as the ledger and the targets' Leases say; tells what was done. Targets of others are let
-    be: those whose Lease names nothing to undo, or has a holder that lives."""
+    be: those whose Lease names nothing to undo, or has a holder that lives. `only` one target (NAMESPACE/STATEFULSET), if
+    it is named: that may be gone, and the ledger, too."""
     async with AsyncExitStack() as held:
         ledger = held.enter_context(open_ledger(settings))
         cluster = await held.enter_async_context(open_cluster(settings))
         here = await cluster.cluster_id()
         owed = dict.fromkeys(run.target for run, _ in ledger.open_undo() if _is_of(run, here))
-        others = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR) if s.key not in owed)
+        labelled = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR)) if only is None else ()
         done: list[str] = []
         errors: list[ClusterError] = []
-        for key in (*owed, *others):
+        for key in dict.fromkeys((*owed, *labelled)) if only is None else (only,):
             try:
                 if key in owed or await names_undo(cluster, key):
                     async with hold_lock(cluster, settings, key, ending) as (lock, undo):
@@ -354,18 +366,39 @@ async def hold_lock(
             await lock.release()
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A target that is locked, and healed of what dead runs left on it, which is `told`; and what the ledger has `lost` of
+    them."""
+
+    lock: TargetLock
+    target: Target
+    told: tuple[Event, ...]
+    lost: str
+
+
 @asynccontextmanager
 async def _taken(
     cluster: Cluster, ledger: Ledger, settings: Settings, experiment: Experiment, ending: Ending
-) -> AsyncIterator[tuple[TargetLock, Target]]:
-    """The experiment's target, locked, and healed of what dead runs left on it."""
-    key = (await find_target(cluster, experiment)).key
+) -> AsyncIterator[_Taken]:
+    """The experiment's target until the context ends."""
+    key = await _find_unless_owed(cluster, ledger, experiment)
     async with hold_lock(cluster, settings, key, ending) as (lock, undo):
-        await heal_target(cluster, ledger, lock, key, undo)
+        healed = await heal_target(cluster, ledger, lock, key, undo)
         target = await find_target(cluster, experiment)
         if not target.replicas:
             raise TargetError(f"{key} has no replicas, so there is nothing to test: scale it up")
-        yield lock, target
+        told = tuple(Event(RUN, "healed", Kind.OK, {"done": done}) for done in healed)
+        yield _Taken(lock, target, told, resumption.note_loss(ledger, lock.noted, key, time.time()))
+
+
+async def _find_unless_owed(cluster: Cluster, ledger: RunLedger, experiment: Experiment) -> str:
+    """The target's key. What cannot be tested is refused before it is touched, unless a dead run has left something to be
+    undone first: the StatefulSet may not even be there."""
+    key = f"{experiment.target.namespace}/{experiment.target.statefulset}"
+    if key not in {run.target for run, _ in ledger.open_undo()} and not await names_undo(cluster, key):
+        await find_target(cluster, experiment)
+    return key
 
 
 async def heal_target(
@@ -376,7 +409,8 @@ async def heal_target(
     noted: Mapping[str, Any] | None,
     clock: Callable[[], float] = time.time,
 ) -> list[str]:
-    """Undo what dead runs left on a target: what the ledger knows, else what its Lease notes. Tells what was done."""
+    """Undo what dead runs left on a target: what the ledger knows, and what its Lease notes, which may know more than a
+    ledger that is gone or was rolled back. Tells what was done."""
     here = await cluster.cluster_id()
     owed = [(run, undo) for run, undo in ledger.open_undo() if run.target == key and _is_of(run, here)]
     done = []
@@ -384,7 +418,7 @@ async def heal_target(
         told = await heal_or_leave(cluster, undo)
         ledger.append(run, Event(NEMESIS, "undo", Kind.OK, {**undo, "done": told}), clock())
         done.append(told)
-    if noted and not owed:
+    if noted and noted not in [undo for _, undo in owed]:
         done.append(await heal_or_leave(cluster, noted))
     if noted:
         await lock.register_undo(None)

@@ -392,12 +392,12 @@ class _Round:
 
 
 def _nemesis_tasks(plan: Plan) -> list[Task]:
-    if plan.decision is None:
-        return []
-    tasks = [Task(NEMESIS, plan.decision.kind, plan.decision.parameters, plan.decision.move)]
+    tasks = []
+    if plan.decision:
+        tasks.append(Task(NEMESIS, plan.decision.kind, plan.decision.parameters, plan.decision.move))
     if plan.heal:
         tasks.append(Task(NEMESIS, "heal"))
-    return [*tasks, Task(NEMESIS, "converge", {"replicas": plan.replicas})]
+    return [*tasks, Task(NEMESIS, "converge", {"replicas": plan.replicas})] if tasks else []
 
 
 def _round_value(plan: Plan, replicas: Sequence[str]) -> dict[str, Any]:

@@ -82,7 +82,8 @@ class Interpreter:
         paused = asyncio.create_task(self._kill_switch(), name="kill switch")
         now = asyncio.get_running_loop().time
         if self._experiment.duration is not None:
-            self._ends_at = now() + self._experiment.duration
+            passed = self._journal.clock() - self._journal.run.started_at  # a chaosd that died may have begun it
+            self._ends_at = now() + self._experiment.duration - passed
         try:
             while not stopped.done():
                 task = await self._next(now())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +22,17 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from chaosd.errors import LedgerError, UsageError
 from chaosd.history import NEMESIS, Event, Kind, Op
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BUSY_SECONDS = 5
 _FETCHED = 1_000  # rows at once
 
 _metadata = sa.MetaData()
-_meta = sa.Table("meta", _metadata, sa.Column("schema_version", sa.Integer, nullable=False))
+_meta = sa.Table(
+    "meta",
+    _metadata,
+    sa.Column("schema_version", sa.Integer, nullable=False),
+    sa.Column("id", sa.String(32), nullable=False),
+)
 _runs = sa.Table(
     "runs",
     _metadata,
@@ -85,6 +91,10 @@ class Run:
 class RunLedger(Protocol):
     """What a run needs of a ledger."""
 
+    @property
+    def id(self) -> str:
+        """What tells it from every other ledger, and not from a copy of it."""
+
     def run(self, name: str | None = None, target: str | None = None) -> Run | None:
         """The run of that name; None where there is none."""
 
@@ -93,6 +103,9 @@ class RunLedger(Protocol):
 
     def history(self, run: Run) -> Iterator[Op]:
         """Every op of a run, in order."""
+
+    def op(self, run: Run, index: int) -> Op | None:
+        """The op of that index; None where there is none."""
 
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
         """What runs registered and never undid: the last entry of each run, if it is open."""
@@ -113,6 +126,7 @@ class Ledger:
     def __init__(self, engine: sa.Engine, name: str) -> None:
         self._engine = engine
         self._name = name
+        self.id = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     @classmethod
@@ -170,6 +184,13 @@ class Ledger:
             for rows in connection.execution_options(yield_per=_FETCHED).execute(query).partitions():
                 yield from map(_op, rows)
 
+    def op(self, run: Run, index: int) -> Op | None:
+        """The op of that index; None where there is none."""
+        query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id == run.id, _ops.c.index == index)
+        with self._transaction() as connection:
+            row = connection.execute(query).one_or_none()
+        return _op(row) if row else None
+
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
         """What runs registered and never undid: the last entry of each run, if it is open."""
         query = sa.select(_ops.c.run_id, *_OP_COLUMNS).where(_ops.c.f == "undo").order_by(_ops.c.run_id, _ops.c.index)
@@ -218,12 +239,13 @@ class Ledger:
             _metadata.create_all(connection)
             found = connection.execute(sa.select(_meta.c.schema_version)).scalar()
             if found is None:
-                connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION))
+                connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION, id=secrets.token_hex(16)))
             elif found != SCHEMA_VERSION:
                 raise LedgerError(
                     f"ledger {self._name} has schema {found}, this chaosd knows {SCHEMA_VERSION}: use the chaosd that "
                     "wrote it, or name another ledger with --ledger"
                 )
+            self.id = connection.execute(sa.select(_meta.c.id)).scalar_one()
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -248,6 +270,7 @@ class Journal:
         self.run = run
         self.clock = clock
         self.last_index = next_index - 1
+        self.last_durable: Op | None = None  # of those that this journal wrote, or was told of
         self._commit = commit
         self._listeners: list[Callable[[Op], None]] = []
         self._waiting: list[tuple[list[Op], asyncio.Future[list[Op]]]] = []
@@ -301,6 +324,7 @@ class Journal:
         return ops
 
     def _tell(self, ops: Sequence[Op]) -> None:
+        self.last_durable = ops[-1] if ops else self.last_durable
         for op in ops:
             for listener in self._listeners:
                 listener(op)

@@ -170,3 +170,20 @@ async def test_a_full_disk_fails_every_append_and_says_so(tmp_path: Path) -> Non
 def test_a_url_that_is_none_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="give a URL such as"):
         Ledger.open("nonsense")
+
+
+async def test_a_ledger_has_a_name_of_its_own_that_stays(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        name = ledger.id
+    with Ledger.open(url(tmp_path)) as again, Ledger.open("sqlite://") as other:
+        assert (again.id, len(name)) == (name, 32)
+        assert other.id != name
+
+
+async def test_one_op_is_found_by_its_index(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        async with journaling(ledger, run) as journal:
+            ops = await journal.append(written(WEB_0, 3))
+            assert journal.last_durable == ops[-1]
+        assert (ledger.op(run, 0), ledger.op(run, 2)) == (ops[0], None)

@@ -14,7 +14,7 @@ from typing import Any
 
 from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of, sequence_of
 from chaosd.checkers.verdict import STANDS_IN, Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, disruptions_of
+from chaosd.history import LEDGER_LOST, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op, disruptions_of
 from chaosd.payload import Origin, State
 
 # Evidence names this many files of a violation; the count says how many there are.
@@ -59,6 +59,9 @@ class Integrity:
         self._present: dict[str, str] = {}  # the UID of each replica's pod as it was seen last, empty once that was gone
         self._by_policy: list[str] = []
         self._undecided: list[Unknown] = []
+        self._restarted_at = -1
+        # The op from which on nobody is accused, since what is missing or unexpected may be explained by lost history.
+        self.lost_since: int | None = None
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
@@ -69,7 +72,7 @@ class Integrity:
                 replica = self.replicas[op.process] = Replica()
             fold(self, replica, op)
         elif op.process in (NEMESIS, RUN):
-            self._put_at_risk(op)
+            self._of_the_run(op)
         elif op.process == OBSERVER and op.f == "pod":
             gone = op.value["change"] == "deleted"
             self._present[f"{op.value['namespace']}/{op.value['name']}"] = "" if gone else op.value["uid"]
@@ -121,6 +124,28 @@ class Integrity:
             if strangers := (*replica.strangers_beside, *replica.strangers):
                 listed = ", ".join(strangers)
                 yield f"{name}: in chaosd's folder stands what chaosd did not write, and is left alone: {listed}"
+
+    def _of_the_run(self, op: Op) -> None:
+        if op.f == RESTART:
+            self._restarted_at = op.index
+            for replica in self.replicas.values():
+                replica.recalled = True
+        elif op.f == LEDGER_LOST:
+            self._lose_history(op.index, op.value["why"])
+        else:
+            self._put_at_risk(op)
+
+    def _lose_history(self, since: int, why: str) -> None:
+        if self.lost_since is None:
+            self.lost_since = since
+            self._undecided.append(Unknown("ledger", why))
+
+    def _is_ahead(self, op: Op, file: str) -> None:
+        """A volume holds what the chaosd that died wrote after what the history tells last."""
+        ahead = (
+            f"{op.process} holds in {file} what was written later than the history says that chaosd wrote before it died"
+        )
+        self._lose_history(self._restarted_at, f"{ahead}: the ledger has lost its end, so it is not known what is owed")
 
     def _put_at_risk(self, op: Op) -> None:
         """A disruption may harm everything; a round that verifies owes a reading of everything."""
@@ -223,6 +248,8 @@ class Integrity:
 
     def _misread(self, replica: Replica, op: Op, record: Record, place: _Place) -> None:
         failure = _CLASS_OF[op.value["finding"]]
+        if replica.recalled and _is_later(place.evidence, record, replica):
+            self._is_ahead(op, place.file)
         writer = _overtaken_writer(place.evidence, record, replica)
         if writer in self._forced:
             why = f"{place.file} was lost to an earlier write of pod {writer}, which was deleted by force and may write on"
@@ -264,6 +291,8 @@ class Integrity:
                 self._landed_late(replica, op, record)
             elif name not in known and (writer := replica.gone_in_doubt.get(name)) in self._forced:
                 self._landed_by_force(replica, f"{op.value['folder']}/{name}", writer)
+            elif name not in known and replica.recalled and _was_never_written(replica, name):
+                self._is_ahead(op, name)
             elif name not in known:
                 place = _Place(f"{op.value['folder']}/{name}", None, {"why": _why_unexpected(replica, name)})
                 self._report(replica, op, Class.UNEXPECTED, replica.listed_at, place)
@@ -320,6 +349,15 @@ def _is_of_another_pod(evidence: Mapping[str, Any], record: Record) -> bool:
     return same and named["sequence"] == record.sequence and named["pod_uid"] != record.origin.pod_uid
 
 
+def _is_later(evidence: Mapping[str, Any], record: Record, replica: Replica) -> bool:
+    """Whether a value or an entry of this file stands there that was written after all that are known, by its own word or
+    by the log's length."""
+    named = evidence.get("names_itself", {})
+    same = (named.get("run"), named.get("file")) == (record.origin.run, record.file)
+    is_longer = record.how is How.APPEND and evidence.get("found_bytes", 0) > evidence.get("expected_bytes", 0)
+    return is_longer or (same and named["sequence"] >= replica.next_sequence)
+
+
 def _went_astray(evidence: Mapping[str, Any], files: Sequence[str]) -> bool:
     """Whether what stands in the wrong place was meant for one of these files."""
     named = evidence.get("names_itself", {})
@@ -346,11 +384,13 @@ def _kept_last(replica: Replica, record: Record) -> int:
 def _why_unexpected(replica: Replica, name: str) -> str:
     if name in replica.released:
         return "it was written to a claim that the StatefulSet's policy let go"
+    return "it was never written" if _was_never_written(replica, name) else "its delete was acknowledged"
+
+
+def _was_never_written(replica: Replica, name: str) -> bool:
     if (sequence := sequence_of(name)) is not None:
-        is_new = sequence >= replica.next_sequence
-    else:
-        is_new = not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
-    return "it was never written" if is_new else "its delete was acknowledged"
+        return sequence >= replica.next_sequence
+    return not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
 
 
 def _not_tested(replica: Replica, anything_acknowledged: bool) -> Iterator[str]:

@@ -81,9 +81,10 @@ class Replica:
     then seen not to be there; `gone_in_doubt` are files of which nothing is owed any more, with the UID of the pod from
     which a write to them was never answered, `released` those that were on a claim which its StatefulSet's policy let go.
     `listed_at` is the index at which the folder was listed last, `asked_at` that at which the last reading was invoked.
-    `writes_due`, `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`:
-    why the last one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write,
-    in the run's folder and `strangers_beside` it.
+    `recalled`: chaosd died, and the one that was started after it has not written here yet. `writes_due`, `listing_due`: a
+    round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last one was refused;
+    `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write, in the run's folder and
+    `strangers_beside` it.
     """
 
     next_sequence: int = 0
@@ -93,6 +94,7 @@ class Replica:
     listed_at: int = -1
     asked_at: int = -1
     acknowledged: bool = False
+    recalled: bool = False
     writes_due: bool = False
     listing_due: bool = False
     refused: str = ""
@@ -150,6 +152,7 @@ class Replica:
         """It may be on the volume from now on."""
         sequence = record.sequence
         self.attempted[sequence] = record
+        self.recalled = False
         if sequence >= self.next_sequence:
             self.next_sequence = sequence + 1
         if record.how is _CREATE:

@@ -89,6 +89,7 @@ class Worker:
         self._begun = False
         self._told_at = -1
         self._made_folder = False
+        self._known_before = self._process in integrity.replicas  # to a chaosd that died
         self._opened_before = False
         self._held = AsyncExitStack()
 
@@ -138,7 +139,9 @@ class Worker:
             )
         try:
             # The run's folder has a name of its own: who finds it before having made it shares the volume.
-            if not self._made_folder and await session.names():
+            if self._known_before:
+                await self.survey()  # nothing was written before the first round, as far as the ledger knows
+            elif not self._made_folder and await session.names():
                 raise TargetError(f"{where} is shared with another replica: name a path on a volume of the replica's own")
             self._made_folder = True
             await self._session_for(writes=True)
