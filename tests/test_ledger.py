@@ -13,7 +13,7 @@ import pytest
 
 from chaosd.errors import LedgerError, UsageError
 from chaosd.history import NEMESIS, Event, Kind, Op
-from chaosd.ledger import Journal, Ledger, Run
+from chaosd.ledger import _PAGE, Journal, Ledger, Run
 from tests.histories import WEB_0, written
 
 
@@ -49,6 +49,30 @@ async def test_ops_come_back_as_they_were(tmp_path: Path) -> None:
     assert [op.index for op in ops] == [0, 1, 2]
     assert ops[0] == Op(0, 5.0, WEB_0, "write", Kind.INVOKE, written(WEB_0, 3)[0].value)
     assert ops[2].value == {"to": 1, "deletes": []}
+
+
+def many(count: int) -> list[Op]:
+    return [Op(i, 1.0, WEB_0, "write", Kind.OK, {"sequence": i, "length": 1}) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [_PAGE - 1, _PAGE, 2 * _PAGE, 2 * _PAGE + 1])
+def test_a_history_of_several_pages_comes_back_whole(tmp_path: Path, count: int) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run, other = begin(ledger, "A"), begin(ledger, "B")
+        ledger._write(run, many(count))
+        ledger._write(other, many(3))
+        assert list(ledger.history(run)) == many(count)
+
+
+def test_a_history_that_is_damaged_in_its_midst_says_so(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        ledger._write(run, many(_PAGE))
+    path = tmp_path / "ledger.db"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) // 4) + data[len(data) * 3 // 4 :])
+    with Ledger.open(url(tmp_path)) as ledger, pytest.raises(LedgerError, match=r"malformed.*restore it from a copy"):
+        list(ledger.history(run))
 
 
 async def test_callers_at_the_same_time_share_a_commit_and_keep_their_order(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chaosd.checkers.records import How, expand
+from chaosd.checkers.records import How, how_many
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
 
 # What the nemesis does beside disturbing.
@@ -77,12 +77,12 @@ class Coverage:
         if op.f == "write":
             self._written(op)
         elif op.f == "read":
-            count = sum(1 for _ in expand(op.value["sequences"]))
+            records = how_many(op.value["sequences"])
             finding = op.value["finding"] if op.kind is Kind.OK else "failed"
-            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += count
+            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += records
             self.bytes_verified += op.value.get("bytes", 0)
         elif op.f == "delete" and op.kind is Kind.OK:
-            self.retired += sum(1 for _ in expand(op.value["sequences"]))
+            self.retired += how_many(op.value["sequences"])
 
     def _written(self, op: Op) -> None:
         if op.kind is Kind.OK:

@@ -24,7 +24,7 @@ from chaosd.checkers.records import (
     Record,
     Replica,
     compress,
-    expand,
+    how_many,
     is_document_name,
     log_name,
     name_of,
@@ -251,7 +251,7 @@ class Worker:
         await self._journal(outcomes)
         if any(o.value.get("evidence") or o.value.get("finding") == MISSING for o in outcomes):
             await self.close()  # the next session tells what the path stands on now
-        return sum(len(list(expand(o.value["sequences"]))) for o in outcomes if o.kind is Kind.OK)
+        return sum(how_many(o.value["sequences"]) for o in outcomes if o.kind is Kind.OK)
 
     async def survey(self) -> int:
         """List the run's folder, and look at what the path stands on; returns 1 when it could be."""
