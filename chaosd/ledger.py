@@ -1,7 +1,8 @@
 """The ledger: an append-only journal of runs and their ops, in any database that SQLAlchemy speaks.
 
 SQLite by default, PostgreSQL by URL. Ops are durable when `append` returns: those of many callers share one commit
-(group commit). The keys of a written record have columns of their own; whatever else an op tells is JSON.
+(group commit). The keys of a written record have columns of their own; whatever else an op tells is JSON. Of files that are
+written once, ops that were journaled together and name one after the other stand in one row: nearly all of a history does.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from chaosd.errors import LedgerError, UsageError
 from chaosd.history import Event, Kind, Op
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BUSY_SECONDS = 5
-_PAGE = 10_000  # ops of one query
-_FETCHED = 200  # rows at once, few enough to stay in the processor's cache and out of the garbage collector's way
+_PAGE = 1_000  # rows of one query
+_LONGEST = 100  # ops in a row
+_DIGEST = 64  # characters
 
 _metadata = sa.MetaData()
 _meta = sa.Table("meta", _metadata, sa.Column("schema_version", sa.Integer, nullable=False))
@@ -47,13 +49,14 @@ _ops = sa.Table(
     _metadata,
     sa.Column("run_id", sa.Integer, primary_key=True),
     sa.Column("index", sa.BigInteger, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
     sa.Column("time", sa.Double, nullable=False),
     sa.Column("process", sa.Text, nullable=False),
     sa.Column("f", sa.Text, nullable=False),
     sa.Column("kind", sa.String(6), nullable=False),
     sa.Column("sequence", sa.BigInteger),
     sa.Column("length", sa.BigInteger),
-    sa.Column("digest", sa.String(64)),
+    sa.Column("digest", sa.Text),
     sa.Column("file", sa.Text),
     sa.Column("how", sa.String(9)),
     sa.Column("value", sa.Text),
@@ -62,7 +65,7 @@ _ops = sa.Table(
 # Undo entries are looked for across all runs at every start.
 sa.Index("ops_undo", _ops.c.run_id, sqlite_where=_ops.c.f == "undo", postgresql_where=_ops.c.f == "undo")
 _COLUMNS = ("sequence", "length", "digest", "file", "how")
-_OP_COLUMNS = tuple(_ops.c[name] for name in ("index", "time", "process", "f", "kind", *_COLUMNS, "value"))
+_OP_COLUMNS = tuple(_ops.c[name] for name in ("index", "count", "time", "process", "f", "kind", *_COLUMNS, "value"))
 _PAGE_OF_OPS = (
     sa.select(*_OP_COLUMNS)
     .where(_ops.c.run_id == sa.bindparam("run_id"), _ops.c.index >= sa.bindparam("first"))
@@ -171,8 +174,10 @@ class Ledger:
     def history(self, run: Run) -> Iterator[Op]:
         """Every op of a run, in order."""
         with self._transaction() as connection:
-            for rows in _fetched(connection, run):
+            first = 0
+            while rows := _page(connection, run, first):
                 yield from _ops_of(rows)
+                first = rows[-1][0] + 1
 
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
         """What runs registered and never undid: the last entry of each run, if it is open."""
@@ -200,14 +205,13 @@ class Ledger:
 
     def _next_index(self, run: Run) -> int:
         with self._transaction() as connection:
-            query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id)
-            last = connection.execute(query).scalar()
-        return 0 if last is None else last + 1
+            query = sa.select(_ops.c.index + _ops.c.count).where(_ops.c.run_id == run.id)
+            return connection.execute(query.order_by(_ops.c.index.desc()).limit(1)).scalar() or 0
 
     def _write(self, run: Run, ops: Sequence[Op]) -> None:
         """Store ops durably, in one transaction."""
         with self._transaction() as connection:
-            connection.execute(_ops.insert(), [_row(run.id, op) for op in ops])
+            connection.execute(_ops.insert(), _rows(run, ops))
 
     def _check_version(self) -> None:
         with self._transaction() as connection:
@@ -302,11 +306,48 @@ class Journal:
                 listener(op)
 
 
+def _rows(run: Run, ops: Sequence[Op]) -> list[dict[str, Any]]:
+    rows = [_row(run.id, ops[0])]
+    for op in ops[1:]:
+        before, row = rows[-1], _row(run.id, op)
+        if _continues(before, row):
+            before["count"] += 1
+            if row["digest"]:
+                before["digest"] += row["digest"]
+        else:
+            rows.append(row)
+    return rows
+
+
+def _continues(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether a row can hold another's op too: the same of the next file that is written once."""
+    count = before["count"]
+    return (
+        count < _LONGEST
+        and _is_plain(before)
+        and _is_plain(row)
+        and all(before[key] == row[key] for key in ("time", "process", "f", "kind", "length"))
+        and all(before[key] + count == row[key] for key in ("index", "sequence"))
+        and (before["digest"] is None) == (row["digest"] is None)
+    )
+
+
+def _is_plain(row: Mapping[str, Any]) -> bool:
+    """Whether it tells of a file that is written once, and no more of it than sequence, length and perhaps digest."""
+    return (
+        row["sequence"] is not None
+        and row["length"] is not None
+        and (row["digest"] is None or len(row["digest"]) == row["count"] * _DIGEST)
+        and row["file"] is row["how"] is row["value"] is None
+    )
+
+
 def _row(run_id: int, op: Op) -> dict[str, Any]:
     rest = {key: value for key, value in op.value.items() if key not in _COLUMNS}
     return {
         "run_id": run_id,
         "index": op.index,
+        "count": 1,
         "time": op.time,
         "process": op.process,
         "f": op.f,
@@ -316,30 +357,27 @@ def _row(run_id: int, op: Op) -> dict[str, Any]:
     }
 
 
-def _fetched(connection: sa.Connection, run: Run) -> Iterator[Sequence[Sequence[Any]]]:
-    """The rows of a run, some at a time and as the driver makes them, since SQLAlchemy's own take half as long again. By
-    pages, so that no driver holds all of them."""
-    first, more = 0, True
-    while more:
-        more = False
-        with connection.execute(_PAGE_OF_OPS, {"run_id": run.id, "first": first}) as result:
-            while rows := result.cursor.fetchmany(_FETCHED):
-                yield rows
-                first, more = rows[-1][0] + 1, True
+def _page(connection: sa.Connection, run: Run, first: int) -> Sequence[Sequence[Any]]:
+    """Some rows of a run from an index on, as the driver makes them: SQLAlchemy's own take half as long again."""
+    with connection.execute(_PAGE_OF_OPS, {"run_id": run.id, "first": first}) as result:
+        return result.cursor.fetchall()
 
 
 def _ops_of(rows: Iterable[Sequence[Any]]) -> Iterator[Op]:
     """From values of _OP_COLUMNS. Written out, since it is done a million times."""
-    for index, at, process, f, kind, sequence, length, digest, file, how, rest in rows:
-        if rest is None and how is None and length is not None:  # as nearly all are: a file that was written once
-            value = {"sequence": sequence, "length": length}
-            if digest is not None:
-                value["digest"] = digest
-        else:
+    for index, count, at, process, f, kind, sequence, length, digest, file, how, rest in rows:
+        kind = _KINDS[kind]
+        if count == 1:
             value = json.loads(rest) if rest else {}
             columns = zip(_COLUMNS, (sequence, length, digest, file, how), strict=True)
             value |= {key: told for key, told in columns if told is not None}
-        yield _new_op(Op, (index, at, process, f, _KINDS[kind], value))
+            yield Op(index, at, process, f, kind, value)
+            continue
+        for i in range(count):
+            value = {"sequence": sequence + i, "length": length}
+            if digest is not None:
+                value["digest"] = digest[i * _DIGEST : (i + 1) * _DIGEST]
+            yield _new_op(Op, (index + i, at, process, f, kind, value))
 
 
 def _sqlite_pragmas(connection: Any, _: object) -> None:
