@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from chaosd import __version__
 from chaosd.checkers import Judgement, Panel, Value
 from chaosd.checkers.integrity import LOST, MISSING, UNSETTLED
-from chaosd.checkers.records import expand
+from chaosd.checkers.records import how_many
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
 from chaosd.guards import REASONS
@@ -178,14 +178,14 @@ class TargetMetrics:
 
     def _read(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
-        sequences = list(expand(op.value.get("sequences", ())))
+        records = how_many(op.value.get("sequences", ()))
         cache = op.value.get("cache") or _NOT_READ
         if op.kind is not Kind.OK:
-            metrics.verifications.labels(*labels, "failed", cache).inc(len(sequences))
+            metrics.verifications.labels(*labels, "failed", cache).inc(records)
             metrics.observer_errors.labels(*labels, "read").inc()
             return
         finding = op.value["finding"]
-        metrics.verifications.labels(*labels, finding, cache).inc(len(sequences))
+        metrics.verifications.labels(*labels, finding, cache).inc(records)
         metrics.verification_duration.labels(*labels).observe(op.time - self._invoked_at.get(op.process, op.time))
         if finding in (State.INTACT, UNSETTLED):
             metrics.verified_bytes.labels(*labels, cache).inc(op.value["bytes"])

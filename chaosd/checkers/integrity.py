@@ -8,6 +8,7 @@ probe renames only what it has fsynced. What is read or listed in a pod that was
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,10 +52,9 @@ class Integrity:
     follows = frozenset({"open", "write", "read", "list", "delete"})
 
     def __init__(self) -> None:
-        self.replicas: dict[str, Replica] = {}
+        self.replicas: dict[str, Replica] = defaultdict(Replica)
         self._found: dict[_Key, Violation] = {}
         self._rounds = 0  # that have ended
-        self._acknowledged = 0
         self._forced: set[str] = set()
         self._present: dict[str, str] = {}  # the UID of each replica's pod as it was seen last, empty once that was gone
         self._by_policy: list[str] = []
@@ -67,10 +67,7 @@ class Integrity:
         """Take in the next op."""
         fold = _FOLDS.get((op.f, op.kind))
         if fold is not None:
-            replica = self.replicas.get(op.process)
-            if replica is None:
-                replica = self.replicas[op.process] = Replica()
-            fold(self, replica, op)
+            fold(self, self.replicas[op.process], op)
         elif op.process in (NEMESIS, RUN):
             self._of_the_run(op)
         elif op.process == OBSERVER and op.f == "pod":
@@ -111,10 +108,11 @@ class Integrity:
         return found
 
     def _unknowns(self) -> Iterator[Unknown]:
-        if not self._acknowledged:
+        acknowledged = any(replica.acknowledged for replica in self.replicas.values())
+        if not acknowledged:
             yield Unknown("target", "no write was acknowledged, so nothing was tested")
         for name, replica in self.replicas.items():
-            yield from (Unknown(name, why) for why in _not_tested(replica, self._acknowledged > 0))
+            yield from (Unknown(name, why) for why in _not_tested(replica, acknowledged))
             if count := sum(1 for _ in replica.at_risk()):
                 why = replica.last_error or "the run ended before they were read"
                 yield Unknown(name, f"{count} acknowledged records were not read back after the last disruption: {why}")
@@ -154,7 +152,7 @@ class Integrity:
             return
         if op.f == "round":
             for name in op.value["replicas"]:
-                replica = self.replicas.setdefault(name, Replica())
+                replica = self.replicas[name]
                 replica.writes_due |= bool(op.value.get("files")) and not replica.acknowledged
                 replica.listing_due |= bool(op.value["verify"])
         for _, disruption in disruptions_of(op):
@@ -186,12 +184,12 @@ class Integrity:
         replica.attempt(record_of(op.value, replica.origin, op.index))
 
     def _write_acknowledged(self, replica: Replica, op: Op) -> None:
-        replica.acknowledge(op.value["sequence"], op.index)
+        value = op.value
+        replica.acknowledge(value["sequence"], op.index)
         replica.acknowledged, replica.writes_due = True, False
         # A full volume refuses new files, and lets old ones be written over.
-        if op.value.get("how") not in _INTO_OLD_FILES:
+        if value.get("how") not in _INTO_OLD_FILES:
             replica.refused = ""
-        self._acknowledged += 1
 
     def _write_failed(self, replica: Replica, op: Op) -> None:
         replica.withdraw(op.value["sequence"])
@@ -210,11 +208,9 @@ class Integrity:
         return True
 
     def _read_invoked(self, replica: Replica, op: Op) -> None:
-        replica.asked_at = op.index
-        index, owed, maybe = op.index, replica.owed, replica.maybe
-        for sequence in expand(op.value["sequences"]):
-            if record := owed.get(sequence) or maybe.get(sequence):
-                record.asked_at = index
+        replica.asked_at = index = op.index
+        for record in replica.find_all(op.value["sequences"]):
+            record.asked_at = index
 
     def _read(self, replica: Replica, op: Op) -> None:
         if self._is_replaced(replica, op):
@@ -225,11 +221,9 @@ class Integrity:
             return
         # What happened between question and answer may have come after the reading.
         index = replica.asked_at if replica.asked_at >= 0 else op.index
-        owed, maybe = replica.owed, replica.maybe
-        for sequence in expand(op.value["sequences"]):
-            if record := owed.get(sequence) or maybe.get(sequence):  # else it was reported or dropped meanwhile
-                record.read_at = index
-                record.reads += 1
+        for record in replica.find_all(op.value["sequences"]):  # others were reported or dropped meanwhile
+            record.read_at = index
+            record.reads += 1
 
     def _damaged(self, replica: Replica, op: Op) -> None:
         finding, evidence = op.value["finding"], op.value.get("evidence", {})
@@ -283,7 +277,8 @@ class Integrity:
         replica.listing_due = False
         replica.strangers = tuple(op.value.get("strangers", ()))
         # Nearly everything is owed, and need not be looked at one by one.
-        suspects = set(expand(op.value["present"])) - (replica.owed.keys() - replica.sequences_in_documents())
+        present = set(expand(op.value["present"]))
+        suspects = present.difference(replica.owed) | (present & replica.sequences_in_documents())
         names = (*map(name_of, sorted(suspects)), *op.value.get("documents", ()))
         known = replica.may_be_there() | replica.broken if names else frozenset()
         for name in names:
@@ -314,12 +309,10 @@ class Integrity:
         self._by_policy.append(f"{file}: written by pod {pod_uid} after it was deleted by force")
 
     def _delete_invoked(self, replica: Replica, op: Op) -> None:
-        for sequence in expand(op.value["sequences"]):
-            replica.drop(sequence)
+        replica.drop(op.value["sequences"])
 
     def _delete_acknowledged(self, replica: Replica, op: Op) -> None:
-        for sequence in expand(op.value["sequences"]):
-            replica.dropped(sequence)
+        replica.dropped(op.value["sequences"])
 
     def _report(self, replica: Replica, op: Op, failure: Class, since: int, place: _Place) -> None:
         """One violation for each replica, class, round and pod in which it was seen; its evidence counts the files."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chaosd.checkers.records import How
+from chaosd.checkers.records import How, how_many
 from chaosd.history import NEMESIS, OBSERVER, RESTART, RUN, Kind, Op
 
 # What the nemesis does beside disturbing.
@@ -92,11 +92,12 @@ class Coverage:
         if op.f == "write":
             self._written(op)
         elif op.f == "read":
+            records = how_many(op.value["sequences"])
             finding = op.value["finding"] if op.kind is Kind.OK else "failed"
-            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += _records(op)
+            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += records
             self.bytes_verified += op.value.get("bytes", 0)
         elif op.f == "delete" and op.kind is Kind.OK:
-            self.retired += _records(op)
+            self.retired += how_many(op.value["sequences"])
 
     def _written(self, op: Op) -> None:
         if op.kind is Kind.OK:
@@ -104,11 +105,6 @@ class Coverage:
             self.bytes_written += op.value["length"]
         else:
             self.not_acknowledged[op.kind] += 1
-
-
-def _records(op: Op) -> int:
-    """How many records a reading or a delete is about."""
-    return sum(last - first + 1 for first, last in op.value["sequences"])
 
 
 def notes(coverage: Mapping[str, Any]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from chaosd.checkers.records import (
     Record,
     Replica,
     compress,
+    how_many,
     is_document_name,
     log_name,
     name_of,
@@ -263,7 +264,7 @@ class Worker:
         await self._journal(outcomes)
         if any(o.value.get("evidence") or o.value.get("finding") == MISSING for o in outcomes):
             await self.close()  # the next session tells what the path stands on now
-        return sum(last - first + 1 for o in outcomes if o.kind is Kind.OK for first, last in o.value["sequences"])
+        return sum(how_many(o.value["sequences"]) for o in outcomes if o.kind is Kind.OK)
 
     async def survey(self) -> int:
         """List the run's folder, and look at what the path stands on; returns 1 when it could be."""
