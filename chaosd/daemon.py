@@ -109,7 +109,9 @@ async def open_cluster(settings: Settings, manifest: Path | None = None) -> Asyn
         # Imported only where it is used: the client alone takes tens of megabytes.
         from chaosd.cluster.kubernetes import KubernetesCluster
 
-        kubernetes = await KubernetesCluster.open(kubeconfig=settings.kubeconfig, context=settings.context)
+        kubernetes = await KubernetesCluster.open(
+            kubeconfig=settings.kubeconfig, context=settings.context, qps=settings.qps, burst=settings.burst
+        )
         try:
             yield kubernetes
         finally:

@@ -75,7 +75,10 @@ class AbortedError(ChaosdError):
 
 
 class ClusterError(ChaosdError):
-    """The cluster answered with an error, or not at all."""
+    """The cluster answered with an error, or not at all. `retry_after`: for how many seconds another attempt is no use,
+    where that is known."""
+
+    retry_after: float | None = None
 
 
 class NotFoundError(ClusterError):

@@ -14,6 +14,7 @@ from typing import Any
 
 from chaosd.checkers import Panel
 from chaosd.checkers.records import expand
+from chaosd.cluster.inflight import patiently
 from chaosd.cluster.lock import TargetLock
 from chaosd.cluster.port import Attachment, Cluster, Namespace, Node, Pod
 from chaosd.cluster.target import Target
@@ -35,7 +36,7 @@ from chaosd.guards import Guard, Refusal, namespace_of, refuse_paused
 from chaosd.history import NEMESIS, OBSERVER, RUN, Event, Kind
 from chaosd.ledger import Journal
 from chaosd.nemesis import Disruption, Scene, combined, heal
-from chaosd.nemesis.base import CONFLICT, NOT_READY, patiently
+from chaosd.nemesis.base import CONFLICT, NOT_READY
 from chaosd.workload.worker import Worker
 
 # The undo is issued within a second of a signal; its answer may take as long as the API server does.

@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     listen: Annotated[str, Field(description="HOST:PORT of the daemon's metrics.")] = "127.0.0.1:9187"
     lease_seconds: Annotated[int, Field(ge=4, description="How long a dead chaosd keeps others off its target.")] = 45
 
+    qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0
+    burst: Annotated[int, Field(ge=1, description="Requests to the API server at once.")] = 100
+
     @property
     def ledger_url(self) -> str:
         """Where the ledger is."""

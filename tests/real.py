@@ -69,8 +69,9 @@ class RealCluster:
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Run kubectl; raises RuntimeError with what it said."""
-        argv = [self._kubectl, f"--kubeconfig={self.kubeconfig}", *args]
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=180, check=False)
+        done = subprocess.run(
+            [*self.kubectl_words, *args], input=stdin, capture_output=True, text=True, timeout=180, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
         return done.stdout
@@ -110,9 +111,14 @@ class RealCluster:
         return str(self.get("pv", volume)["spec"]["csi"]["volumeHandle"])
 
     @property
+    def kubectl_words(self) -> list[str]:
+        """A command that begins with kubectl, for who starts it himself."""
+        return [self._kubectl, f"--kubeconfig={self.kubeconfig}"]
+
+    @property
     def kubectl_command(self) -> str:
-        """Words of a shell that begin with kubectl, for who starts it himself."""
-        return shlex.join([self._kubectl, f"--kubeconfig={self.kubeconfig}"])
+        """The same as words of a shell."""
+        return shlex.join(self.kubectl_words)
 
     @property
     def path(self) -> Path:

@@ -158,7 +158,7 @@ def test_another_experiment_or_seed_begins_a_new_run_and_says_so(
 def test_a_script_begins_anew(start: Start, run: Start, tmp_path: Path) -> None:
     steps = [{"name": "write", "write": 2}, {"name": "fewer", "disrupt": {"kind": "scale", "to": 1}}]
     path = _experiment(tmp_path, disruptions=[], rounds=None, steps=[*steps, {"name": "again", "verify": True}])
-    name = _kill(start, path, line=" round 2 of")
+    name = _kill(start, path, line=" scale 2 to 1")
     done = run("run", path)
     assert f"begins anew, and leaves run {name} unfinished: it is a script" in done.told
     assert "default/web scaled from 1 back to 2 replicas" in done.told or "has its 2 replicas" in done.told

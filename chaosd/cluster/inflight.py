@@ -1,10 +1,14 @@
-"""Requests that are on their way when their caller is cancelled."""
+"""Requests that are on their way: when their caller is cancelled, and when they are worth another attempt."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
+
+import stamina
+
+from chaosd.errors import ChaosdError, ClusterError, ThrottledError, UnreachableError
 
 Result = TypeVar("Result")
 
@@ -19,3 +23,28 @@ async def unbroken(request: Coroutine[Any, Any, Result]) -> Result:
         sent.add_done_callback(lambda done: done.cancelled() or done.exception())  # its error is nobody's any more
         await asyncio.wait({sent})
         raise
+
+
+def patiently(
+    timeout_seconds: float, attempts: int | None = None, also: tuple[type[ChaosdError], ...] = ()
+) -> AsyncIterator[stamina.Attempt]:
+    """Attempts of an act that is safe to repeat, while the API server is away or throttles, and after the errors that are
+    named `also`. Use: `async for attempt in patiently(60): with attempt: await act()`. An error that says for how long
+    another attempt is no use is believed."""
+
+    def pause(error: Exception) -> bool | float:
+        if not isinstance(error, (UnreachableError, ThrottledError, *also)):
+            return False
+        told = error.retry_after if isinstance(error, ClusterError) else None
+        if told is None:
+            return True
+        return told if told <= timeout_seconds else False
+
+    return stamina.retry_context(
+        on=pause,
+        attempts=attempts,
+        timeout=timeout_seconds,
+        wait_initial=0.2,
+        wait_max=5.0,
+        wait_jitter=0,  # a simulation must wait the same every time; for a real cluster the client draws its pauses
+    ).__aiter__()

@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.port import Cluster, Lease
 from chaosd.errors import AbortedError, ClusterError, ConflictError, NotFoundError, TargetError
 
 UNDO_ANNOTATION = "chaosd.io/undo"
 LEDGER_ANNOTATION = "chaosd.io/ledger"
 RENEWALS_PER_LEASE = 4
+_ATTEMPTS_PER_RENEWAL = 4  # where they fail
 
 
 async def names_undo(cluster: Cluster, key: str) -> bool:
@@ -81,7 +83,9 @@ class TargetLock:
             await asyncio.sleep(min(left, 1.0))
             found = await self._find()
         try:
-            await self._put(replace(found, holder=self._holder, duration_seconds=self._seconds))
+            async for attempt in patiently(self._seconds):
+                with attempt:
+                    await self._put(replace(found, holder=self._holder, duration_seconds=self._seconds))
         except ConflictError as error:
             raise TargetError(f"another chaosd took the Lease {found.namespace}/{found.name} just now") from error
         undo = self._lease.annotations.get(UNDO_ANNOTATION)
@@ -96,18 +100,20 @@ class TargetLock:
     async def keep(self) -> None:
         """Renew now, and for ever. Raises AbortedError when it was lost, or could not be renewed until three quarters of
         it."""
-        renewed = self._clock()
+        now = asyncio.get_running_loop().time  # no clock that may step
+        renewed, pause = now(), self._seconds / RENEWALS_PER_LEASE
         while True:
             try:
                 async with self._turn:
                     await self._put(self._lease)
-                renewed = self._clock()
+                renewed, pause = now(), self._seconds / RENEWALS_PER_LEASE
             except (ConflictError, NotFoundError) as error:
                 raise AbortedError(f"the Lease {self._lease.name} was taken from us: {error}") from error
             except ClusterError as error:
-                if self._clock() - renewed > self._seconds * (RENEWALS_PER_LEASE - 1) / RENEWALS_PER_LEASE:
+                if now() - renewed > self._seconds * (RENEWALS_PER_LEASE - 1) / RENEWALS_PER_LEASE:
                     raise AbortedError(f"the Lease {self._lease.name} could not be renewed: {error}") from error
-            await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
+                pause = self._seconds / (RENEWALS_PER_LEASE * _ATTEMPTS_PER_RENEWAL)
+            await asyncio.sleep(pause)
 
     async def register_undo(self, undo: Mapping[str, Any] | None) -> None:
         """Write what must be undone on the Lease, or that nothing must. Raises ClusterError: then do not act."""
@@ -119,16 +125,29 @@ class TargetLock:
     async def release(self) -> None:
         """Give it up; a Lease that still names an undo or an unfinished run is kept for whoever comes next."""
         async with self._turn:
-            if {UNDO_ANNOTATION, LEDGER_ANNOTATION} & self._lease.annotations.keys():
-                await self._put(replace(self._lease, holder=""))
-            else:
-                await self._cluster.delete_lease(self._lease)
+            async for attempt in patiently(self._seconds / RENEWALS_PER_LEASE):
+                with attempt:
+                    if {UNDO_ANNOTATION, LEDGER_ANNOTATION} & self._lease.annotations.keys():
+                        await self._put(replace(self._lease, holder=""))
+                    else:
+                        await self._delete()
 
     async def _put(self, lease: Lease) -> None:
         if self._standing:
             noted = {LEDGER_ANNOTATION: json.dumps(self._standing())}
             lease = replace(lease, annotations={**lease.annotations, **noted})
         await unbroken(self._written(replace(lease, renewed_at=self._clock())))
+
+    async def _delete(self) -> None:
+        """One that is gone went with an attempt whose answer was lost; for its version see `_written`."""
+        with suppress(NotFoundError):
+            try:
+                await self._cluster.delete_lease(self._lease)
+            except ConflictError:
+                found = await self._find()
+                if found.holder != self._holder:
+                    raise
+                await self._cluster.delete_lease(found)
 
     async def _written(self, lease: Lease) -> None:
         """Where the answer to an earlier write was lost, the Lease has a version that is ours and that we do not know."""

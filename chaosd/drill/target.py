@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaosd import daemon
 from chaosd.cluster import target as targets
+from chaosd.cluster.inflight import patiently
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import TARGET_LABEL, Claim, Cluster, ClusterEvent, Pod, StatefulSet, Volume
 from chaosd.errors import (
@@ -22,7 +23,6 @@ from chaosd.errors import (
     RightsError,
     UnreachableError,
 )
-from chaosd.nemesis.base import patiently
 from chaosd.nemesis.pod_delete import PodDelete
 from chaosd.nemesis.scale import Scale
 from chaosd.run import Ending
@@ -70,7 +70,9 @@ async def own_target(settings: Settings, wanted: Wanted, ending: Ending, tell: T
     """
     from chaosd.cluster.kubernetes import KubernetesCluster
 
-    cluster = await KubernetesCluster.open(kubeconfig=settings.kubeconfig, context=settings.context)
+    cluster = await KubernetesCluster.open(
+        kubeconfig=settings.kubeconfig, context=settings.context, qps=settings.qps, burst=settings.burst
+    )
     try:
         namespace = f"chaosd-drill-{secrets.token_hex(4)}"
         await _check_rights(cluster, namespace)

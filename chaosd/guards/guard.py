@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from chaosd.cluster.inflight import patiently
 from chaosd.cluster.port import PAUSED_ANNOTATION, Autoscaler, Cluster, Namespace, StatefulSet
 from chaosd.errors import AbortedError, ClusterError, ForbiddenError, NotFoundError
 from chaosd.guards.refusal import TERMINATING, UNSEEN, Refusal
 from chaosd.guards.safety import Situation, unsafe
 from chaosd.guards.spec import Guards
 from chaosd.guards.windows import HOUR_SECONDS, too_early
-from chaosd.nemesis.base import Disruption, Prepared, Scene, patiently
+from chaosd.nemesis.base import Disruption, Prepared, Scene
 
 _LOOK_SECONDS = 10.0
 

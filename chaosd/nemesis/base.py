@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
-import stamina
 from pydantic import BaseModel, ConfigDict, Field
 
 from chaosd.cluster.observer import Observer
@@ -25,8 +24,6 @@ from chaosd.errors import (
     DisruptionError,
     ForbiddenError,
     RefusedError,
-    ThrottledError,
-    UnreachableError,
 )
 
 Result = TypeVar("Result")
@@ -129,19 +126,6 @@ class Disruption(BaseModel, ABC):
         """The rights that it needs on a target in a namespace: verb, resource, and where (empty: cluster-wide)."""
         yield from ((verb, resource, namespace) for verb, resource in self.rights)
         yield from ((verb, resource, "") for verb, resource in self.cluster_rights)
-
-
-def patiently(timeout_seconds: float) -> AsyncIterator[stamina.Attempt]:
-    """Attempts of an act that is safe to repeat, while the API server is away or throttles. Use: `async for attempt in
-    patiently(60): with attempt: await act()`."""
-    return stamina.retry_context(
-        on=(UnreachableError, ThrottledError),
-        attempts=None,
-        timeout=timeout_seconds,
-        wait_initial=0.2,
-        wait_max=5.0,
-        wait_jitter=0,  # one client needs none, and a simulation must wait the same every time
-    ).__aiter__()
 
 
 async def unless_refused(act: Awaitable[Result], what: str) -> Result:

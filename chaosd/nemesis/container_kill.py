@@ -12,12 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster, Container
 from chaosd.errors import NotReadyError
 from chaosd.nemesis import host_signal
-from chaosd.nemesis.base import Prepared, Right, Scene, all_done, patiently, unless_refused
+from chaosd.nemesis.base import Prepared, Right, Scene, all_done, unless_refused
 from chaosd.nemesis.pods import OfSeveralPods, names, picked
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.port import Cluster, Node, Pod
 from chaosd.errors import NotFoundError, NotReadyError
-from chaosd.nemesis.base import Right, Scene, patiently
+from chaosd.nemesis.base import Right, Scene
 
 CLUSTER_RIGHTS: tuple[Right, ...] = tuple((verb, "nodes") for verb in ("get", "list", "watch", "patch"))
 UNDONE = "The cordon, if it is chaosd's own still."

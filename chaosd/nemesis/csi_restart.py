@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.port import ChangeKind, Pod
 from chaosd.errors import BlockedError, ConflictError, DeadlineError, NotFoundError, NotReadyError
-from chaosd.nemesis.base import NOT_READY, Prepared, Right, Scene, patiently
+from chaosd.nemesis.base import NOT_READY, Prepared, Right, Scene
 from chaosd.nemesis.pods import OfOnePod, picked
 
 

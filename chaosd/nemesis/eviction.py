@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.port import Budget, Pod
 from chaosd.errors import BlockedError, ChaosdError, ConflictError, DisruptionError, NotFoundError, ThrottledError
-from chaosd.nemesis.base import BUDGET, Right, Scene, patiently, unless_refused
+from chaosd.nemesis.base import BUDGET, Right, Scene, unless_refused
 from chaosd.nemesis.pods import until_gone
 from chaosd.quantities import Seconds
 

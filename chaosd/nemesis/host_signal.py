@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.port import Cluster, Pod
 from chaosd.errors import BlockedError, ConflictError, DeadlineError, NotFoundError, RefusedError
-from chaosd.nemesis.base import REFUSED, Right, Scene, patiently
+from chaosd.nemesis.base import REFUSED, Right, Scene
 
 RIGHTS: tuple[Right, ...] = tuple((verb, "pods") for verb in ("get", "create", "delete"))
 _PROGRAM = resources.files("chaosd.nemesis").joinpath("host_signal.sh").read_text()

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Pod
 from chaosd.errors import ConflictError, NotFoundError, NotReadyError
-from chaosd.nemesis.base import Disruption, Scene, patiently, unless_refused
+from chaosd.nemesis.base import Disruption, Scene, unless_refused
 
 
 class OfPods(Disruption):

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Pod, StatefulSet
 from chaosd.errors import NotReadyError
-from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently, unless_refused
+from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, unless_refused
 from chaosd.nemesis.pods import doomed
 
 

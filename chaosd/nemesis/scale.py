@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster, StatefulSet
 from chaosd.errors import ConflictError, NotFoundError, NotReadyError
-from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, patiently, unless_refused
+from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, unless_refused
 
 RIGHTS: tuple[Right, ...] = (
     ("get", "statefulsets.apps/scale"),

@@ -13,11 +13,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from chaosd.cluster.inflight import unbroken
+from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import OWN_LABEL, Claim
 from chaosd.errors import NotReadyError
-from chaosd.nemesis.base import Prepared, Right, Scene, patiently, unless_refused
+from chaosd.nemesis.base import Prepared, Right, Scene, unless_refused
 from chaosd.nemesis.pods import OfOnePod, picked
 from chaosd.quantities import parse_bytes
 

@@ -14,8 +14,6 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
-import stamina
-
 from chaosd import payload
 from chaosd.checkers.integrity import MISSING, UNSETTLED, Integrity
 from chaosd.checkers.records import (
@@ -32,6 +30,7 @@ from chaosd.checkers.records import (
     sequence_of,
 )
 from chaosd.checkers.verdict import Binding
+from chaosd.cluster.inflight import patiently
 from chaosd.cluster.observer import Observer, View
 from chaosd.cluster.port import Claim, Cluster, Pod, Volume
 from chaosd.errors import (
@@ -53,7 +52,7 @@ from chaosd.workload.spec import LOGS_AT_ONCE, Workload
 Journal = Callable[[list[Event]], Awaitable[list[Op]]]
 _Store = Callable[[Mapping[str, bytes]], Awaitable[Stored]]
 IDENTITY_FORMAT = 1
-PREPARE_ATTEMPTS = 3
+PREPARE_ATTEMPTS = 6
 _STAGE = "stage"
 # A ULID, as runs are named; other folders beside them are not chaosd's.
 _RUN = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -116,8 +115,7 @@ class Worker:
         """Open a session and, where there will be `writes`, check that there is room for the share and that the volume is
         the replica's own, and make the folders. A session that breaks meanwhile is opened again. Raises what stands in the
         way: NotReadyError, TargetError, ProbeError, ClusterError, DeadlineError."""
-        retries = stamina.retry_context(on=SessionLostError, attempts=PREPARE_ATTEMPTS, wait_initial=0.2, wait_jitter=0)
-        async for attempt in retries:
+        async for attempt in patiently(self._timeout_seconds, PREPARE_ATTEMPTS, also=(SessionLostError,)):
             with attempt:
                 await self.close()
                 await self._prepare(writes)

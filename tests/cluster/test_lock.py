@@ -23,6 +23,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000.0
         monkeypatch.setattr(locking.asyncio, "sleep", self._sleep)
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", self)
 
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds

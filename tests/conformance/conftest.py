@@ -232,7 +232,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         world = World(SandboxHarness(cluster))
     else:
         real = request.getfixturevalue("real")
-        cluster = await KubernetesCluster.open(kubeconfig=real.path)
+        cluster = await KubernetesCluster.open(kubeconfig=real.path, qps=50, burst=100)
         world = World(RealHarness(cluster, real, request.getfixturevalue("real_namespace")))
     yield world
     await world.end()

@@ -1,4 +1,4 @@
-"""Requests to the API server, as plain JSON, with a deadline and typed errors.
+"""Requests to the API server, as plain JSON, with a pace, a deadline and typed errors.
 
 Configuration, credentials, TLS and the connection pool are the official client's; its generated API classes and models
 are not used, since importing and filling them takes 80 MB and ten times as long.
@@ -6,7 +6,9 @@ are not used, since importing and filling them takes 80 MB and ten times as long
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -22,6 +24,9 @@ from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
+from chaosd import __version__
+from chaosd.cluster.inflight import patiently
+from chaosd.cluster.kubernetes.pace import Pace, retry_after
 from chaosd.errors import (
     ClusterError,
     ConflictError,
@@ -36,6 +41,8 @@ from chaosd.errors import (
 
 REQUEST_SECONDS = 15.0
 _CONNECT_SECONDS = 5.0
+# Of what changes nothing. An API server that is away altogether is told of after two or three seconds.
+_ATTEMPTS = 5
 # Each watch and each exec session holds a connection, so the pool has no bound of its own (0 in aiohttp).
 _CONNECTIONS = 0
 
@@ -49,6 +56,9 @@ _ERRORS: Mapping[int, type[ClusterError]] = {
     HTTPStatus.GONE: ExpiredError,
     HTTPStatus.TOO_MANY_REQUESTS: ThrottledError,
 }
+
+_MAY_NOT = re.compile(r'User "[^"]*" cannot \w+ (resource|path) ')
+_USER_AGENT = f"chaosd/{__version__}"
 
 Query = Sequence[tuple[str, str]]
 
@@ -83,15 +93,24 @@ async def load_configuration(kubeconfig: Path | None, context: str | None) -> Co
 
 
 class Client:
-    """One connection pool to one API server."""
+    """One connection pool to one API server, which is asked at one pace by all."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, pace: Pace) -> None:
         self._configuration = configuration
+        self._pace = pace
         self._rest = RESTClientObject(configuration)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._rest.close()
+
+    async def ask(self, method: str, path: Sequence[str], *, query: Query = (), body: Any = None) -> dict[str, Any]:
+        """A request that changes nothing, so that it is made again where it fails for no reason of its own. Raises
+        ClusterError."""
+        async for attempt in patiently(REQUEST_SECONDS, _ATTEMPTS):
+            with attempt:
+                return await self.request(method, path, query=query, body=body)
+        raise AssertionError("the last attempt raises")
 
     async def request(
         self,
@@ -127,15 +146,15 @@ class Client:
         """An answer whose body the caller reads. Raises ClusterError, also for what breaks while it is read."""
         what = _what(method, path)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS)
-        with translated(what):
-            headers = {"Accept": "application/json", "Content-Type": content_type, **await self._authorization()}
+        async with self._paced(what):
+            headers = {"Accept": "application/json", "Content-Type": content_type, **await self._headers()}
             sent = await self._rest.request(
                 method, self._url(path, query), headers=headers, body=body, _request_timeout=timeout
             )
             response: aiohttp.ClientResponse = sent.response
             try:
                 if response.status >= HTTPStatus.BAD_REQUEST:
-                    raise error_of(response.status, _message(await response.read()), what)
+                    raise _refusal(response, await response.read(), what)
                 yield response
             finally:
                 response.close()
@@ -150,11 +169,11 @@ class Client:
         timeouts = aiohttp.ClientWSTimeout(ws_close=1.0)
         if self._rest.pool_manager is None:
             self._rest.pool_manager = self._rest._create_pool_manager()
-        with translated(what):
+        async with self._paced(what), asyncio.timeout(REQUEST_SECONDS):
             socket = await self._rest.pool_manager.ws_connect(
                 url,
                 protocols=protocols,
-                headers=await self._authorization(),
+                headers=await self._headers(),
                 heartbeat=heartbeat_seconds,
                 max_msg_size=0,
                 timeout=timeouts,
@@ -164,10 +183,22 @@ class Client:
         finally:
             await socket.close()
 
-    async def _authorization(self) -> dict[str, str]:
-        """The token is asked for each time: the client reads an in-cluster one again every minute."""
+    @asynccontextmanager
+    async def _paced(self, what: str) -> AsyncIterator[None]:
+        """A request at its turn, whose errors say when another attempt may be of use."""
+        await self._pace.turn()
+        try:
+            with translated(what):
+                yield
+        except (UnreachableError, ThrottledError) as error:
+            error.retry_after = self._pace.failed(error.retry_after)
+            raise
+        self._pace.succeeded()
+
+    async def _headers(self) -> dict[str, str]:
+        """Who asks. The token is asked for each time: the client reads an in-cluster one again every minute."""
         token = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        return {"authorization": token} if token else {}
+        return {"User-Agent": _USER_AGENT, **({"authorization": token} if token else {})}
 
     def _url(self, path: Sequence[str], query: Query) -> str:
         joined = "/".join(quote(part, safe="") for part in path)
@@ -181,7 +212,7 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except aiohttp.WSServerHandshakeError as error:
-        raise error_of(error.status, error.message, what) from error
+        raise error_of(error.status, error.message, what, error.headers) from error
     except ApiException as error:
         raise error_of(error.status or 0, str(error.reason), what) from error
     except TimeoutError as error:
@@ -190,9 +221,21 @@ def translated(what: str) -> Iterator[None]:
         raise UnreachableError(f"{what}: {error}: is the API server there?") from error
 
 
-def error_of(status: int, message: str, what: str) -> ClusterError:
+def error_of(status: int, message: str, what: str, headers: Mapping[str, str] | None = None) -> ClusterError:
     """The error for an HTTP status; what is not known of it came from something in between, or from a server in need."""
-    return _ERRORS.get(status, UnreachableError)(f"{what}: {message or HTTPStatus(status).phrase} ({status})")
+    error = _ERRORS.get(status, UnreachableError)(f"{what}: {message or HTTPStatus(status).phrase} ({status})")
+    error.retry_after = retry_after((headers or {}).get("Retry-After"))
+    return error
+
+
+def _refusal(response: aiohttp.ClientResponse, text: bytes, what: str) -> ClusterError:
+    """Admission, such as Pod Security, a quota or a webhook, answers a write with 403 as the authorizers do, whose answer
+    says who may not do what. Source: k8s.io/apiserver, endpoints/handlers/responsewriters/errors.go, forbiddenMessage."""
+    message = _message(text)
+    error = error_of(response.status, message, what, response.headers)
+    if response.status == HTTPStatus.FORBIDDEN and response.method != "GET" and not _MAY_NOT.search(message):
+        return RefusedError(str(error))
+    return error
 
 
 def _what(method: str, path: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from chaosd.cluster.kubernetes import documents, signals, writes
 from chaosd.cluster.kubernetes.client import REQUEST_SECONDS, Client, Query, load_configuration
 from chaosd.cluster.kubernetes.exec import ExecSession, open_exec
 from chaosd.cluster.kubernetes.informer import Informer, list_all
+from chaosd.cluster.kubernetes.pace import Pace
 from chaosd.cluster.kubernetes.resources import (
     CONFIGS,
     CREATED,
@@ -49,9 +50,13 @@ class KubernetesCluster:
         self._rng = rng
 
     @classmethod
-    async def open(cls, *, kubeconfig: Path | None = None, context: str | None = None) -> KubernetesCluster:
-        """Read the configuration; connects with the first request. Raises UsageError."""
-        return cls(Client(await load_configuration(kubeconfig, context)), random.SystemRandom())
+    async def open(
+        cls, *, kubeconfig: Path | None = None, context: str | None = None, qps: float, burst: int
+    ) -> KubernetesCluster:
+        """Read the configuration; connects with the first request. It makes at most `burst` requests at once, and `qps` a
+        second on average. Raises UsageError."""
+        rng = random.SystemRandom()
+        return cls(Client(await load_configuration(kubeconfig, context), Pace(qps, burst, rng)), rng)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -59,19 +64,19 @@ class KubernetesCluster:
 
     async def version(self) -> str:
         """Such as `v1.37.2`."""
-        return str((await self._client.request("GET", ("version",)))["gitVersion"])
+        return str((await self._client.ask("GET", ("version",)))["gitVersion"])
 
     async def cluster_id(self) -> str:
         """The UID of the namespace kube-system. Source: OpenTelemetry semantic conventions, k8s.cluster.uid."""
         try:
-            found = await self._client.request("GET", ("api", "v1", "namespaces", "kube-system"))
+            found = await self._client.ask("GET", ("api", "v1", "namespaces", "kube-system"))
         except ForbiddenError:
             return ""
         return str(found["metadata"]["uid"])
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """See the port."""
-        document = await self._client.request("GET", _resource(kind).path(namespace, name))
+        document = await self._client.ask("GET", _resource(kind).path(namespace, name))
         return cast(T, objects.PARSERS[kind](document))
 
     async def list(self, kind: type[T], namespace: str, selector: Mapping[str, str] | None = None) -> Sequence[T]:
@@ -99,7 +104,7 @@ class KubernetesCluster:
 
     async def add_ephemeral_container(self, namespace: str, pod: str, container: EphemeralContainer, *, uid: str) -> None:
         """See the port."""
-        found = await self._client.request("GET", RESOURCES[Pod].path(namespace, pod))
+        found = await self._client.ask("GET", RESOURCES[Pod].path(namespace, pod))
         _check_uid(found, uid)
         added = {"spec": {"ephemeralContainers": [documents.ephemeral(container, found)]}}
         path = RESOURCES[Pod].path(namespace, pod, "ephemeralcontainers")
@@ -154,7 +159,7 @@ class KubernetesCluster:
 
     async def manifest(self, namespace: str, name: str) -> Mapping[str, Any]:
         """See the port."""
-        return documents.manifest(await self._client.request("GET", RESOURCES[StatefulSet].path(namespace, name)))
+        return documents.manifest(await self._client.ask("GET", RESOURCES[StatefulSet].path(namespace, name)))
 
     async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
         """See the port."""
@@ -170,7 +175,7 @@ class KubernetesCluster:
 
     async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
         """See the port."""
-        return dict((await self._client.request("GET", CONFIGS.path(namespace, name))).get("data") or {})
+        return dict((await self._client.ask("GET", CONFIGS.path(namespace, name))).get("data") or {})
 
     async def delete_config(self, namespace: str, name: str) -> None:
         """See the port."""
@@ -178,7 +183,7 @@ class KubernetesCluster:
 
     async def get_lease(self, namespace: str, name: str) -> Lease:
         """See the port."""
-        return objects.lease(await self._client.request("GET", LEASES.path(namespace, name)))
+        return objects.lease(await self._client.ask("GET", LEASES.path(namespace, name)))
 
     async def put_lease(self, lease: Lease) -> Lease:
         """See the port."""
@@ -195,7 +200,7 @@ class KubernetesCluster:
         """See the port."""
         path = ("apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews")
         review = documents.access_review(verb, resource, namespace)
-        return bool((await self._client.request("POST", path, body=review))["status"].get("allowed"))
+        return bool((await self._client.ask("POST", path, body=review))["status"].get("allowed"))
 
     async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
         """See the port."""
@@ -221,7 +226,7 @@ class KubernetesCluster:
 
     async def _running(self, namespace: str, pod: str, container: str, uid: str) -> str:
         """The id of a container that runs. Raises ConflictError, RefusedError, NotFoundError."""
-        document = await self._client.request("GET", RESOURCES[Pod].path(namespace, pod))
+        document = await self._client.ask("GET", RESOURCES[Pod].path(namespace, pod))
         _check_uid(document, uid)
         for one in objects.pod(document).containers:
             if one.name == container:

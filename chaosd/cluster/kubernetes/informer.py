@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 
 from chaosd.cluster.kubernetes.client import Client, error_of, translated
+from chaosd.cluster.kubernetes.pace import pause
 from chaosd.cluster.port import Change, ChangeKind, Object
-from chaosd.errors import ExpiredError, ThrottledError, UnreachableError
+from chaosd.errors import ClusterError, ExpiredError, ThrottledError, UnreachableError
 
 PAGE = 500
 _WINDOW_SECONDS = (240, 300)
 _WINDOW_GRACE_SECONDS = 15
-_BACKOFF_SECONDS = (0.2, 5.0)
 
 _KINDS = {"ADDED": ChangeKind.ADDED, "MODIFIED": ChangeKind.MODIFIED, "DELETED": ChangeKind.DELETED}
 
@@ -50,8 +50,8 @@ class Informer:
                 yield Change(ChangeKind.GAP)
                 async for change in self._listed(first=False):
                     yield change
-            except (UnreachableError, ThrottledError):
-                await self._back_off()
+            except (UnreachableError, ThrottledError) as error:
+                await self._back_off(error)
 
     async def _listed(self, *, first: bool) -> AsyncIterator[Change]:
         """List until that works; what differs from what is known, then SYNCED."""
@@ -59,8 +59,8 @@ class Informer:
             try:
                 objects, self._version = await list_all(self._client, self._path, ())
                 break
-            except (UnreachableError, ThrottledError, ExpiredError):
-                await self._back_off()
+            except (UnreachableError, ThrottledError, ExpiredError) as error:
+                await self._back_off(error)
         found = {key_of(document): self._parse(document) for document in objects}
         gone = [known for key, known in self._known.items() if key not in found]
         before, self._known = self._known, found
@@ -108,10 +108,10 @@ class Informer:
             self._known[key] = found
         return Change(_KINDS[kind], found)
 
-    async def _back_off(self) -> None:
-        least, most = _BACKOFF_SECONDS
+    async def _back_off(self, error: ClusterError) -> None:
+        """Longer with each failure of this watch, whatever becomes of others."""
         self._failures += 1
-        await asyncio.sleep(min(most, least * 2 ** (self._failures - 1)) * self._rng.uniform(0.5, 1.0))
+        await asyncio.sleep(max(pause(self._failures, self._rng), error.retry_after or 0.0))
 
 
 async def list_all(client: Client, path: Sequence[str], query: Sequence[tuple[str, str]]) -> tuple[list[Any], str]:
@@ -120,7 +120,7 @@ async def list_all(client: Client, path: Sequence[str], query: Sequence[tuple[st
     token = ""
     while True:
         page = [*query, ("limit", str(PAGE)), *([("continue", token)] if token else [])]
-        answer = await client.request("GET", path, query=page)
+        answer = await client.ask("GET", path, query=page)
         objects += answer["items"]
         token = answer["metadata"].get("continue", "")
         if not token:

@@ -5,15 +5,15 @@ A patch carries the UID that it is meant for, which the API server lets nobody c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from chaosd.cluster import objects
 from chaosd.cluster.kubernetes.client import Client
 from chaosd.cluster.kubernetes.resources import RESOURCES
 from chaosd.cluster.port import CORDONED_ANNOTATION, Claim, Node, StatefulSet
-from chaosd.errors import ConflictError, ForbiddenError, RefusedError, ThrottledError
+from chaosd.errors import ConflictError, RefusedError, ThrottledError
 from chaosd.quantities import parse_quantity
 
 Json = dict[str, Any]
@@ -27,8 +27,12 @@ async def patch(
 ) -> None:
     """Change the object that has this UID. Raises ConflictError when it has another; ClusterError."""
     body = {**change, "metadata": {"uid": uid}}
-    with _refusals(uid):
+    try:
         await client.request("PATCH", path, body=body, content_type=content_type)
+    except RefusedError as error:
+        if "metadata.uid" in str(error):
+            raise ConflictError(f"it has not the UID {uid}, or was replaced meanwhile: {error}") from error
+        raise
 
 
 async def scale(client: Client, namespace: str, name: str, *, replicas: int, expected: int) -> None:
@@ -75,7 +79,7 @@ async def uncordon(client: Client, node: str, *, uid: str, by: str) -> None:
 async def expand_claim(client: Client, namespace: str, name: str, *, uid: str, storage: str) -> None:
     """See the port. What is no larger is refused here: the API server takes the same size for no change."""
     path = RESOURCES[Claim].path(namespace, name)
-    found = objects.claim(await client.request("GET", path))
+    found = objects.claim(await client.ask("GET", path))
     if found.uid != uid:
         raise ConflictError(f"{namespace}/{name} has the UID {found.uid}, not {uid}")
     if parse_quantity(storage) <= parse_quantity(found.requested):
@@ -89,7 +93,7 @@ async def _written(client: Client, path: Sequence[str], method: str, change: Cal
     times a second, so a conflict alone does not say that what matters changed."""
     content_type = MERGE if method == "PATCH" else "application/json"
     for _ in range(_ATTEMPTS):
-        body = change(await client.request("GET", path))
+        body = change(await client.ask("GET", path))
         if body is None:
             return
         with suppress(ConflictError):
@@ -109,20 +113,3 @@ def _schedulable(found: Json, *, unschedulable: bool | None, mark: str | None) -
     version = found["metadata"]["resourceVersion"]
     meta = {"resourceVersion": version, "annotations": {CORDONED_ANNOTATION: mark}}
     return {"metadata": meta, "spec": {"unschedulable": unschedulable}}
-
-
-@contextmanager
-def _refusals(uid: str) -> Iterator[None]:
-    """What the answer to a patch with a UID means."""
-    try:
-        yield
-    except RefusedError as error:
-        if "metadata.uid" in str(error):
-            raise ConflictError(f"it has not the UID {uid}, or was replaced meanwhile: {error}") from error
-        raise
-    except ForbiddenError as error:
-        # Admission, such as Pod Security or a webhook, answers 403 too; the authorizers' answer says who may not do what.
-        # Source: k8s.io/apiserver, endpoints/handlers/responsewriters/errors.go, forbiddenMessage.
-        if " cannot patch resource " in str(error):
-            raise
-        raise RefusedError(str(error)) from error

@@ -24,7 +24,7 @@ _CHANGEABLE = (
 
 def apply(store: Store, document: Json) -> None:
     """Make or change what a manifest describes; a Service is accepted, since nothing here connects to one. Raises
-    RefusedError, ForbiddenError."""
+    RefusedError."""
     kind = str(document.get("kind", "such thing")) if isinstance(document, Mapping) else "such thing"
     if kind == "Service":
         return

@@ -127,7 +127,7 @@ class SandboxCluster:
 
     async def apply(self, documents: Iterable[Mapping[str, Any]]) -> None:
         """Create or change what manifests describe: StatefulSets, PodDisruptionBudgets, autoscalers, ConfigMaps, and the
-        namespace that each is in. Raises RefusedError for other kinds, and for changes of what is immutable; ForbiddenError
+        namespace that each is in. Raises RefusedError for other kinds, and for changes of what is immutable, and
         in a namespace that is being deleted."""
         for document in documents:
             applying.apply(self._store, document)

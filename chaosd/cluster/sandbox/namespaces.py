@@ -9,7 +9,7 @@ from typing import Any
 from chaosd.cluster.port import Autoscaler, Budget, Claim, ClusterEvent, Namespace, Pod, StatefulSet
 from chaosd.cluster.sandbox import statefulset as controller
 from chaosd.cluster.sandbox.store import Store
-from chaosd.errors import ConflictError, ForbiddenError
+from chaosd.errors import ConflictError, RefusedError
 
 DEFAULT = "default"
 # What must be gone before a namespace is, and what goes with it.
@@ -26,16 +26,16 @@ def complete(store: Store) -> None:
 
 
 def ensure(store: Store, name: str) -> None:
-    """Make one that is not there. Raises ForbiddenError for one that goes."""
+    """Make one that is not there. Raises RefusedError for one that goes."""
     if not store.find(Namespace, "", name):
         store.put(Namespace(name, store.uid()))
     refuse_terminating(store, name)
 
 
 def refuse_terminating(store: Store, name: str) -> None:
-    """Raises NotFoundError where there is none, ForbiddenError for one that goes."""
+    """Raises NotFoundError where there is none, RefusedError for one that goes."""
     if store.get(Namespace, "", name).terminating:
-        raise ForbiddenError(f"unable to create new content in namespace {name} because it is being terminated")
+        raise RefusedError(f"unable to create new content in namespace {name} because it is being terminated")
 
 
 def delete(store: Store, name: str) -> None:

@@ -85,7 +85,7 @@ async def serving(server: ApiServer, folder: Path) -> AsyncIterator[KubernetesCl
     config = folder / "kubeconfig"
     host, port = runner.addresses[0][:2]
     config.write_text(json.dumps(kubeconfig(f"http://{host}:{port}")))
-    cluster = await KubernetesCluster.open(kubeconfig=config)
+    cluster = await KubernetesCluster.open(kubeconfig=config, qps=1000, burst=1000)
     try:
         yield cluster
     finally:

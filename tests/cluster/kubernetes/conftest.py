@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.cluster.kubernetes import KubernetesCluster
+from chaosd.cluster.kubernetes import KubernetesCluster, pace
 from tests.cluster.kubernetes.api_server import ApiServer, serving
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_LEAST_SECONDS", 0.001)
 
 
 @pytest.fixture

@@ -8,17 +8,12 @@ import json
 import pytest
 from aiohttp import web
 
-from chaosd.cluster.kubernetes import KubernetesCluster, informer
+from chaosd.cluster.kubernetes import KubernetesCluster
 from chaosd.cluster.port import Change, Pod
 from chaosd.errors import ForbiddenError
 from tests.cluster.kubernetes.api_server import ApiServer, event, page, pod, refuses, says, streams
 
 PODS = "/api/v1/namespaces/default/pods"
-
-
-@pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(informer, "_BACKOFF_SECONDS", (0.001, 0.01))
 
 
 async def _told(cluster: KubernetesCluster, count: int) -> list[str]:

@@ -291,7 +291,7 @@ async def test_a_kubeconfig_that_is_none(tmp_path: Path, text: str, words: str) 
     path = tmp_path / "config"
     path.write_text(text)
     with pytest.raises(UsageError, match=words):
-        await KubernetesCluster.open(kubeconfig=path)
+        await KubernetesCluster.open(kubeconfig=path, qps=1, burst=1)
 
 
 async def test_in_a_pod_the_service_account_is_used(
@@ -301,4 +301,4 @@ async def test_in_a_pod_the_service_account_is_used(
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
     with pytest.raises(UsageError, match="or try --cluster sandbox"):
-        await KubernetesCluster.open()
+        await KubernetesCluster.open(qps=1, burst=1)

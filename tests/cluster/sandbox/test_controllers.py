@@ -26,7 +26,7 @@ from chaosd.cluster.port import (
     Volume,
 )
 from chaosd.cluster.sandbox import SandboxCluster
-from chaosd.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError, SessionLostError, UnreachableError
+from chaosd.errors import ConflictError, NotFoundError, RefusedError, SessionLostError, UnreachableError
 from tests import manifests
 from tests.cluster.sandbox.simulated import FILES, Simulated, simulated
 
@@ -343,7 +343,7 @@ def test_a_namespace_goes_with_all_that_is_in_it() -> None:
         await sim.ready(2)
         await sim.cluster.delete_namespace("shop")
         assert sim.store.get(Namespace, "", "shop").terminating
-        with pytest.raises(ForbiddenError, match="because it is being terminated"):
+        with pytest.raises(RefusedError, match="because it is being terminated"):
             await sim.cluster.create(manifests.statefulset(name="new", **shop))
         with pytest.raises(ConflictError):
             await sim.cluster.delete_namespace("shop")
