@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chaosd.daemon import RIGHTS
 from chaosd.nemesis.pod_delete import PodDelete
 from chaosd.nemesis.scale import Scale
+from chaosd.preflight.rights import RIGHTS
 from tests import manifests
 from tests.chaosd_process import Chaosd, chaosd
 from tests.e2e.conftest import EXPERIMENTS
