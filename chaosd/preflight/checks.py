@@ -12,7 +12,7 @@ from enum import StrEnum
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Budget, Claim, Cluster, Pod, StatefulSet
 from chaosd.cluster.target import Target
-from chaosd.errors import AbortedError, ForbiddenError, LedgerError, NotFoundError, UsageError
+from chaosd.errors import AbortedError, ForbiddenError, LedgerError, NotFoundError, TargetError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.ledger import Ledger, file_of
 from chaosd.nemesis.eviction import never_allows
@@ -97,6 +97,8 @@ async def check_all(
     looks: Mapping[str, Look] = {}
     try:
         target = await find_target(cluster, experiment)
+        if not target.replicas:
+            raise TargetError(f"{target.key} has no replicas, so there is nothing to test: scale it up")
     except (UsageError, AbortedError) as error:
         checks.insert(0, Check("target", Status.FAILED, str(error)))
         checks += [Check(name, Status.UNKNOWN, "the target must be found first") for name in _CHECKS]
@@ -145,8 +147,6 @@ async def _checked(name: str, site: _Site) -> list[Check]:
 def _target(site: _Site) -> Check:
     target = site.target
     found = f"{target.key}, labelled; {target.replicas} replicas, {target.path} in container {target.container}"
-    if not target.replicas:
-        return Check("target", Status.FAILED, found, "it has no replicas, so there is nothing to test: scale it up")
     return Check("target", Status.OK, found)
 
 
