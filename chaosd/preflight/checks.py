@@ -352,3 +352,5 @@ _CHECKS: Mapping[str, Callable[[_Site], AsyncIterator[Finding]]] = {
     "retention": _retention,
     "budgets": _budgets,
 }
+# In the order in which they are told.
+NAMES = ("target", "rights", "wishes", *_CHECKS, "ledger")

@@ -74,7 +74,6 @@ def test_the_plan_names_claims_volumes_and_decisions_and_touches_nothing(
     for claim in ("disk-ssd-web-0", "disk-ssd-web-1"):
         assert claim in done.told
         assert real.handle(web, claim) in done.told
-    assert "free, as kubelet tells" in done.told
     assert real.get("all,pvc,lease", f"--namespace={web}") == before
     assert not (tmp_path / "out").exists()
 

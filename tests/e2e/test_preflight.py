@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def test_a_plan_takes_no_more_than_to_look(
     }
     rules = [{"apiGroups": [g], "resources": r, "verbs": ["get", "list", "watch"]} for g, r in looks.items()]
     grant({**RBAC, "kind": "ClusterRole", "metadata": {"name": f"looker-of-{web}"}, "rules": rules})
+    _await_kubelets(real, web)
     before = _state(real, web)
     options = ("-n", web, "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out")
     done = chaosd("plan", EXPERIMENTS / "soak.yaml", *options, "--json")
@@ -118,7 +120,9 @@ def test_what_stands_in_the_way_is_found_on_the_real_volume(
     web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
 ) -> None:
     handle = real.handle(web, "disk-ssd-web-1")
-    real.apply(manifests.budget(namespace=web, min_available=2))
+    budget = manifests.budget(namespace=web, min_available=2)
+    budget["spec"]["selector"] = real.get("statefulset", "web", f"--namespace={web}")["spec"]["selector"]
+    real.apply(budget)
     real.kubectl("wait", "pdb/web", f"--namespace={web}", "--for=jsonpath={.status.desiredHealthy}=2", "--timeout=30s")
     path = experiment(disruptions=[{"kind": "pod-evict"}])
     ledger = f"sqlite:///{testbed.disks.mounts(handle)[0]}/ledger.db"
@@ -142,6 +146,22 @@ def _printed(told: Chaosd) -> list[Document]:
     """The manifests that it printed."""
     lines = told.stdout
     return list(yaml.safe_load_all("".join(lines[lines.index("---\n") : -1])))
+
+
+def _await_kubelets(real: RealCluster, namespace: str, timeout_seconds: float = 180) -> None:
+    """Until they have measured the volumes of both replicas, as they do every minute."""
+    ends = time.monotonic() + timeout_seconds
+    wanted = {f"disk-ssd-web-{n}" for n in range(2)}
+    while wanted:
+        assert time.monotonic() < ends, f"no kubelet told of {wanted}"
+        for node in real.get("nodes")["items"]:
+            summary = json.loads(
+                real.kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary")
+            )
+            volumes = (volume for pod in summary["pods"] for volume in pod.get("volume", ()))
+            refs = (volume["pvcRef"] for volume in volumes if "pvcRef" in volume and "availableBytes" in volume)
+            wanted -= {ref["name"] for ref in refs if ref["namespace"] == namespace}
+        time.sleep(2)
 
 
 def _state(real: RealCluster, namespace: str) -> Any:
