@@ -63,15 +63,19 @@ class Preflight:
         return any(check.status is Status.FAILED for check in self.checks)
 
 
+_Late = Mapping[str, str] | ForbiddenError
+
+
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """What is checked. `looks` has what the probe told of each replica's pod; `clock` is chaosd's own."""
+    """What is checked. `late` is what each replica lacks, or why that may not be seen; `looks` has what the probe told of each
+    replica's pod; `clock` is chaosd's own."""
 
     cluster: Cluster
     experiment: Experiment
     target: Target
     statefulset: StatefulSet
-    late: Mapping[str, str]
+    late: _Late
     needs: Sequence[Placed]
     looks: Mapping[str, Look]
     lease_seconds: int
@@ -116,7 +120,7 @@ async def check_all(
     )
 
 
-async def _settled(cluster: Cluster, experiment: Experiment, target: Target) -> tuple[StatefulSet, Mapping[str, str]]:
+async def _settled(cluster: Cluster, experiment: Experiment, target: Target) -> tuple[StatefulSet, _Late]:
     """The StatefulSet, and what each replica lacks once it had as long as a run would give it."""
     ends = asyncio.get_running_loop().time() + experiment.timeouts.probe
     while True:
@@ -124,7 +128,7 @@ async def _settled(cluster: Cluster, experiment: Experiment, target: Target) -> 
         try:
             late = await _late(cluster, target, statefulset)
         except ForbiddenError as error:
-            return statefulset, {target.statefulset: str(error)}
+            return statefulset, error
         if not late or asyncio.get_running_loop().time() > ends:
             return statefulset, late
         await asyncio.sleep(_POLL_SECONDS)
@@ -173,6 +177,8 @@ def _grant(lacking: Sequence[Placed]) -> str:
 
 
 async def _converged(site: _Site) -> AsyncIterator[Finding]:
+    if isinstance(site.late, ForbiddenError):
+        raise site.late
     if not site.late:
         yield Status.OK, f"all {site.target.replicas} replicas are Ready, their claims Bound", ""
     for name, why in site.late.items():
