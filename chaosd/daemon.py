@@ -5,15 +5,13 @@ Each function here is a command's work; each raises the errors that stop it befo
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import os
 import secrets
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from ulid import ULID
 from chaosd import resumption, server
 from chaosd.cluster import target as targets
 from chaosd.cluster.lock import TargetLock, names_undo
-from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Namespace, Pod, StatefulSet, Volume
+from chaosd.cluster.port import PAUSED_ANNOTATION, Cluster, Namespace, StatefulSet
 from chaosd.cluster.sandbox import STATE_FILE, SandboxCluster
 from chaosd.cluster.target import Target
 from chaosd.errors import (
@@ -42,53 +40,21 @@ from chaosd.errors import (
 )
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
-from chaosd.guards import Guards, namespace_of, refuse_paused
+from chaosd.guards import Guards
 from chaosd.history import NEMESIS, RUN, Event, Kind
 from chaosd.interpreter import heal_or_leave
 from chaosd.ledger import Ledger, Run, RunLedger
 from chaosd.metrics import Metrics, TargetMetrics
+from chaosd.preflight import rights
+from chaosd.preflight.checks import Preflight, check_all
+from chaosd.preflight.finding import find_target
+from chaosd.preflight.outlook import Outlook, look_out
 from chaosd.report import text
 from chaosd.run import Ending, Finished, Runner
 from chaosd.settings import Settings
 
-# What every run needs in the target's namespace; its disruptions say what they need besides.
-RIGHTS = tuple(
-    (verb, resource)
-    for resource, verbs in (
-        ("statefulsets.apps", ("get", "list", "watch")),
-        ("pods", ("get", "list", "watch")),
-        ("pods/exec", ("get", "create")),
-        ("persistentvolumeclaims", ("get", "list", "watch")),
-        ("leases.coordination.k8s.io", ("get", "create", "update", "delete")),
-    )
-    for verb in verbs
-)
-# What it would like to see of the whole cluster; without it, bindings are unknown.
-WISHES = tuple(
-    (verb, resource)
-    for resource in ("persistentvolumes", "volumeattachments.storage.k8s.io", "nodes")
-    for verb in ("get", "list", "watch")
-)
-# What it would like to see in the target's namespace: why a pod does not start. Without it, that is not told apart from
-# storage that does not come back; and whether the namespace is being deleted, or the kill switch thrown there.
-NAMESPACED_WISHES = (*((verb, "events") for verb in ("get", "list", "watch")), ("get", "namespaces"))
-# What a run needs besides, where the agent has an image of its own.
-AGENT_RIGHTS = (("patch", "pods/ephemeralcontainers"),)
 # A sandbox's folder has one process at a time, so a dead holder of a Lease in it need not be waited for long.
 _SANDBOX_LEASE_SECONDS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What `plan` tells: plain JSON values only."""
-
-    target: str
-    cluster: str
-    seed: int
-    replicas: tuple[Mapping[str, str], ...]
-    decisions: tuple[Mapping[str, Any], ...]
-    missing_rights: tuple[str, ...]
-    missing_wishes: tuple[str, ...]
 
 
 @asynccontextmanager
@@ -118,25 +84,6 @@ async def open_cluster(settings: Settings, manifest: Path | None = None) -> Asyn
             await kubernetes.close()
 
 
-async def find_target(cluster: Cluster, experiment: Experiment) -> Target:
-    """The experiment's target as it is now. Raises TargetError, RightsError, AbortedError, ClusterError."""
-    spec = experiment.target
-    if why := experiment.guards.denies(spec.namespace):
-        raise TargetError(f"nothing in namespace {spec.namespace} may be tested: {why}")
-    try:
-        statefulset = await cluster.get(StatefulSet, spec.namespace, spec.statefulset)
-    except NotFoundError as error:
-        there = "name one that is there (kubectl get statefulsets -A)"
-        if cluster.kind == "sandbox":
-            there = "an empty sandbox is given the target.manifest of the experiment file that is run on it"
-        raise TargetError(f"no StatefulSet {spec.namespace}/{spec.statefulset}: {there}") from error
-    except ForbiddenError as error:
-        raise RightsError(f"get on statefulsets.apps in {spec.namespace} is not allowed: grant it ({error})") from error
-    found = targets.resolve(statefulset, path=spec.path, container=spec.container, require_claim=spec.require_claim)
-    refuse_paused(statefulset, await namespace_of(cluster, spec.namespace))
-    return found
-
-
 async def run_experiment(
     settings: Settings,
     experiment: Experiment,
@@ -150,8 +97,10 @@ async def run_experiment(
         cluster = await held.enter_async_context(open_cluster(settings, manifest))
         ledger = held.enter_context(open_ledger(settings))
         namespace = experiment.target.namespace
-        if lacking := await _missing(cluster, _rights(experiment, namespace), namespace):
-            raise RightsError(f"the credentials lack {', '.join(lacking)} in {namespace}: grant them")
+        if lacking := await rights.missing(cluster, rights.needed(experiment)):
+            named = ", ".join(rights.told(right, namespace) for right in lacking)
+            mend = "grant them (chaosd preflight prints the Role)"
+            raise RightsError(f"the credentials lack {named} in {namespace}: {mend}")
         taken = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         lock, target = taken.lock, taken.target
         last = ledger.run(target=target.key)
@@ -290,27 +239,16 @@ async def throw_kill_switch(settings: Settings, kind: str, name: str, namespace:
 
 async def plan_experiment(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:
     """What a run would touch, and its first decisions; touches nothing."""
-    with _sandbox_copied(settings) as untouched:
-        return await _outlook(untouched, experiment, manifest)
+    with _sandbox_copied(settings, disks=False) as untouched:
+        async with open_cluster(untouched, manifest) as cluster:
+            return await look_out(cluster, experiment, secrets.randbits(32))
 
 
-async def _outlook(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:
-    async with open_cluster(settings, manifest) as cluster:
-        target = await find_target(cluster, experiment)
-        seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
-        plans = experiment.plans(seed, target.replicas, target.first_ordinal)
-        return Outlook(
-            target=target.key,
-            cluster=f"{cluster.kind} {await cluster.version()}",
-            seed=seed,
-            replicas=tuple([await _replica(cluster, target, pod) for pod in target.pods]),
-            decisions=tuple(_decision(plan) for plan in itertools.islice(plans, 10)),
-            missing_rights=tuple(await _missing(cluster, _rights(experiment, target.namespace), target.namespace)),
-            missing_wishes=(
-                *await _missing(cluster, _in("", WISHES), ""),
-                *await _missing(cluster, _in(target.namespace, NAMESPACED_WISHES), target.namespace),
-            ),
-        )
+async def preflight_experiment(settings: Settings, experiment: Experiment, manifest: Path | None) -> Preflight:
+    """Whether anything stands in the way of a run; writes nothing."""
+    with _sandbox_copied(settings, disks=True) as untouched:
+        async with open_cluster(untouched, manifest) as cluster:
+            return await check_all(cluster, experiment, settings.ledger_url, settings.lease_seconds)
 
 
 async def serve(
@@ -428,60 +366,24 @@ async def heal_target(
 
 
 @contextmanager
-def _sandbox_copied(settings: Settings) -> Iterator[Settings]:
-    """Settings whose sandbox, if that is the cluster, is a copy without disks: opening one sets its controllers to work."""
+def _sandbox_copied(settings: Settings, *, disks: bool) -> Iterator[Settings]:
+    """Settings whose sandbox, if that is the cluster, is a copy, with disks or without: opening one sets its controllers to
+    work. The ledger stays where it is."""
     if settings.cluster != "sandbox":
         yield settings
         return
     with tempfile.TemporaryDirectory() as copy:
         with suppress(FileNotFoundError):
-            shutil.copy(settings.sandbox_folder / STATE_FILE, copy)
+            if disks:
+                shutil.copytree(settings.sandbox_folder, copy, symlinks=True, dirs_exist_ok=True)
+            else:
+                shutil.copy(settings.sandbox_folder / STATE_FILE, copy)
         yield settings.model_copy(update={"sandbox_dir": Path(copy)})
 
 
 def _is_of(run: Run, cluster_id: str) -> bool:
     """Whether a run was on this cluster, as far as that can be seen."""
     return not run.cluster_id or not cluster_id or run.cluster_id == cluster_id
-
-
-# A verb, a resource, and where: a namespace, or empty for the whole cluster.
-_Placed = tuple[str, str, str]
-
-
-def _rights(experiment: Experiment, namespace: str) -> list[_Placed]:
-    """Those of every run, and those of what the experiment may do."""
-    rights = [*_in(namespace, RIGHTS), *_in(namespace, AGENT_RIGHTS if experiment.target.probe_image else ())]
-    disruptions = (*experiment.disruptions, *(step.disrupt for step in experiment.steps if step.disrupt))
-    return list(dict.fromkeys((*rights, *(right for one in disruptions for right in one.needs(namespace)))))
-
-
-def _in(namespace: str, rights: Iterable[tuple[str, str]]) -> list[_Placed]:
-    return [(verb, resource, namespace) for verb, resource in rights]
-
-
-async def _missing(cluster: Cluster, rights: Sequence[_Placed], namespace: str) -> list[str]:
-    """Each as people say it, with its place where that is not the namespace that is spoken of anyhow."""
-    asked = await asyncio.gather(*(cluster.allowed(*right) for right in rights))
-    return [
-        f"{verb} on {resource}{'' if where == namespace else f' in {where}' if where else ' cluster-wide'}"
-        for (verb, resource, where), may in zip(rights, asked, strict=True)
-        if not may
-    ]
-
-
-async def _replica(cluster: Cluster, target: Target, name: str) -> Mapping[str, str]:
-    told = {"pod": name, "claim": target.claim(name), "volume": "", "handle": "", "node": ""}
-    with suppress(NotFoundError, ForbiddenError):
-        told["node"] = (await cluster.get(Pod, target.namespace, name)).node
-        claim = await cluster.get(Claim, target.namespace, told["claim"])
-        told["volume"] = claim.volume
-        told["handle"] = (await cluster.get(Volume, "", claim.volume)).handle
-    return told
-
-
-def _decision(plan: Plan) -> Mapping[str, Any]:
-    decision = plan.decision
-    return {"round": plan.number, "name": plan.name, **({"kind": decision.kind, **decision.parameters} if decision else {})}
 
 
 def _documents(manifest: Path) -> list[Mapping[str, Any]]:

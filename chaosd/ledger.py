@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -143,15 +146,30 @@ class Ledger:
     @classmethod
     def open(cls, url: str) -> Ledger:
         """Open or create. Raises UsageError for a URL that is none, LedgerError for a ledger that cannot be used."""
-        try:
-            engine = sa.create_engine(url)
-        except (ArgumentError, NoSuchModuleError) as error:
-            raise UsageError(f"--ledger {url}: {error}: give a URL such as sqlite:///chaosd.db") from error
+        engine = _engine(url)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _sqlite_pragmas)
         ledger = cls(engine, engine.url.render_as_string(hide_password=True))
         ledger._check_version()
         return ledger
+
+    @classmethod
+    def look(cls, url: str) -> bool:
+        """Whether there is a ledger; nothing is made or changed. Raises as `open` does, also where none could be made."""
+        engine = _engine(url)
+        name = engine.url.render_as_string(hide_password=True)
+        if file := file_of(url):
+            _refuse_unwritable(name, file)
+            if not file.exists():
+                return False
+            # A WAL that nobody has open is not needed, and reading it would make files.
+            how = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "immutable=1"
+            engine = sa.create_engine(f"sqlite:///file:{quote(str(file))}?{how}&uri=true")
+        with cls(engine, name) as ledger, ledger._transaction() as connection:
+            if not sa.inspect(connection).has_table(_meta.name):
+                return False
+            ledger._refuse_other(connection.execute(sa.select(_meta.c.schema_version)).scalar())
+        return True
 
     def __enter__(self) -> Ledger:
         return self
@@ -252,12 +270,16 @@ class Ledger:
             found = connection.execute(sa.select(_meta.c.schema_version)).scalar()
             if found is None:
                 connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION, id=secrets.token_hex(16)))
-            elif found != SCHEMA_VERSION:
-                raise LedgerError(
-                    f"ledger {self._name} has schema {found}, this chaosd knows {SCHEMA_VERSION}: use the chaosd that "
-                    "wrote it, or name another ledger with --ledger"
-                )
+            else:
+                self._refuse_other(found)
             self.id = connection.execute(sa.select(_meta.c.id)).scalar_one()
+
+    def _refuse_other(self, version: int | None) -> None:
+        if version != SCHEMA_VERSION:
+            raise LedgerError(
+                f"ledger {self._name} has schema {version}, this chaosd knows {SCHEMA_VERSION}: use the chaosd that "
+                "wrote it, or name another ledger with --ledger"
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -414,6 +436,27 @@ def _ops_of(rows: Iterable[Sequence[Any]]) -> Iterator[Op]:
             if digest is not None:
                 value["digest"] = digest[i * _DIGEST : (i + 1) * _DIGEST]
             yield _new_op(Op, (index + i, at, process, f, kind, value))
+
+
+def _engine(url: str) -> sa.Engine:
+    try:
+        return sa.create_engine(url)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise UsageError(f"--ledger {url}: {error}: give a URL such as sqlite:///chaosd.db") from error
+
+
+def file_of(url: str) -> Path | None:
+    """The file that a ledger is, whether it is there or not; None where it is none. Raises UsageError."""
+    engine = _engine(url)
+    in_file = engine.dialect.name == "sqlite" and engine.url.database not in (None, "", ":memory:")
+    return Path(str(engine.url.database)).absolute() if in_file else None
+
+
+def _refuse_unwritable(name: str, file: Path) -> None:
+    """Before it is made: its folder may be made, too."""
+    there = next(parent for parent in file.parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or (file.exists() and not os.access(file, os.W_OK)):
+        raise LedgerError(f"ledger {name}: {there} is no folder that can be written: {_mend('unable to open')}")
 
 
 def _sqlite_pragmas(connection: Any, _: object) -> None:

@@ -256,3 +256,40 @@ async def test_one_op_is_found_by_its_index(tmp_path: Path) -> None:
             ops = await journal.append(written(WEB_0, 3))
             assert journal.last_durable == ops[-1]
         assert (ledger.op(run, 0), ledger.op(run, 2)) == (ops[0], None)
+
+
+def test_a_look_says_whether_there_is_a_ledger_and_leaves_no_trace(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    assert not Ledger.look(url(folder))
+    assert list(tmp_path.iterdir()) == []
+    with Ledger.open(url(tmp_path)) as ledger:
+        begin(ledger)
+        there = _files(tmp_path)
+        assert Ledger.look(url(tmp_path))
+        assert _files(tmp_path) == there
+    there = _files(tmp_path)
+    assert Ledger.look(url(tmp_path))
+    assert _files(tmp_path) == there == {"ledger.db": there["ledger.db"]}
+    assert not Ledger.look("sqlite://")
+
+
+def test_a_look_refuses_what_could_not_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="its folder must exist and be writable"):
+        Ledger.look(f"sqlite:///{tmp_path}/file/ledger.db")
+    (tmp_path / "ledger.db").write_text("something else " * 500)
+    with pytest.raises(LedgerError, match="damaged or no ledger"):
+        Ledger.look(url(tmp_path))
+    (tmp_path / "ledger.db").unlink()
+    with Ledger.open(url(tmp_path)), sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("UPDATE meta SET schema_version = 999")
+    connection.close()
+    with pytest.raises(LedgerError, match="has schema 999"):
+        Ledger.look(url(tmp_path))
+    with pytest.raises(UsageError, match="give a URL such as"):
+        Ledger.look("nonsense")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """But for who reads, which stands in the shared memory of a WAL."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}

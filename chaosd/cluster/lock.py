@@ -33,6 +33,15 @@ async def names_undo(cluster: Cluster, key: str) -> bool:
     return UNDO_ANNOTATION in lease.annotations
 
 
+async def holder_of(cluster: Cluster, key: str) -> str:
+    """Who holds the Lease of a target, or held it when dying; empty where nobody does. Raises ClusterError."""
+    namespace, name = key.split("/")
+    try:
+        return (await cluster.get_lease(namespace, _name_of(name))).holder
+    except NotFoundError:
+        return ""
+
+
 def _name_of(statefulset: str) -> str:
     return f"chaosd-{statefulset}"
 

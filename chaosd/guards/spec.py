@@ -61,6 +61,10 @@ class Window(BaseModel):
             raise ValueError("from and to are the same: leave both out for a whole day")
         return self
 
+    def __str__(self) -> str:
+        days = "" if self.days == DAYS else f"{' '.join(self.days)} "
+        return f"{days}{self.begins // 60:02}:{self.begins % 60:02}-{self.ends // 60:02}:{self.ends % 60:02}"
+
     @property
     def days_long(self) -> int:
         """1 where it ends on the day after it began, else 0."""

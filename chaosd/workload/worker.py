@@ -124,18 +124,9 @@ class Worker:
         session = await self._session_for(writes=False)
         if not writes:
             return
-        facts, share = session.facts, self._spec.share
         where = f"{self._process}: {self._place.target.path}"
-        if facts.free_bytes is not None and facts.free_bytes < share.bytes:
-            raise NotReadyError(
-                f"{where} has {facts.free_bytes} bytes free, the share is {share.bytes}: make room, or lower "
-                "workload.share.bytes"
-            )
-        if facts.free_files is not None and facts.free_files < share.files:
-            raise NotReadyError(
-                f"{where} has {facts.free_files} inodes free, the share is {share.files} files: make room, or lower "
-                "workload.share.files"
-            )
+        if lacks := self._spec.share.lacks(session.facts.free_bytes, session.facts.free_files):
+            raise NotReadyError(f"{where} has {lacks}")
         try:
             # The run's folder has a name of its own: who finds it before having made it shares the volume.
             if self._known_before:
