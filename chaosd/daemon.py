@@ -95,8 +95,7 @@ async def run_experiment(
         ledger = held.enter_context(open_ledger(settings))
         target = await find_target(cluster, experiment)
         if lacking := await rights.missing(cluster, rights.needed(experiment)):
-            named = ", ".join(rights.told(right, target.namespace) for right in lacking)
-            mend = "grant them (chaosd preflight prints the Role)"
+            named, mend = rights.summed(lacking, target.namespace), "grant them (chaosd preflight prints the Role)"
             raise RightsError(f"the credentials lack {named} in {target.namespace}: {mend}")
         lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
