@@ -98,8 +98,7 @@ async def run_experiment(
         ledger = held.enter_context(open_ledger(settings))
         namespace = experiment.target.namespace
         if lacking := await rights.missing(cluster, rights.needed(experiment)):
-            named = ", ".join(rights.told(right, namespace) for right in lacking)
-            mend = "grant them (chaosd preflight prints the Role)"
+            named, mend = rights.summed(lacking, namespace), "grant them (chaosd preflight prints the Role)"
             raise RightsError(f"the credentials lack {named} in {namespace}: {mend}")
         taken = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         lock, target = taken.lock, taken.target

@@ -157,18 +157,16 @@ def _target(site: _Site) -> Check:
 def _rights(lacking: Sequence[Placed], experiment: Experiment) -> Check:
     if not lacking:
         return Check("rights", Status.OK, f"all {len(rights.needed(experiment))} are granted")
-    return Check("rights", Status.FAILED, f"missing: {_named(lacking, experiment)}", _grant(lacking))
+    return Check(
+        "rights", Status.FAILED, f"missing: {rights.summed(lacking, experiment.target.namespace)}", _grant(lacking)
+    )
 
 
 def _wishes(unseen: Sequence[Placed], experiment: Experiment) -> Check:
     if not unseen:
         return Check("wishes", Status.OK, "everything that is judged by may be seen")
-    found = f"what these would show is unknown: {_named(unseen, experiment)}"
+    found = f"what these would show is unknown: {rights.summed(unseen, experiment.target.namespace)}"
     return Check("wishes", Status.WARNING, found, _grant(unseen))
-
-
-def _named(lacking: Sequence[Placed], experiment: Experiment) -> str:
-    return ", ".join(rights.told(right, experiment.target.namespace) for right in lacking)
 
 
 def _grant(lacking: Sequence[Placed]) -> str:

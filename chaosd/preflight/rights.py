@@ -77,7 +77,15 @@ async def missing(cluster: Cluster, rights: Sequence[Placed]) -> list[Placed]:
 def told(right: Placed, namespace: str) -> str:
     """As people say it, with its place where that is not the namespace that is spoken of anyhow."""
     verb, resource, where = right
-    return f"{verb} on {resource}{'' if where == namespace else f' in {where}' if where else ' cluster-wide'}"
+    return f"{verb} on {_where(resource, where, namespace)}"
+
+
+def summed(rights: Iterable[Placed], namespace: str) -> str:
+    """Several as people say them: `get, list on pods; patch on nodes cluster-wide`."""
+    verbs: dict[str, list[str]] = {}
+    for verb, resource, where in rights:
+        verbs.setdefault(_where(resource, where, namespace), []).append(verb)
+    return "; ".join(f"{', '.join(held)} on {named}" for named, held in verbs.items())
 
 
 def roles(rights: Iterable[Placed]) -> list[Document]:
@@ -92,6 +100,10 @@ def roles(rights: Iterable[Placed]) -> list[Document]:
 def as_yaml(documents: Iterable[Document]) -> str:
     """Manifests to be pasted."""
     return yaml.safe_dump_all(documents, sort_keys=False, default_flow_style=None, width=76)
+
+
+def _where(resource: str, where: str, namespace: str) -> str:
+    return f"{resource}{'' if where == namespace else f' in {where}' if where else ' cluster-wide'}"
 
 
 def _role(namespace: str, rights: Sequence[Placed]) -> Document:

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from chaosd.preflight import rights
 from chaosd.preflight.outlook import Outlook
 
 _INDENT = (0, 0, 1, 2)
@@ -58,12 +59,15 @@ def _decision(decision: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _rights(outlook: Outlook) -> Iterator[tuple[str, str]]:
-    granted = sum(right["granted"] for right in outlook.rights)
-    yield "granted", f"{granted} of {len(outlook.rights)}"
-    if outlook.missing_rights:
-        yield "missing", f"{', '.join(outlook.missing_rights)}: chaosd preflight prints the Role that grants them"
-    if outlook.missing_wishes:
-        yield "unseen", f"{', '.join(outlook.missing_wishes)}: what these would show is unknown"
+    namespace, _, _ = outlook.target.partition("/")
+    lacking = [right for right in outlook.rights if not right["granted"]]
+    yield "granted", f"{len(outlook.rights) - len(lacking)} of {len(outlook.rights)}"
+    for needed, name, meaning in (
+        (True, "missing", "chaosd preflight prints the Roles that grant these"),
+        (False, "unseen", "what these would show is unknown"),
+    ):
+        if told := [(r["verb"], r["resource"], r["namespace"]) for r in lacking if r["needed"] == needed]:
+            yield name, f"{rights.summed(told, namespace)}: {meaning}"
 
 
 def _rows(rows: Any) -> Table:

@@ -184,7 +184,7 @@ def test_missing_rights_are_named_with_the_role_that_grants_them(preflight: Call
     )
     assert failed(found) == {"rights"}
     check = of(found, "rights")
-    assert check.found == "missing: create on pods/exec, delete on pods, patch on nodes cluster-wide"
+    assert check.found == "missing: create on pods/exec; delete on pods; patch on nodes cluster-wide"
     cluster, namespaced = found.roles
     assert cluster["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["patch"]}]
     assert namespaced["metadata"]["name"] in check.mend
@@ -196,7 +196,7 @@ def test_a_wish_that_is_not_granted_is_a_warning(preflight: Callable[..., Prefli
     found = preflight(instead=_lacking("list persistentvolumes", "watch events"))
     assert not found.failed
     assert of(found, "wishes").status is Status.WARNING
-    assert "list on persistentvolumes cluster-wide, watch on events" in of(found, "wishes").found
+    assert "list on persistentvolumes cluster-wide; watch on events" in of(found, "wishes").found
     assert [role["kind"] for role in found.roles] == ["ClusterRole", "Role"]
 
 

@@ -46,6 +46,11 @@ def test_what_is_needed_is_no_wish() -> None:
     assert ("list", "nodes", "") in rights.wished(experiment(EVICTS))
 
 
+def test_several_are_said_by_resource_and_place() -> None:
+    several = [("get", "pods", "shop"), ("list", "pods", "shop"), ("get", "pods", "csi"), ("patch", "nodes", "")]
+    assert rights.summed(several, "shop") == "get, list on pods; get on pods in csi; patch on nodes cluster-wide"
+
+
 def test_roles_grant_exactly_what_is_missing_by_group_and_place() -> None:
     missing = [
         ("get", "pods", "shop"),
