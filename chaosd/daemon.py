@@ -71,7 +71,11 @@ WISHES = tuple(
 )
 # What it would like to see in the target's namespace: why a pod does not start. Without it, that is not told apart from
 # storage that does not come back; and whether the namespace is being deleted, or the kill switch thrown there.
-NAMESPACED_WISHES = (*((verb, "events") for verb in ("get", "list", "watch")), ("get", "namespaces"))
+# With the rest it tells there what it does.
+NAMESPACED_WISHES = (
+    *((verb, "events") for verb in ("get", "list", "watch", "create", "patch")),
+    ("get", "namespaces"),
+)
 # What a run needs besides, where the agent has an image of its own.
 AGENT_RIGHTS = (("patch", "pods/ephemeralcontainers"),)
 # A sandbox's folder has one process at a time, so a dead holder of a Lease in it need not be waited for long.

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from chaosd.announcer import Announcer
 from chaosd.checkers import Judgement, Panel
 from chaosd.checkers import Verdict as CheckerVerdict
 from chaosd.checkers.verdict import Unknown
@@ -83,6 +84,8 @@ class Runner:
         self.journal.listen(self.panel.step)
         self.journal.listen(self.coverage.step)
         self.observer = Observer(cluster, target, self.journal.append)
+        self._announcer = Announcer(cluster, lambda: self.observer.view.statefulset, run.run, self.journal.append)
+        self.journal.listen(self._announcer.record)
         self.generator: Generator | None = None
         self.older_runs: tuple[Run, ...] = ()  # of this ledger and target, whose files stand on the volumes, too
         self._cluster = cluster
@@ -116,7 +119,9 @@ class Runner:
             await asyncio.gather(writer, return_exceptions=True)
         if error is None and ending.reason:
             error = AbortedError(ending.reason)
-        return Finished(self._judge(error), error)
+        verdict = self._judge(error)
+        await self._announcer.end(verdict.verdict, len(verdict.violations))
+        return Finished(verdict, error)
 
     async def _carry_out(self, plans: Iterator[Plan], ending: Ending, writes: bool) -> None:
         """The loop beside what it needs all the time; when one of them dies, all stop, and the loop heals."""
@@ -125,6 +130,7 @@ class Runner:
             background = [
                 tasks.create_task(self.observer.run(), name="observer"),
                 tasks.create_task(self._lock.keep(), name="lock"),
+                tasks.create_task(self._announcer.run(), name="announcer"),
             ]
             await ending.unless_ended(self._prepared(writes))
             self.began = True
