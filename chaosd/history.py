@@ -70,3 +70,11 @@ def disruptions_of(op: Op) -> Sequence[tuple[str, Mapping[str, Any]]]:
     """What the nemesis is about to do: kind and value of a disruption, or of each of several that it does together."""
     together = op.value.get("disruptions", ())
     return [(part["kind"], part) for part in together] if op.f == "together" else [(op.f, op.value)]
+
+
+def in_words(op: Op) -> str:
+    """What the nemesis is about to do, in a few words: which disruption, and to whom."""
+    kinds = " and ".join(kind for kind, _ in disruptions_of(op))
+    if op.f in ("scale", "scale-flap") and "from" in op.value:
+        return f"{kinds} {op.value['from']} to {op.value['to']} replicas"
+    return f"{kinds} {', '.join(op.value.get('takes', ()))}".strip()

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chaosd.cluster.target import Target
-from chaosd.history import NEMESIS, RESTART, RUN, Kind, Op, disruptions_of
+from chaosd.history import NEMESIS, RESTART, RUN, Kind, Op, in_words
 from chaosd.ledger import Run
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.run import Runner
@@ -76,7 +76,7 @@ class Progress:
         elif op.process == RUN and op.f == "unfinished":
             self._say(f"begins anew, and leaves run {op.value['run']} unfinished: {op.value['why']}")
         elif op.process == NEMESIS and op.f in DISRUPTIONS and op.kind is Kind.INVOKE:
-            self._disruption = _disruption(op)
+            self._disruption = in_words(op)
             self._say(self._disruption)
         elif op.process == NEMESIS and op.f == "hold":
             self._disruption = f"held back: {op.value['error']}"
@@ -128,11 +128,3 @@ class Progress:
             table.add_row("violations", Text(str(self._violations), style=f"bold {colour}"))
         table.add_row("elapsed", f"{time.monotonic() - self._began:.0f} s")
         return Group(table)
-
-
-def _disruption(op: Op) -> str:
-    """In a line: which, and to whom."""
-    kinds = " and ".join(kind for kind, _ in disruptions_of(op))
-    if op.f in ("scale", "scale-flap") and "from" in op.value:
-        return f"{kinds} {op.value['from']} to {op.value['to']} replicas"
-    return f"{kinds} {', '.join(op.value.get('takes', ()))}".strip()

@@ -10,6 +10,7 @@ from itertools import chain, takewhile
 from typing import Any, TypeVar
 
 from chaosd import resumption
+from chaosd.announcer import Announcer
 from chaosd.checkers import Judgement, Panel
 from chaosd.checkers import Verdict as CheckerVerdict
 from chaosd.checkers.verdict import Unknown
@@ -93,6 +94,8 @@ class Runner:
         self.journal.listen(self.panel.step)
         self.journal.listen(self.coverage.step)
         self.observer = Observer(cluster, target, self.journal.append)
+        self._announcer = Announcer(cluster, lambda: self.observer.view.statefulset, run.run, self.journal.append)
+        self.journal.listen(self._announcer.record)
         self.generator: Generator | None = None
         self.older_runs: tuple[Run, ...] = ()  # of this ledger and target, whose files stand on the volumes, too
         self._cluster = cluster
@@ -130,7 +133,9 @@ class Runner:
             await asyncio.gather(writer, return_exceptions=True)
         if error is None and ending.reason:
             error = AbortedError(ending.reason)
-        return Finished(self._judge(error), error)
+        verdict = self._judge(error)
+        await self._announcer.end(verdict.verdict, len(verdict.violations))
+        return Finished(verdict, error)
 
     @property
     def last_round(self) -> int:
@@ -147,6 +152,7 @@ class Runner:
             background = [
                 tasks.create_task(self.observer.run(), name="observer"),
                 tasks.create_task(self._lock.keep(), name="lock"),
+                tasks.create_task(self._announcer.run(), name="announcer"),
             ]
             await ending.unless_ended(self._prepared(writes))
             self.began = True

@@ -465,8 +465,12 @@ class Cluster(Protocol):
         """Whether the credentials may do `verb` on `resource` (`pods/exec`, `statefulsets.apps/scale`,
         `leases.coordination.k8s.io`) in `namespace` (empty: cluster-wide)."""
 
-    async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
-        """Tell it in a Kubernetes Event on the StatefulSet."""
+    async def post_event(
+        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+    ) -> None:
+        """Tell it in a Kubernetes Event on the StatefulSet. What is told of one `topic` (lower-case words of a DNS name) is
+        one Event, with the last `message`, and how often something was told. Safe to repeat. Raises ForbiddenError,
+        RefusedError."""
 
     async def close(self) -> None:
         """Free connections and tasks; a sandbox stores its state."""

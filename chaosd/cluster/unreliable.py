@@ -205,9 +205,12 @@ class UnreliableCluster:
         """See the port."""
         return await self._asked("allowed", lambda: self._inner.allowed(verb, resource, namespace))
 
-    async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
+    async def post_event(
+        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+    ) -> None:
         """See the port."""
-        posting = partial(self._inner.post_event, target, reason=reason, message=message, warning=warning)
+        told: dict[str, Any] = {"reason": reason, "message": message, "warning": warning, "count": count}
+        posting = partial(self._inner.post_event, target, topic, **told)
         await self._asked("post_event", posting)
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from chaosd.errors import (
     ForbiddenError,
     NotFoundError,
     NotReadyError,
+    RefusedError,
     RightsError,
     UnreachableError,
 )
@@ -134,9 +135,11 @@ async def _check_rights(cluster: Cluster, namespace: str) -> None:
 async def _create(cluster: KubernetesCluster, document: Mapping[str, Any]) -> None:
     """Raises RightsError, ClusterError. Where an answer may be all that was lost, what was made is deleted again."""
     kind, name = document["kind"], document["metadata"]["name"]
+    # Admission that refuses a namespace has rules for who may make which.
+    refusals = (ForbiddenError, RefusedError) if kind == "Namespace" else (ForbiddenError,)
     try:
         await cluster.create(document)
-    except ForbiddenError as error:
+    except refusals as error:
         raise RightsError(f"the {kind} {name} may not be made: {error}") from error
     except UnreachableError:
         if kind == "Namespace":

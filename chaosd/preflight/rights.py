@@ -32,8 +32,9 @@ WISHES = tuple(
     for verb in ("get", "list", "watch")
 )
 # What it would like to see in the target's namespace: why a pod does not start. Without it, that is not told apart from
-# storage that does not come back; and whether the namespace is being deleted, or the kill switch thrown there.
-NAMESPACED_WISHES = (*((verb, "events") for verb in ("get", "list", "watch")), ("get", "namespaces"))
+# storage that does not come back; whether the namespace is being deleted, or the kill switch thrown there; and it tells in
+# Events what it does.
+NAMESPACED_WISHES = (*((verb, "events") for verb in ("get", "list", "watch", "create", "patch")), ("get", "namespaces"))
 # What a run needs besides, where the agent has an image of its own.
 AGENT_RIGHTS = (("patch", "pods/ephemeralcontainers"),)
 

@@ -71,7 +71,7 @@ REQUESTS: dict[str, Callable[[UnreliableCluster, StatefulSet], Awaitable[object]
     "put_lease": lambda cluster, _: cluster.put_lease(Lease("default", "lease")),
     "delete_lease": lambda cluster, _: cluster.delete_lease(Lease("default", "lease")),
     "allowed": lambda cluster, _: cluster.allowed("get", "pods", ""),
-    "post_event": lambda cluster, web: cluster.post_event(web, reason="R", message="m", warning=False),
+    "post_event": lambda cluster, web: cluster.post_event(web, "t", reason="R", message="m", warning=False, count=1),
 }
 
 

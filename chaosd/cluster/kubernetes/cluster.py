@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
@@ -28,6 +27,7 @@ from chaosd.cluster.kubernetes.resources import (
 from chaosd.cluster.port import (
     Autoscaler,
     Change,
+    ClusterEvent,
     EphemeralContainer,
     Lease,
     Namespace,
@@ -219,11 +219,17 @@ class KubernetesCluster:
         review = documents.access_review(verb, resource, namespace)
         return bool((await self._client.ask("POST", path, body=review))["status"].get("allowed"))
 
-    async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
-        """See the port."""
-        name = f"{target.name}.{secrets.token_hex(8)}"
-        event = documents.event(target, name, reason=reason, message=message, warning=warning)
-        await self._client.request("POST", ("api", "v1", "namespaces", target.namespace, "events"), body=event)
+    async def post_event(
+        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+    ) -> None:
+        """See the port. One that was told for the last time an hour ago is gone."""
+        event = documents.event(target, topic, reason=reason, message=message, warning=warning, count=count)
+        path, name = RESOURCES[ClusterEvent].path(target.namespace), event["metadata"]["name"]
+        try:
+            again = {key: event[key] for key in ("count", "message", "lastTimestamp")}
+            await self._client.request("PATCH", (*path, name), body=again, content_type=writes.MERGE)
+        except NotFoundError:
+            await self._client.request("POST", path, body=event)
 
     # Beyond the port: for a namespace that chaosd made for itself.
 

@@ -79,21 +79,22 @@ def access_review(verb: str, resource: str, namespace: str) -> Json:
     return {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
 
 
-def event(target: StatefulSet, name: str, *, reason: str, message: str, warning: bool) -> Json:
-    """An Event on a StatefulSet, of now."""
+def event(target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int) -> Json:
+    """An Event on a StatefulSet, of now. Its name is that of the topic, so that it is found again: of this StatefulSet, as
+    one of the same name that is made anew has Events of its own."""
     involved = {"apiVersion": "apps/v1", "kind": "StatefulSet", "uid": target.uid}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": name, "namespace": target.namespace},
+        "metadata": {"name": f"{target.name}.{target.uid[:8]}.{topic}", "namespace": target.namespace},
         "involvedObject": {**involved, "namespace": target.namespace, "name": target.name},
         "reason": reason,
         "message": message[:1024],
         "type": "Warning" if warning else "Normal",
-        "action": reason,
-        "eventTime": _micro_time(datetime.now(UTC)),
-        "reportingComponent": "chaosd.io/chaosd",
-        "reportingInstance": "chaosd",
+        "count": count,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
         "source": {"component": "chaosd"},
     }
 

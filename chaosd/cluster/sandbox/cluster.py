@@ -400,11 +400,12 @@ class SandboxCluster:
         """Whoever has the folder may do everything."""
         return True
 
-    async def post_event(self, target: StatefulSet, *, reason: str, message: str, warning: bool) -> None:
+    async def post_event(
+        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+    ) -> None:
         """See the port."""
-        kind = "Warning" if warning else "Normal"
-        event = {"target": target.key, "type": kind, "reason": reason, "message": message, "time": self._store.now()}
-        self._store.record_event(event)
+        told = {"type": "Warning" if warning else "Normal", "reason": reason, "message": message, "count": count}
+        self._store.record_event({"target": target.key, "topic": topic, **told, "time": self._store.now()})
         self._store.flush()
 
     def _begin(self, new_nodes: int) -> None:

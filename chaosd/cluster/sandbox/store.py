@@ -257,9 +257,11 @@ class Store:
         self.changed.set()
 
     def record_event(self, event: dict[str, Any]) -> None:
-        """Keep an Event, the last ones of them."""
-        self.events = [*self.events[-EVENTS_KEPT + 1 :], event]
-        self.touch()
+        """Keep an Event, of each topic the last one, and of these the last ones. Nothing follows from it."""
+        about = (event["target"], event["topic"])
+        others = [one for one in self.events if (one["target"], one.get("topic")) != about]
+        self.events = [*others[-EVENTS_KEPT + 1 :], event]
+        self._dirty = True
 
     def warn(self, about: Object, reason: str, message: str) -> None:
         """Tell a Warning in an Event about an object: a new one, or once more the one that said the same."""

@@ -14,7 +14,7 @@ from chaosd import __version__
 from chaosd.cluster.inflight import patiently
 from chaosd.cluster.kubernetes import KubernetesCluster, pace
 from chaosd.cluster.kubernetes.pace import Pace, retry_after
-from chaosd.cluster.port import Pod
+from chaosd.cluster.port import Pod, StatefulSet
 from chaosd.errors import ThrottledError, UnreachableError
 from tests.cluster.kubernetes.api_server import ApiServer, Handler, pod, refuses, says, status
 
@@ -152,3 +152,21 @@ async def test_it_says_who_it_is(cluster: KubernetesCluster, server: ApiServer) 
         async with cluster.exec("default", "web-0", "app", ("true",)):
             pass
     assert names == [f"chaosd/{__version__}"] * 3
+
+
+EVENTS = "/api/v1/namespaces/default/events"
+
+
+async def test_an_event_is_told_again_or_for_the_first_time(cluster: KubernetesCluster, server: ApiServer) -> None:
+    name = "web.0123abcd.run-1.pod-delete"
+    server.on("PATCH", f"{EVENTS}/{name}", refuses(404, "not found"), says({}))
+    server.on("POST", EVENTS, says({}))
+    target = StatefulSet("default", "web", "0123abcd-0000", 3)
+    for count in (1, 2):
+        told = {"reason": "ChaosdDisruption", "message": f"number {count}", "warning": False, "count": count}
+        await cluster.post_event(target, "run-1.pod-delete", **told)
+    first, again = server.requests[1][3], server.requests[2][3]
+    assert [method for method, *_ in server.requests] == ["PATCH", "POST", "PATCH"]
+    assert (first["metadata"]["name"], first["involvedObject"]["uid"], first["count"]) == (name, target.uid, 1)
+    assert (first["type"], first["reason"], first["source"]) == ("Normal", "ChaosdDisruption", {"component": "chaosd"})
+    assert again == {"count": 2, "message": "number 2", "lastTimestamp": again["lastTimestamp"]}

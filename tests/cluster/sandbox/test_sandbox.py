@@ -179,9 +179,15 @@ async def test_min_ready_seconds_hold_the_next_pod_back(tmp_path: Path) -> None:
 
 async def test_events_are_kept_in_its_state(web: SandboxCluster, tmp_path: Path) -> None:
     target = await web.get(StatefulSet, "default", "web")
-    await web.post_event(target, reason="RunPassed", message="all there", warning=False)
-    (event,) = json.loads((tmp_path / "state.json").read_text())["events"]
-    assert (event["target"], event["type"], event["reason"]) == ("default/web", "Normal", "RunPassed")
+    for count in (1, 2):
+        told = {"reason": "RunPassed", "message": "all there", "warning": False, "count": count}
+        await web.post_event(target, "run-1", **told)
+    await web.post_event(target, "run-2", reason="RunFailed", message="lost", warning=True, count=1)
+    events = json.loads((tmp_path / "state.json").read_text())["events"]
+    assert [(event["target"], event["type"], event["reason"], event["count"]) for event in events] == [
+        ("default/web", "Normal", "RunPassed", 2),
+        ("default/web", "Warning", "RunFailed", 1),
+    ]
 
 
 @pytest.mark.parametrize("program", Program)
