@@ -170,8 +170,8 @@ async def _verified(
     watch: Callable[[Target, Runner, Run], None],
 ) -> tuple[Finished, Sequence[Run]]:
     """One run, and the older ones of this ledger that were met on its volumes."""
-    # Nothing is disrupted, so no guard stands in the way, and no time is over.
-    unguarded = {"guards": Guards(), "duration": None}
+    # One round in which nothing is disrupted, so that no guard stands in the way and no time is over.
+    unguarded = {"guards": Guards(), "duration": None, "rounds": 1}
     experiment = Experiment.model_validate_json(run.experiment).model_copy(update=unguarded)
     async with _taken(cluster, ledger, settings, experiment, ending) as taken:
         runner = Runner(cluster, ledger, taken.lock, taken.target, experiment, run, taken.told)
@@ -259,7 +259,8 @@ async def serve(
     watch: Callable[[Target, Runner, Run], None] = lambda *_: None,
     serving: Callable[[str], None] = lambda _: None,
 ) -> Finished:
-    """Run an experiment's rounds for ever, and serve its metrics meanwhile. `serving` is told the address."""
+    """Run an experiment's rounds for ever, and serve its metrics meanwhile, also of a run that a guard has stopped.
+    `serving` is told the address."""
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     running: list[Runner] = []
@@ -276,7 +277,10 @@ async def serve(
     endless = experiment.model_copy(update={"rounds": None, "duration": None})
     async with server.serving(settings.listen, registry, not_ready) as address:
         serving(address)
-        return await run_experiment(settings, endless, manifest, ending, watch=begin)
+        finished = await run_experiment(settings, endless, manifest, ending, watch=begin)
+        if finished.error is None and experiment.guards.stops_after(len(finished.verdict.violations)):
+            await ending.stop.wait()
+        return finished
 
 
 def open_ledger(settings: Settings) -> Ledger:

@@ -150,10 +150,9 @@ class Interpreter:
                 await self._journal.append([await self._confirmed(replica, volume)])
             judgement = self._panel.judge()
             value = {**task.value, "violations": len(judgement.violations), "verdict": str(judgement.value)}
-            stop_after = self._experiment.guards.stop_after
-            if stop_after != "never" and len(judgement.violations) >= stop_after:
+            if self._experiment.guards.stops_after(len(judgement.violations)):
                 self._generator.finish()
-                value["ended"] = f"guards.stopAfter is {stop_after}"
+                value["ended"] = f"guards.stopAfter is {self._experiment.guards.stop_after}"
             await self._journal.append([Event(RUN, "round", Kind.OK, value)])
         else:
             await self._evaluate(task.value)

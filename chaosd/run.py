@@ -178,8 +178,11 @@ class Runner:
         self._told.append(resumption.restarted(self._resumes))
 
     def _resumed(self, plans: Iterator[Plan]) -> Iterator[Plan]:
-        """Where a round is interrupted, it is ended first; nothing begins on top of a ledger that has lost something."""
+        """Where a round is interrupted, it is ended first; nothing begins on top of a ledger that has lost something, or of
+        a run that a guard has stopped."""
         interrupted = [resumption.rest(self._resumes, self._target.replicas)] if self._resumes else []
+        if self._resumes and self._experiment.guards.stops_after(len(self.panel.judge().violations)):
+            plans = iter(())
         return takewhile(lambda _: self.panel.integrity.lost_since is None, chain(interrupted, plans))
 
     async def _prepared(self, writes: bool) -> None:
@@ -287,6 +290,8 @@ class Runner:
             target=self._target.key,
             coverage=self.coverage.as_json(),
         )
+        if self._experiment.is_endless and (error is None or isinstance(error, AbortedError)):
+            return verdict  # of what came so far: whoever starts chaosd again goes on with it
         with suppress(ChaosdError):  # the verdict stands even if the ledger is what broke
             self._ledger.end(self._run, verdict=verdict.as_json(), ended_at=ended_at)
             self._lock.finished(self._run.run)

@@ -129,6 +129,10 @@ class Guards(BaseModel):
             return f"guards.allowNamespaces has only {', '.join(self.allow_namespaces) or 'nothing'}"
         return ""
 
+    def stops_after(self, violations: int) -> bool:
+        """Whether so many violations are enough."""
+        return self.stop_after != "never" and violations >= self.stop_after
+
     def unavailable(self, replicas: int) -> int:
         """How many of so many replicas may be unavailable at once; a share is rounded down."""
         return _of(self.max_unavailable, replicas)
