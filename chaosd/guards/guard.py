@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from chaosd.cluster.inflight import patiently
 from chaosd.cluster.port import PAUSED_ANNOTATION, Autoscaler, Cluster, Namespace, StatefulSet
-from chaosd.errors import AbortedError, ClusterError, ForbiddenError, NotFoundError
+from chaosd.errors import AbortedError, ClusterError, DeadlineError, ForbiddenError, NotFoundError
 from chaosd.guards.refusal import TERMINATING, UNSEEN, Refusal
 from chaosd.guards.safety import Situation, unsafe
 from chaosd.guards.spec import Guards
@@ -47,7 +47,7 @@ class Guard:
                     situation = await self._situation(disruption, prepared)
         except NotFoundError:
             return Refusal(TERMINATING, f"{self._scene.target.key} is gone")
-        except ClusterError as error:
+        except (ClusterError, DeadlineError) as error:
             return Refusal(UNSEEN, str(error))
         return unsafe(self._guards, situation)
 
@@ -57,9 +57,13 @@ class Guard:
         self._disrupted_at = [*(at for at in self._disrupted_at if at > now - remembered_seconds(self._guards)), now]
 
     async def _situation(self, disruption: Disruption, prepared: Prepared) -> Situation:
-        """Read anew, since watches may lag behind. Raises ClusterError, AbortedError."""
+        """Read anew, since watches may lag behind; and the watch is waited for, since what follows is judged by what it
+        told before. Raises ClusterError, DeadlineError, AbortedError."""
         scene, target = self._scene, self._scene.target
         statefulset = await scene.cluster.get(StatefulSet, target.namespace, target.statefulset)
+        await scene.observer.wait(
+            lambda view: _is_as_new(view.statefulset, statefulset) or None, _LOOK_SECONDS, "the watch of the StatefulSet"
+        )
         namespace = await namespace_of(scene.cluster, target.namespace)
         refuse_paused(statefulset, namespace)
         return Situation(
@@ -71,6 +75,10 @@ class Guard:
             autoscalers=await scene.cluster.list(Autoscaler, target.namespace) if disruption.scales else (),
             space=self._space(),
         )
+
+
+def _is_as_new(seen: StatefulSet | None, read: StatefulSet) -> bool:
+    return seen is not None and (seen.uid != read.uid or seen.generation >= read.generation)
 
 
 def refuse_paused(statefulset: StatefulSet | None, namespace: Namespace | None) -> None:

@@ -16,11 +16,13 @@ import stamina
 from chaosd import interpreter
 from chaosd.checkers.verdict import Value
 from chaosd.cluster.port import PAUSED_ANNOTATION, Lease, Namespace, StatefulSet
+from chaosd.cluster.unreliable import Rates
 from chaosd.errors import AbortedError, ForbiddenError, UnreachableError
 from chaosd.generator import Plan
 from chaosd.history import NEMESIS, RUN, Kind, Op
 from chaosd.simulation.world import NAME, NAMESPACE, Outcome, Scenario, World, simulate
 from chaosd.virtual_time import EPOCH_SECONDS
+from tests.seeds import FRESH
 
 SEED = 5
 DELETES = ({"kind": "pod-delete"},)
@@ -158,6 +160,16 @@ def test_the_kill_switch_ends_the_run(kind: type[StatefulSet] | type[Namespace])
     named = f"namespace/{NAMESPACE}" if kind is Namespace else f"statefulset/{NAME}"
     assert f"chaosd resume {named}" in str(outcome.finished.error)
     assert len(disrupted(outcome)) == 1
+
+
+@pytest.mark.parametrize("seed", [26, 40, 51, FRESH])
+def test_a_watch_of_the_statefulset_that_lags_accuses_nobody(seed: int) -> None:
+    """By what it told of an earlier disruption the pods' order in a later one would be judged; the first three seeds did."""
+    late = Rates(watch_late=0.2, late_seconds=6.0)
+    disruptions = ({"kind": "scale-flap"}, {"kind": "rollout-restart"}, {"kind": "scale"})
+    outcome = simulate(Scenario(seed, rounds=8, files=3, disruptions=disruptions, rates=late))
+    assert outcome.classes == []
+    assert len(disrupted(outcome)) >= 6
 
 
 def test_where_the_undo_cannot_be_noted_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
