@@ -164,7 +164,7 @@ def test_the_kill_switch_ends_the_run(kind: type[StatefulSet] | type[Namespace])
 
 @pytest.mark.parametrize("seed", [26, 40, 51, FRESH])
 def test_a_watch_of_the_statefulset_that_lags_accuses_nobody(seed: int) -> None:
-    """By what it told of an earlier disruption the pods' order in a later one would be judged; the first three seeds did."""
+    """By what it told of an earlier disruption the order in a later one would be judged; the first three seeds did so."""
     late = Rates(watch_late=0.2, late_seconds=6.0)
     disruptions = ({"kind": "scale-flap"}, {"kind": "rollout-restart"}, {"kind": "scale"})
     outcome = simulate(Scenario(seed, rounds=8, files=3, disruptions=disruptions, rates=late))
