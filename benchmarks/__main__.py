@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import api_faults, judging, kill_switch, ledger, memory, power, probe, sandbox, simulation
+from benchmarks import api_faults, judging, kill_switch, kills, ledger, memory, power, probe, sandbox, simulation
 from benchmarks.figure import Figure
 
 MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
@@ -18,6 +18,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "power": power.measure,
     "api_faults": api_faults.measure,
     "kill_switch": kill_switch.measure,
+    "kills": kills.measure,
     "memory": memory.measure,
 }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def _fill(url: str, length: int) -> None:
         run = ledger.begin(
             "RUN", experiment="{}", seed=1, target="default/web", cluster="sandbox v1", cluster_id="", started_at=0.0
         )
-        ops = (Op(i, float(i), e.process, e.f, e.kind, e.value) for i, e in enumerate(islice(_events(), length)))
+        ops = islice(_ops(), length)
         while batch := list(islice(ops, 20_000)):
             ledger._write(run, batch)
 
@@ -73,27 +74,34 @@ def _judge(url: str) -> tuple[float, float, float]:
     return fetched - began, judged - fetched, megabytes
 
 
-def _events() -> Iterator[Event]:
+def _ops() -> Iterator[Op]:
+    """The history, in which what is journaled together has one time."""
+    index = itertools.count()
+    for at, events in enumerate(_journaled()):
+        yield from (Op(next(index), float(at), e.process, e.f, e.kind, e.value) for e in events)
+
+
+def _journaled() -> Iterator[Iterable[Event]]:
     """Rounds for ever: write, replace a pod, list, read all that is owed, delete what was read twice."""
-    yield from _target()
+    yield _target()
     owed: dict[str, range] = dict.fromkeys(_REPLICAS, range(0))
     number = 0
     while True:
         number += 1
         value = {"round": number, "name": "pod-delete", "replicas": list(_REPLICAS), "files": _FILES, "verify": True}
-        yield Event(RUN, "round", Kind.INVOKE, value)
+        yield [Event(RUN, "round", Kind.INVOKE, value)]
         for replica in _REPLICAS:
             new = range(owed[replica].stop, owed[replica].stop + _FILES)
             owed[replica] = range(owed[replica].start, new.stop)
-            yield from (Event(replica, "write", Kind.INVOKE, {**_length(s), "digest": f"{s:064x}"}) for s in new)
-            yield from (Event(replica, "write", Kind.OK, _length(s)) for s in new)
+            yield [Event(replica, "write", Kind.INVOKE, {**_length(s), "digest": f"{s:064x}"}) for s in new]
+            yield [Event(replica, "write", Kind.OK, _length(s)) for s in new]
         hit = _REPLICAS[number % len(_REPLICAS)]
         doomed = {"replica": hit, "uid": f"pod-{number}", "node": "one"}
-        yield Event(NEMESIS, "pod-delete", Kind.INVOKE, {"deletes": [doomed], "disrupts": True})
-        yield _opened(hit, f"pod-{number + 1}")
+        yield [Event(NEMESIS, "pod-delete", Kind.INVOKE, {"deletes": [doomed], "disrupts": True})]
+        yield [_opened(hit, f"pod-{number + 1}")]
         for replica in _REPLICAS:
-            yield from _read_back(replica, owed)
-        yield Event(RUN, "round", Kind.OK, {"round": number, "violations": 0, "verdict": "pass"})
+            yield from ([event] for event in _read_back(replica, owed))
+        yield [Event(RUN, "round", Kind.OK, {"round": number, "violations": 0, "verdict": "pass"})]
 
 
 def _read_back(replica: str, owed: dict[str, range]) -> Iterator[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
@@ -15,6 +16,7 @@ from benchmarks.figure import Figure
 from chaosd.drill.simulated import FILES, ROUNDS, drill
 from chaosd.drill.table import Drilled
 from chaosd.simulation.healthy import Healthy, healthy
+from chaosd.simulation.killed import survive
 from chaosd.simulation.plants import PLANTS
 from chaosd.simulation.world import Scenario, simulate
 
@@ -25,6 +27,7 @@ _SPEED_RUNS, _SPEED_ROUNDS = 12, 100
 # Room for the files of one round, beside registers and log: each round reads all of them back, and lets them go.
 _ONE_ROUNDS_FILES = {"workload": {"files": 20, "size": 4096, "share": {"bytes": 2 << 20, "files": 28}, "retireAfter": 1}}
 _CRASH_RUNS = 200
+_KILLS = 1_000
 
 
 def measure() -> Iterator[Figure]:
@@ -38,6 +41,7 @@ def measure() -> Iterator[Figure]:
         reliable = [Healthy(Scenario(seed, rounds=_HEALTHY_ROUNDS)) for seed in range(_HEALTHY_RUNS)]
         yield from _healthy(pool, "without observer faults", reliable, at_least=100)
         yield from _crashes(pool)
+        yield _killed(pool)
 
 
 def _quiet() -> None:
@@ -79,7 +83,7 @@ def _one_planted(seed: int) -> Drilled:
 def _healthy(pool: ProcessPoolExecutor, name: str, runs: Sequence[Healthy], at_least: float) -> Iterator[Figure]:
     results = list(pool.map(_judged, runs, chunksize=10))
     rounds, decided, accused = (sum(column) for column in zip(*results, strict=True))
-    killed, stepped = (sum(map(bool, column)) for column in zip(*((r.killed_at, r.clock_steps) for r in runs), strict=True))
+    killed, stepped = (sum(map(bool, column)) for column in zip(*((r.kills, r.clock_steps) for r in runs), strict=True))
     detail = (
         f"{decided} of {rounds} rounds; {len(runs)} runs, of which {killed} were killed, and {stepped} had clocks that step"
     )
@@ -100,8 +104,21 @@ def _crashes(pool: ProcessPoolExecutor) -> Iterator[Figure]:
         yield Figure(f"runs accused, {kind} crashes", accused, f"of {_CRASH_RUNS}", detail, **limit)
 
 
+def _killed(pool: ProcessPoolExecutor) -> Figure:
+    results = list(pool.map(survive, range(_KILLS), chunksize=10))
+    wrong = [f"seed {result.seed}: {result.wrong[0]}" for result in results if result.wrong]
+    twice = sum(len(result.kills) > 1 for result in results)
+    verdicts = Counter(str(result.verdict) for result in results)
+    detail = (
+        f"{sum(result.acknowledged for result in results):,} records were acknowledged before; {twice} were killed again "
+        f"while they started; {dict(sorted(verdicts.items()))}; wrong: {', '.join(islice(wrong, 5)) or 'none'}"
+    )
+    return Figure(
+        "runs that survived kill -9 of chaosd", len(results) - len(wrong), f"of {_KILLS}", detail, at_least=_KILLS
+    )
+
+
 def _judged(run: Healthy) -> tuple[int, int, int]:
     """Rounds that should have ended, those that were decided, and whether anything was accused."""
     outcome = run.simulate()
-    due = run.scenario.rounds if run.killed_at is None else outcome.rounds
-    return due, outcome.rounds_decided, bool(outcome.judgement.violations)
+    return run.scenario.rounds, outcome.rounds_decided, bool(outcome.judgement.violations)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import stamina
 import typer
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from chaosd import __version__, daemon, experiment
 from chaosd.checkers import Value
@@ -30,6 +30,8 @@ from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.progress import Progress
 from chaosd.report import disruptions, text
+from chaosd.report import outlook as plan_report
+from chaosd.report import preflight as preflight_report
 from chaosd.report.verdict import Verdict
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
@@ -65,6 +67,7 @@ Duration = Annotated[str | None, typer.Option(help="Such as 10m: no round begins
 Seed = Annotated[int | None, typer.Option(min=0, help="Repeats the decisions of a run.")]
 LedgerUrl = Annotated[str | None, typer.Option("--ledger", help="SQLAlchemy URL. Default: SQLite in the out folder.")]
 Out = Annotated[Path | None, typer.Option(help="For verdict.json and report.txt. Default: chaosd-out.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 SandboxDir = Annotated[Path | None, typer.Option(help="The sandbox's folder. Default: in the out folder.")]
 
 
@@ -102,13 +105,43 @@ def plan(
     rounds: Rounds = None,
     out: Out = None,
     sandbox_dir: SandboxDir = None,
+    as_json: AsJson = False,
 ) -> int:
     """Show what a run would touch and decide; touches nothing."""
     settings = _settings(cluster, kubeconfig, context, None, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
     outlook = _run(lambda _: daemon.plan_experiment(settings, chosen, manifest))
-    typer.echo(json.dumps(dataclasses.asdict(outlook), indent=2))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(outlook), indent=2))
+    else:
+        _print(plan_report.shown(outlook))
     return PASS
+
+
+@app.command("preflight")
+def run_preflight(
+    subject: Subject,
+    namespace: Namespace = None,
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    seed: Seed = None,
+    rounds: Rounds = None,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check whether anything stands in the way of a run, such as rights or room; ends with 2 if so. Writes nothing."""
+    settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
+    chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
+    preflight = _run(lambda _: daemon.preflight_experiment(settings, chosen, manifest))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(preflight), indent=2))
+    else:
+        _print(preflight_report.shown(preflight))
+        typer.echo(preflight_report.closing(preflight))
+    return USAGE if preflight.failed else PASS
 
 
 @app.command()
@@ -137,6 +170,11 @@ def verify(
 
 @app.command()
 def undo(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="statefulset/NAME", help="Only of this one, even where it is gone, or its ledger."),
+    ] = None,
+    namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -146,7 +184,8 @@ def undo(
 ) -> int:
     """Put right what a dead run left, such as the count of replicas."""
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
-    for done in _run(lambda ending: daemon.undo_runs(settings, ending)) or ["nothing to undo"]:
+    only = _target(target, namespace)
+    for done in _run(lambda ending: daemon.undo_runs(settings, only, ending)) or ["nothing to undo"]:
         typer.echo(done)
     return PASS
 
@@ -243,7 +282,7 @@ def run_daemon(
 
 @app.command("disruptions")
 def list_disruptions(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/disruptions.md.")] = False,
 ) -> int:
     """List what can be done to a target: parameters, rights, and what each finds."""
@@ -252,7 +291,7 @@ def list_disruptions(
     if as_json or as_markdown:
         typer.echo(disruptions.as_json() if as_json else disruptions.markdown(), nl=as_json)
     else:
-        Console(width=_terminal_width() or _PIPED_COLUMNS).print(disruptions.table())
+        _print(disruptions.table())
     return PASS
 
 
@@ -350,6 +389,17 @@ def _experiment(
     return experiment.overlay(chosen, given), manifest
 
 
+def _target(subject: str | None, namespace: str | None) -> str | None:
+    """NAMESPACE/STATEFULSET."""
+    if subject is None:
+        if namespace is not None:
+            raise UsageError("--namespace is of a target: name that, too, as statefulset/NAME, or leave it out")
+        return None
+    if not subject.startswith(("statefulset/", "sts/")):
+        raise UsageError(f"{subject} is no target: name it as statefulset/NAME")
+    return f"{namespace or 'default'}/{subject.split('/', 1)[1]}"
+
+
 def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
     """Run it, and let SIGINT, SIGTERM and SIGHUP end it: the first heals and judges, a second one ends the process."""
 
@@ -405,6 +455,10 @@ def _drill_really(settings: Settings, wanted: Wanted, classes: Sequence[str], se
             where = f"{on_cluster.WHERE}{progress.ended_early()}"
             typer.echo(table.table(progress.results, where, absent, _terminal_width()))
     return _drill_code(progress.results)
+
+
+def _print(shown: RenderableType) -> None:
+    Console(width=_terminal_width() or _PIPED_COLUMNS).print(shown)
 
 
 def _terminal_width() -> int | None:

@@ -5,15 +5,13 @@ Each function here is a command's work; each raises the errors that stop it befo
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import os
 import secrets
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +21,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 from ulid import ULID
 
-from chaosd import server
+from chaosd import resumption, server
 from chaosd.cluster import target as targets
 from chaosd.cluster.lock import TargetLock, names_undo
-from chaosd.cluster.port import PAUSED_ANNOTATION, Claim, Cluster, Namespace, Pod, StatefulSet, Volume
+from chaosd.cluster.port import PAUSED_ANNOTATION, Cluster, Namespace, StatefulSet
 from chaosd.cluster.sandbox import STATE_FILE, SandboxCluster
 from chaosd.cluster.target import Target
 from chaosd.errors import (
@@ -42,57 +40,21 @@ from chaosd.errors import (
 )
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
-from chaosd.guards import Guards, namespace_of, refuse_paused
-from chaosd.history import NEMESIS, Event, Kind
+from chaosd.guards import Guards
+from chaosd.history import NEMESIS, RUN, Event, Kind
 from chaosd.interpreter import heal_or_leave
 from chaosd.ledger import Ledger, Run, RunLedger
 from chaosd.metrics import Metrics, TargetMetrics
+from chaosd.preflight import rights
+from chaosd.preflight.checks import Preflight, check_all
+from chaosd.preflight.finding import find_target
+from chaosd.preflight.outlook import Outlook, look_out
 from chaosd.report import text
 from chaosd.run import Ending, Finished, Runner
 from chaosd.settings import Settings
 
-# What every run needs in the target's namespace; its disruptions say what they need besides.
-RIGHTS = tuple(
-    (verb, resource)
-    for resource, verbs in (
-        ("statefulsets.apps", ("get", "list", "watch")),
-        ("pods", ("get", "list", "watch")),
-        ("pods/exec", ("get", "create")),
-        ("persistentvolumeclaims", ("get", "list", "watch")),
-        ("leases.coordination.k8s.io", ("get", "create", "update", "delete")),
-    )
-    for verb in verbs
-)
-# What it would like to see of the whole cluster; without it, bindings are unknown.
-WISHES = tuple(
-    (verb, resource)
-    for resource in ("persistentvolumes", "volumeattachments.storage.k8s.io", "nodes")
-    for verb in ("get", "list", "watch")
-)
-# What it would like to see in the target's namespace: why a pod does not start. Without it, that is not told apart from
-# storage that does not come back; and whether the namespace is being deleted, or the kill switch thrown there.
-# With the rest it tells there what it does.
-NAMESPACED_WISHES = (
-    *((verb, "events") for verb in ("get", "list", "watch", "create", "patch")),
-    ("get", "namespaces"),
-)
-# What a run needs besides, where the agent has an image of its own.
-AGENT_RIGHTS = (("patch", "pods/ephemeralcontainers"),)
 # A sandbox's folder has one process at a time, so a dead holder of a Lease in it need not be waited for long.
 _SANDBOX_LEASE_SECONDS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What `plan` tells: plain JSON values only."""
-
-    target: str
-    cluster: str
-    seed: int
-    replicas: tuple[Mapping[str, str], ...]
-    decisions: tuple[Mapping[str, Any], ...]
-    missing_rights: tuple[str, ...]
-    missing_wishes: tuple[str, ...]
 
 
 @asynccontextmanager
@@ -122,25 +84,6 @@ async def open_cluster(settings: Settings, manifest: Path | None = None) -> Asyn
             await kubernetes.close()
 
 
-async def find_target(cluster: Cluster, experiment: Experiment) -> Target:
-    """The experiment's target as it is now. Raises TargetError, RightsError, AbortedError, ClusterError."""
-    spec = experiment.target
-    if why := experiment.guards.denies(spec.namespace):
-        raise TargetError(f"nothing in namespace {spec.namespace} may be tested: {why}")
-    try:
-        statefulset = await cluster.get(StatefulSet, spec.namespace, spec.statefulset)
-    except NotFoundError as error:
-        there = "name one that is there (kubectl get statefulsets -A)"
-        if cluster.kind == "sandbox":
-            there = "an empty sandbox is given the target.manifest of the experiment file that is run on it"
-        raise TargetError(f"no StatefulSet {spec.namespace}/{spec.statefulset}: {there}") from error
-    except ForbiddenError as error:
-        raise RightsError(f"get on statefulsets.apps in {spec.namespace} is not allowed: grant it ({error})") from error
-    found = targets.resolve(statefulset, path=spec.path, container=spec.container, require_claim=spec.require_claim)
-    refuse_paused(statefulset, await namespace_of(cluster, spec.namespace))
-    return found
-
-
 async def run_experiment(
     settings: Settings,
     experiment: Experiment,
@@ -153,24 +96,36 @@ async def run_experiment(
     async with AsyncExitStack() as held:
         cluster = await held.enter_async_context(open_cluster(settings, manifest))
         ledger = held.enter_context(open_ledger(settings))
-        target = await find_target(cluster, experiment)
-        if lacking := await _missing(cluster, _rights(experiment, target.namespace), target.namespace):
-            raise RightsError(f"the credentials lack {', '.join(lacking)} in {target.namespace}: grant them")
-        lock, target = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
-        seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
-        run = ledger.begin(
-            str(ULID()),
-            experiment=experiment.model_dump_json(by_alias=True),
-            seed=seed,
-            target=target.key,
-            cluster=f"{cluster.kind} {await cluster.version()}",
-            cluster_id=await cluster.cluster_id(),
-            started_at=time.time(),
-        )
-        runner = Runner(cluster, ledger, lock, target, experiment, run)
+        namespace = experiment.target.namespace
+        if lacking := await rights.missing(cluster, rights.needed(experiment)):
+            named, mend = rights.summed(lacking, namespace), "grant them (chaosd preflight prints the Role)"
+            raise RightsError(f"the credentials lack {named} in {namespace}: {mend}")
+        taken = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
+        lock, target = taken.lock, taken.target
+        last = ledger.run(target=target.key)
+        if last and not _is_of(last, await cluster.cluster_id()):
+            last = None
+        left = resumption.left_behind(ledger, lock.noted, taken.lost, last, experiment)
+        run = left.goes_on or await _begun(cluster, ledger, target, experiment)
+        runner = Runner(cluster, ledger, lock, target, experiment, run, (*taken.told, *left.told))
+        if left.goes_on:
+            runner.resume()
         watch(target, runner, run)
-        plans = experiment.plans(seed, target.replicas, target.first_ordinal)
-        return _reported(await runner.run(plans, ending), settings.out)
+        plans = experiment.plans(run.seed, target.replicas, target.first_ordinal)
+        later = resumption.after(plans, runner.last_round)
+        return _reported(await runner.run(later, ending), settings.out)
+
+
+async def _begun(cluster: Cluster, ledger: Ledger, target: Target, experiment: Experiment) -> Run:
+    return ledger.begin(
+        str(ULID()),
+        experiment=experiment.model_dump_json(by_alias=True),
+        seed=experiment.seed if experiment.seed is not None else secrets.randbits(32),
+        target=target.key,
+        cluster=f"{cluster.kind} {await cluster.version()}",
+        cluster_id=await cluster.cluster_id(),
+        started_at=time.time(),
+    )
 
 
 async def verify_runs(
@@ -215,14 +170,14 @@ async def _verified(
     watch: Callable[[Target, Runner, Run], None],
 ) -> tuple[Finished, Sequence[Run]]:
     """One run, and the older ones of this ledger that were met on its volumes."""
-    # Nothing is disrupted, so no guard stands in the way, and no time is over.
-    unguarded = {"guards": Guards(), "duration": None}
+    # One round in which nothing is disrupted, so that no guard stands in the way and no time is over.
+    unguarded = {"guards": Guards(), "duration": None, "rounds": 1}
     experiment = Experiment.model_validate_json(run.experiment).model_copy(update=unguarded)
-    async with _taken(cluster, ledger, settings, experiment, ending) as (lock, target):
-        runner = Runner(cluster, ledger, lock, target, experiment, run)
-        await runner.replay()
-        watch(target, runner, run)
-        plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
+    async with _taken(cluster, ledger, settings, experiment, ending) as taken:
+        runner = Runner(cluster, ledger, taken.lock, taken.target, experiment, run, taken.told)
+        runner.replay()
+        watch(taken.target, runner, run)
+        plan = Plan(runner.coverage.rounds + 1, "verify", taken.target.replicas, 0, None, heal=False, verify=True)
         finished = await runner.run(iter([plan]), ending, writes=False)
     return finished, [known for known in runner.older_runs if known.id < run.id]
 
@@ -234,18 +189,19 @@ def _reported(finished: Finished, out: Path) -> Finished:
     return finished
 
 
-async def undo_runs(settings: Settings, ending: Ending) -> list[str]:
+async def undo_runs(settings: Settings, only: str | None, ending: Ending) -> list[str]:
     """Heal what dead runs left, as the ledger and the targets' Leases say; tells what was done. Targets of others are let
-    be: those whose Lease names nothing to undo, or has a holder that lives."""
+    be: those whose Lease names nothing to undo, or has a holder that lives. `only` one target (NAMESPACE/STATEFULSET), if
+    it is named: that may be gone, and the ledger, too."""
     async with AsyncExitStack() as held:
         ledger = held.enter_context(open_ledger(settings))
         cluster = await held.enter_async_context(open_cluster(settings))
         here = await cluster.cluster_id()
         owed = dict.fromkeys(run.target for run, _ in ledger.open_undo() if _is_of(run, here))
-        others = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR) if s.key not in owed)
+        labelled = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR)) if only is None else ()
         done: list[str] = []
         errors: list[ClusterError] = []
-        for key in (*owed, *others):
+        for key in dict.fromkeys((*owed, *labelled)) if only is None else (only,):
             try:
                 if key in owed or await names_undo(cluster, key):
                     async with hold_lock(cluster, settings, key, ending) as (lock, undo):
@@ -282,27 +238,16 @@ async def throw_kill_switch(settings: Settings, kind: str, name: str, namespace:
 
 async def plan_experiment(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:
     """What a run would touch, and its first decisions; touches nothing."""
-    with _sandbox_copied(settings) as untouched:
-        return await _outlook(untouched, experiment, manifest)
+    with _sandbox_copied(settings, disks=False) as untouched:
+        async with open_cluster(untouched, manifest) as cluster:
+            return await look_out(cluster, experiment, secrets.randbits(32))
 
 
-async def _outlook(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:
-    async with open_cluster(settings, manifest) as cluster:
-        target = await find_target(cluster, experiment)
-        seed = experiment.seed if experiment.seed is not None else secrets.randbits(32)
-        plans = experiment.plans(seed, target.replicas, target.first_ordinal)
-        return Outlook(
-            target=target.key,
-            cluster=f"{cluster.kind} {await cluster.version()}",
-            seed=seed,
-            replicas=tuple([await _replica(cluster, target, pod) for pod in target.pods]),
-            decisions=tuple(_decision(plan) for plan in itertools.islice(plans, 10)),
-            missing_rights=tuple(await _missing(cluster, _rights(experiment, target.namespace), target.namespace)),
-            missing_wishes=(
-                *await _missing(cluster, _in("", WISHES), ""),
-                *await _missing(cluster, _in(target.namespace, NAMESPACED_WISHES), target.namespace),
-            ),
-        )
+async def preflight_experiment(settings: Settings, experiment: Experiment, manifest: Path | None) -> Preflight:
+    """Whether anything stands in the way of a run; writes nothing."""
+    with _sandbox_copied(settings, disks=True) as untouched:
+        async with open_cluster(untouched, manifest) as cluster:
+            return await check_all(cluster, experiment, settings.ledger_url, settings.lease_seconds)
 
 
 async def serve(
@@ -314,7 +259,8 @@ async def serve(
     watch: Callable[[Target, Runner, Run], None] = lambda *_: None,
     serving: Callable[[str], None] = lambda _: None,
 ) -> Finished:
-    """Run an experiment's rounds for ever, and serve its metrics meanwhile. `serving` is told the address."""
+    """Run an experiment's rounds for ever, and serve its metrics meanwhile, also of a run that a guard has stopped.
+    `serving` is told the address."""
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     running: list[Runner] = []
@@ -331,7 +277,10 @@ async def serve(
     endless = experiment.model_copy(update={"rounds": None, "duration": None})
     async with server.serving(settings.listen, registry, not_ready) as address:
         serving(address)
-        return await run_experiment(settings, endless, manifest, ending, watch=begin)
+        finished = await run_experiment(settings, endless, manifest, ending, watch=begin)
+        if finished.error is None and experiment.guards.stops_after(len(finished.verdict.violations)):
+            await ending.stop.wait()
+        return finished
 
 
 def open_ledger(settings: Settings) -> Ledger:
@@ -360,18 +309,39 @@ async def hold_lock(
             await lock.release()
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A target that is locked, and healed of what dead runs left on it, which is `told`; and what the ledger has `lost` of
+    them."""
+
+    lock: TargetLock
+    target: Target
+    told: tuple[Event, ...]
+    lost: str
+
+
 @asynccontextmanager
 async def _taken(
     cluster: Cluster, ledger: Ledger, settings: Settings, experiment: Experiment, ending: Ending
-) -> AsyncIterator[tuple[TargetLock, Target]]:
-    """The experiment's target, locked, and healed of what dead runs left on it."""
-    key = (await find_target(cluster, experiment)).key
+) -> AsyncIterator[_Taken]:
+    """The experiment's target until the context ends."""
+    key = await _find_unless_owed(cluster, ledger, experiment)
     async with hold_lock(cluster, settings, key, ending) as (lock, undo):
-        await heal_target(cluster, ledger, lock, key, undo)
+        healed = await heal_target(cluster, ledger, lock, key, undo)
         target = await find_target(cluster, experiment)
         if not target.replicas:
             raise TargetError(f"{key} has no replicas, so there is nothing to test: scale it up")
-        yield lock, target
+        told = tuple(Event(RUN, "healed", Kind.OK, {"done": done}) for done in healed)
+        yield _Taken(lock, target, told, resumption.note_loss(ledger, lock.noted, key, time.time()))
+
+
+async def _find_unless_owed(cluster: Cluster, ledger: RunLedger, experiment: Experiment) -> str:
+    """The target's key. What cannot be tested is refused before it is touched, unless a dead run has left something to be
+    undone first: the StatefulSet may not even be there."""
+    key = f"{experiment.target.namespace}/{experiment.target.statefulset}"
+    if key not in {run.target for run, _ in ledger.open_undo()} and not await names_undo(cluster, key):
+        await find_target(cluster, experiment)
+    return key
 
 
 async def heal_target(
@@ -382,7 +352,8 @@ async def heal_target(
     noted: Mapping[str, Any] | None,
     clock: Callable[[], float] = time.time,
 ) -> list[str]:
-    """Undo what dead runs left on a target: what the ledger knows, else what its Lease notes. Tells what was done."""
+    """Undo what dead runs left on a target: what the ledger knows, and what its Lease notes, which may know more than a
+    ledger that is gone or was rolled back. Tells what was done."""
     here = await cluster.cluster_id()
     owed = [(run, undo) for run, undo in ledger.open_undo() if run.target == key and _is_of(run, here)]
     done = []
@@ -390,7 +361,7 @@ async def heal_target(
         told = await heal_or_leave(cluster, undo)
         ledger.append(run, Event(NEMESIS, "undo", Kind.OK, {**undo, "done": told}), clock())
         done.append(told)
-    if noted and not owed:
+    if noted and noted not in [undo for _, undo in owed]:
         done.append(await heal_or_leave(cluster, noted))
     if noted:
         await lock.register_undo(None)
@@ -398,60 +369,24 @@ async def heal_target(
 
 
 @contextmanager
-def _sandbox_copied(settings: Settings) -> Iterator[Settings]:
-    """Settings whose sandbox, if that is the cluster, is a copy without disks: opening one sets its controllers to work."""
+def _sandbox_copied(settings: Settings, *, disks: bool) -> Iterator[Settings]:
+    """Settings whose sandbox, if that is the cluster, is a copy, with disks or without: opening one sets its controllers to
+    work. The ledger stays where it is."""
     if settings.cluster != "sandbox":
         yield settings
         return
     with tempfile.TemporaryDirectory() as copy:
         with suppress(FileNotFoundError):
-            shutil.copy(settings.sandbox_folder / STATE_FILE, copy)
+            if disks:
+                shutil.copytree(settings.sandbox_folder, copy, symlinks=True, dirs_exist_ok=True)
+            else:
+                shutil.copy(settings.sandbox_folder / STATE_FILE, copy)
         yield settings.model_copy(update={"sandbox_dir": Path(copy)})
 
 
 def _is_of(run: Run, cluster_id: str) -> bool:
     """Whether a run was on this cluster, as far as that can be seen."""
     return not run.cluster_id or not cluster_id or run.cluster_id == cluster_id
-
-
-# A verb, a resource, and where: a namespace, or empty for the whole cluster.
-_Placed = tuple[str, str, str]
-
-
-def _rights(experiment: Experiment, namespace: str) -> list[_Placed]:
-    """Those of every run, and those of what the experiment may do."""
-    rights = [*_in(namespace, RIGHTS), *_in(namespace, AGENT_RIGHTS if experiment.target.probe_image else ())]
-    disruptions = (*experiment.disruptions, *(step.disrupt for step in experiment.steps if step.disrupt))
-    return list(dict.fromkeys((*rights, *(right for one in disruptions for right in one.needs(namespace)))))
-
-
-def _in(namespace: str, rights: Iterable[tuple[str, str]]) -> list[_Placed]:
-    return [(verb, resource, namespace) for verb, resource in rights]
-
-
-async def _missing(cluster: Cluster, rights: Sequence[_Placed], namespace: str) -> list[str]:
-    """Each as people say it, with its place where that is not the namespace that is spoken of anyhow."""
-    asked = await asyncio.gather(*(cluster.allowed(*right) for right in rights))
-    return [
-        f"{verb} on {resource}{'' if where == namespace else f' in {where}' if where else ' cluster-wide'}"
-        for (verb, resource, where), may in zip(rights, asked, strict=True)
-        if not may
-    ]
-
-
-async def _replica(cluster: Cluster, target: Target, name: str) -> Mapping[str, str]:
-    told = {"pod": name, "claim": target.claim(name), "volume": "", "handle": "", "node": ""}
-    with suppress(NotFoundError, ForbiddenError):
-        told["node"] = (await cluster.get(Pod, target.namespace, name)).node
-        claim = await cluster.get(Claim, target.namespace, told["claim"])
-        told["volume"] = claim.volume
-        told["handle"] = (await cluster.get(Volume, "", claim.volume)).handle
-    return told
-
-
-def _decision(plan: Plan) -> Mapping[str, Any]:
-    decision = plan.decision
-    return {"round": plan.number, "name": plan.name, **({"kind": decision.kind, **decision.parameters} if decision else {})}
 
 
 def _documents(manifest: Path) -> list[Mapping[str, Any]]:

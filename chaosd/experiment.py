@@ -173,6 +173,11 @@ class Experiment(BaseModel):
             raise ValueError("rounds and duration are for random rounds: a script ends with its last step")
         return self
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether its rounds go on until somebody stops them."""
+        return self.rounds is None and self.duration is None and not self.steps
+
     def plans(self, seed: int, replicas: int, first_ordinal: int) -> Iterator[Plan]:
         """The rounds or steps, one after the other, for a target of so many replicas."""
         ordinals = range(first_ordinal, first_ordinal + replicas)

@@ -8,11 +8,11 @@ never shifts what is drawn: the same seed gives the same sequence of decisions.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
 from chaosd.checkers.integrity import Integrity
@@ -23,6 +23,7 @@ from chaosd.history import NEMESIS, RUN
 FIRST_FILES = 16
 RETRY_SECONDS = 0.2
 TRICKLE_SECONDS = 1.0
+_NOT_SEEN_YET = Replica()
 
 
 def stream(seed: int, purpose: str, *parts: object) -> random.Random:
@@ -30,6 +31,7 @@ def stream(seed: int, purpose: str, *parts: object) -> random.Random:
     return random.Random("/".join(map(str, (seed, purpose, *parts))))  # noqa: S311 - repeatable, not secret
 
 
+@lru_cache(maxsize=10_000)  # it is asked again in each round for the files that stay
 def fraction(seed: int, purpose: str, *parts: object) -> float:
     """A number from 0 up to 1 for a purpose, the same for the same arguments: as the first of a stream, without making one
     for each of thousands of files."""
@@ -263,12 +265,15 @@ class Generator:
         return task, over and not current.nemesis_tasks
 
     def _write_up_to(self, current: _Round, files: int, now: float) -> tuple[Task | None, bool]:
-        wanting = [r for r in current.replicas if current.written.get(r, 0) < files and self._room(r)]
         for replica in self._free(current, now):
-            if replica in wanting:
-                count = min(self._limits.write_batch, files - current.written.get(replica, 0), self._room(replica))
-                return self._write_task(replica, count), False
-        return None, not wanting
+            if count := self._wanting(current, replica, files):
+                return self._write_task(replica, min(self._limits.write_batch, count)), False
+        return None, not any(self._wanting(current, replica, files) for replica in current.replicas)
+
+    def _wanting(self, current: _Round, replica: str, files: int) -> int:
+        """How many of so many files a replica still wants and has room for."""
+        wanted = files - current.written.get(replica, 0)
+        return min(wanted, self._room(replica)) if wanted > 0 else 0
 
     def _trickle(self, current: _Round, now: float) -> Task | None:
         """Beyond the quota a file a second goes to each replica, so that none is idle while the target is disturbed; where
@@ -284,7 +289,7 @@ class Generator:
 
     def _room(self, name: str) -> int:
         """Files that the replica's share still has room for."""
-        known = self._integrity.replicas.get(name, Replica())
+        known = self._integrity.replicas.get(name, _NOT_SEEN_YET)
         by_bytes = (self._limits.room_bytes - known.bytes_held) // self._limits.file_bytes
         return max(0, min(by_bytes, self._limits.room_files - known.files_held))
 
@@ -295,19 +300,19 @@ class Generator:
         for replica in self._free(current, now):
             if replica not in current.listed:
                 return Task(replica, "list"), False
-            if unread := self._unread(replica, current.entered_index):
-                return Task(replica, "read", {"sequences": compress(unread)}), False
-        over = all(r in current.listed and not self._unread(r, current.entered_index) for r in current.replicas)
+            # Those that were asked for longest ago first, so that files that cannot be read do not stand before the others.
+            if unread := sorted(self._unread(replica, current.entered_index))[: self._limits.read_batch]:
+                return Task(replica, "read", {"sequences": compress(sequence for _, sequence in unread)}), False
+        over = all(r in current.listed and not any(self._unread(r, current.entered_index)) for r in current.replicas)
         return None, over
 
-    def _unread(self, name: str, since: int) -> list[int]:
+    def _unread(self, name: str, since: int) -> Iterator[tuple[int, int]]:
+        """Of each record that is to be read, when it was last asked for, and its sequence."""
         known = self._integrity.replicas.get(name)
-        if known is None:
-            return []
-        due = max(since, known.at_risk_since)
-        unread = ((r.asked_at, s) for held in (known.maybe, known.owed) for s, r in held.items() if r.read_at < due)
-        # Those that were asked for longest ago first, so that files that cannot be read do not stand before the others.
-        return [sequence for _, sequence in heapq.nsmallest(self._limits.read_batch, unread)]
+        if known:
+            due = max(since, known.at_risk_since)
+            for held in (known.maybe, known.owed):
+                yield from ((r.asked_at, s) for s, r in held.items() if r.read_at < due)
 
     def _retire(self, current: _Round, now: float) -> tuple[Task | None, bool]:
         """What was read often enough makes room, oldest first, where the next round's files would not fit."""
@@ -387,12 +392,12 @@ class _Round:
 
 
 def _nemesis_tasks(plan: Plan) -> list[Task]:
-    if plan.decision is None:
-        return []
-    tasks = [Task(NEMESIS, plan.decision.kind, plan.decision.parameters, plan.decision.move)]
+    tasks = []
+    if plan.decision:
+        tasks.append(Task(NEMESIS, plan.decision.kind, plan.decision.parameters, plan.decision.move))
     if plan.heal:
         tasks.append(Task(NEMESIS, "heal"))
-    return [*tasks, Task(NEMESIS, "converge", {"replicas": plan.replicas})]
+    return [*tasks, Task(NEMESIS, "converge", {"replicas": plan.replicas})] if tasks else []
 
 
 def _round_value(plan: Plan, replicas: Sequence[str]) -> dict[str, Any]:

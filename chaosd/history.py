@@ -34,6 +34,9 @@ NEMESIS = "nemesis"
 OBSERVER = "observer"
 RUN = "run"
 
+# What the run itself tells of chaosd: that it died and was started again, and that its ledger lost a part of the history.
+RESTART, LEDGER_LOST = "restart", "ledger-lost"
+
 # What the writers and readers of replicas do; nearly all ops of a history.
 DATA = frozenset({"open", "write", "read", "list", "delete"})
 

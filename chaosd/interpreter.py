@@ -83,7 +83,8 @@ class Interpreter:
         paused = asyncio.create_task(self._kill_switch(), name="kill switch")
         now = asyncio.get_running_loop().time
         if self._experiment.duration is not None:
-            self._ends_at = now() + self._experiment.duration
+            passed = self._journal.clock() - self._journal.run.started_at  # a chaosd that died may have begun it
+            self._ends_at = now() + self._experiment.duration - passed
         try:
             while not stopped.done():
                 task = await self._next(now())
@@ -149,10 +150,9 @@ class Interpreter:
                 await self._journal.append([await self._confirmed(replica, volume)])
             judgement = self._panel.judge()
             value = {**task.value, "violations": len(judgement.violations), "verdict": str(judgement.value)}
-            stop_after = self._experiment.guards.stop_after
-            if stop_after != "never" and len(judgement.violations) >= stop_after:
+            if self._experiment.guards.stops_after(len(judgement.violations)):
                 self._generator.finish()
-                value["ended"] = f"guards.stopAfter is {stop_after}"
+                value["ended"] = f"guards.stopAfter is {self._experiment.guards.stop_after}"
             await self._journal.append([Event(RUN, "round", Kind.OK, value)])
         else:
             await self._evaluate(task.value)

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from chaosd import __version__
 from chaosd.checkers import Judgement, Panel, Value
 from chaosd.checkers.integrity import LOST, MISSING, UNSETTLED
-from chaosd.checkers.records import expand
+from chaosd.checkers.records import how_many
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
 from chaosd.guards import REASONS
@@ -103,6 +103,7 @@ class TargetMetrics:
         self._counted: dict[Class, int] = {}
         self._bindings: dict[str, tuple[str, ...]] = {}
         self._initialise()
+        self._recall(panel.judge())
 
     def record(self, op: Op) -> None:
         """Take in the next op, after the checkers did."""
@@ -123,16 +124,21 @@ class TargetMetrics:
 
     def judged(self, judgement: Judgement) -> None:
         """Take in what the checkers say now."""
-        counts = dict.fromkeys(Class, 0)
-        for violation in judgement.violations:
-            counts[violation.failure] += 1
-        for failure, count in counts.items():
-            self._metrics.violations.labels(*self._labels, failure).inc(max(0, count - self._counted.get(failure, 0)))
-            self._metrics.violations_open.labels(*self._labels, failure).set(count)
-        self._counted = counts
+        before = self._counted
+        self._recall(judgement)
+        for failure, count in self._counted.items():
+            self._metrics.violations.labels(*self._labels, failure).inc(max(0, count - before[failure]))
         for value in Value:
             labels = (*self._labels, self._experiment, value)
             self._metrics.run_verdict.labels(*labels).set(1 if value is judgement.value else 0)
+
+    def _recall(self, judgement: Judgement) -> None:
+        """What was found, by whichever chaosd, is open; counted is only what this one finds."""
+        self._counted = dict.fromkeys(Class, 0)
+        for violation in judgement.violations:
+            self._counted[violation.failure] += 1
+        for failure, count in self._counted.items():
+            self._metrics.violations_open.labels(*self._labels, failure).set(count)
 
     def _initialise(self) -> None:
         metrics, labels = self._metrics, self._labels
@@ -153,7 +159,6 @@ class TargetMetrics:
         yield metrics.verifications, ((result, cache) for result in _RESULTS for cache in (*_CACHES, _NOT_READ))
         yield metrics.verified_bytes, ((cache,) for cache in _CACHES)
         yield metrics.violations, ((str(failure),) for failure in Class)
-        yield metrics.violations_open, ((str(failure),) for failure in Class)
         yield metrics.binding_checks, ((str(value),) for value in Value)
         yield metrics.disruptions, ((kind, str(outcome)) for kind in DISRUPTIONS for outcome in _OUTCOMES)
         yield metrics.blocked, ((reason,) for reason in (*BLOCKED, *REASONS))
@@ -173,14 +178,14 @@ class TargetMetrics:
 
     def _read(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
-        sequences = list(expand(op.value.get("sequences", ())))
+        records = how_many(op.value.get("sequences", ()))
         cache = op.value.get("cache") or _NOT_READ
         if op.kind is not Kind.OK:
-            metrics.verifications.labels(*labels, "failed", cache).inc(len(sequences))
+            metrics.verifications.labels(*labels, "failed", cache).inc(records)
             metrics.observer_errors.labels(*labels, "read").inc()
             return
         finding = op.value["finding"]
-        metrics.verifications.labels(*labels, finding, cache).inc(len(sequences))
+        metrics.verifications.labels(*labels, finding, cache).inc(records)
         metrics.verification_duration.labels(*labels).observe(op.time - self._invoked_at.get(op.process, op.time))
         if finding in (State.INTACT, UNSETTLED):
             metrics.verified_bytes.labels(*labels, cache).inc(op.value["bytes"])
@@ -225,6 +230,7 @@ class TargetMetrics:
         if op.kind is Kind.INVOKE:
             self._round_began = op.time
             metrics.round.labels(*labels).set(op.value["round"])
+        if op.kind is not Kind.OK:
             return
         metrics.round_duration.labels(*labels).observe(op.time - self._round_began)
         judgement = self._panel.judge()

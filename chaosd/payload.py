@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 BLOCK_BYTES = 4096
@@ -35,6 +36,8 @@ _DIGEST = slice(8, 40)
 _BODY = struct.Struct(">IIQH")
 _BODY_AT = 40
 _TEXT_AT = _BODY_AT + _BODY.size
+# Blocks of registers and logs, which are held against what stands there again and again: 2 MiB.
+_BLOCKS_KEPT = 512
 _EVIDENCE_BYTES = 32
 _EVIDENCE_RANGES = 16
 # So many zeros at the end of a block come of a cut; by chance alone they would once in 2^64.
@@ -125,7 +128,8 @@ def make_record(seed: int, label: Label) -> bytes:
     origin = label.origin
     words = (origin.run, origin.replica, origin.claim_uid, origin.handle, origin.pod_uid, label.file)
     text = "\n".join(words).encode()
-    return b"".join(_make_block(seed, label, text, index) for index in range(label.blocks))
+    numbers = (label.blocks, label.sequence)
+    return b"".join([_make_block(seed, origin.owner, text, *numbers, index) for index in range(label.blocks)])
 
 
 def digest(data: bytes) -> str:
@@ -170,9 +174,10 @@ def classify(found: bytes, seed: int, label: Label, former: Label | None = None,
     return Finding(state, first, _evidence(found, expected, states, first))
 
 
-def _make_block(seed: int, label: Label, text: bytes, index: int) -> bytes:
-    head = _BODY.pack(index, label.blocks, label.sequence, len(text)) + text
-    source = f"{seed}\n{label.origin.owner}\n{label.sequence}\n{index}".encode()
+@lru_cache(maxsize=_BLOCKS_KEPT)
+def _make_block(seed: int, owner: str, text: bytes, blocks: int, sequence: int, index: int) -> bytes:
+    head = _BODY.pack(index, blocks, sequence, len(text)) + text
+    source = f"{seed}\n{owner}\n{sequence}\n{index}".encode()
     body = head + hashlib.shake_128(source).digest(BLOCK_BYTES - _BODY_AT - len(head))
     return MAGIC + hashlib.sha256(body).digest() + body
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chaosd.cluster.target import Target
-from chaosd.history import NEMESIS, RUN, Kind, Op, in_words
+from chaosd.history import NEMESIS, RESTART, RUN, Kind, Op, in_words
 from chaosd.ledger import Run
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.run import Runner
@@ -69,6 +69,12 @@ class Progress:
             self._followed_round(op)
         elif op.process == RUN and op.f == "warning":
             self._tell("warning", op.value["warning"])
+        elif op.process == RUN and op.f == RESTART:
+            self._say(f"goes on with this run, after round {op.value['round']}: the chaosd before died")
+        elif op.process == RUN and op.f == "healed":
+            self._say(f"undone what a chaosd that died left: {op.value['done']}")
+        elif op.process == RUN and op.f == "unfinished":
+            self._say(f"begins anew, and leaves run {op.value['run']} unfinished: {op.value['why']}")
         elif op.process == NEMESIS and op.f in DISRUPTIONS and op.kind is Kind.INVOKE:
             self._disruption = in_words(op)
             self._say(self._disruption)
@@ -86,7 +92,7 @@ class Progress:
             of = f" of {self._rounds}" if self._rounds and number <= self._rounds else ""
             self._round = f"{number}{of}: {op.value['name']}"
             self._say(f"round {self._round}")
-        else:
+        elif op.kind is Kind.OK:
             self._violations = op.value["violations"]
             self._say(f"round {op.value['round']} done: {self._counts()}, violations {self._violations}")
             if ended := op.value.get("ended"):

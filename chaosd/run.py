@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, takewhile
 from typing import Any, TypeVar
 
+from chaosd import resumption
 from chaosd.announcer import Announcer
 from chaosd.checkers import Judgement, Panel
 from chaosd.checkers import Verdict as CheckerVerdict
@@ -76,8 +78,16 @@ class Runner:
     """One run. `run` may be called once."""
 
     def __init__(
-        self, cluster: Cluster, ledger: RunLedger, lock: TargetLock, target: Target, experiment: Experiment, run: Run
+        self,
+        cluster: Cluster,
+        ledger: RunLedger,
+        lock: TargetLock,
+        target: Target,
+        experiment: Experiment,
+        run: Run,
+        told: Sequence[Event] = (),
     ) -> None:
+        """`told` begins what is journaled."""
         self.panel = Panel()
         self.coverage = Coverage()
         self.journal = ledger.journal(run)
@@ -95,6 +105,8 @@ class Runner:
         self._experiment = experiment
         self._run = run
         self._workers: dict[str, Worker] = {}
+        self._told = [*told]
+        self._resumes: int | None = None  # the last round that a dead chaosd began
         self.began = False
 
     async def run(self, plans: Iterator[Plan], ending: Ending, *, writes: bool = True) -> Finished:
@@ -111,6 +123,8 @@ class Runner:
         except* ChaosdError as caught:
             error = _first(caught)
             if not self.began:
+                if not self._resumes:
+                    self._judge(error)  # nothing was done that anybody should go on with
                 raise error from caught
         finally:
             for worker in self._workers.values():
@@ -123,9 +137,17 @@ class Runner:
         await self._announcer.end(verdict.verdict, len(verdict.violations))
         return Finished(verdict, error)
 
+    @property
+    def last_round(self) -> int:
+        """The last round that a chaosd which died began; 0 where none did."""
+        return self._resumes or 0
+
     async def _carry_out(self, plans: Iterator[Plan], ending: Ending, writes: bool) -> None:
         """The loop beside what it needs all the time; when one of them dies, all stop, and the loop heals."""
-        interpreter = self._interpreter(plans)
+        await self.journal.append(self._told)
+        interpreter = self._interpreter(self._resumed(plans))
+        if writes:
+            self._lock.follow(lambda: resumption.standing(self._ledger, self._run, self.journal.last_durable))
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.observer.run(), name="observer"),
@@ -138,22 +160,37 @@ class Runner:
             for task in background:
                 task.cancel()
 
-    async def replay(self) -> None:
-        """Take in the run's history so far. What was invoked and never answered is `info` from now on."""
+    def replay(self) -> int:
+        """Take in the run's history so far; returns the last round that began. What was invoked and never answered is
+        `info` from the next op on."""
+        unanswered = resumption.Unanswered()
         for op in self._ledger.history(self._run):
             self.panel.step(op)
             self.coverage.step(op)
-        for process, replica in self.panel.integrity.replicas.items():
-            for sequence in list(replica.attempted):
-                value = {"sequence": sequence, "error": "the run ended before it was answered"}
-                op = self._ledger.append(self._run, Event(process, "write", Kind.INFO, value), self.journal.clock())
-                self.journal.last_index = op.index
-                self.panel.step(op)
+            unanswered.step(op)
+        self.journal.last_durable = unanswered.last
+        self._told += unanswered.events(self.panel.integrity)
+        return unanswered.round
+
+    def resume(self) -> None:
+        """Go on with a run that another chaosd began and died in."""
+        self._resumes = self.replay()
+        self._told.append(resumption.restarted(self._resumes))
+
+    def _resumed(self, plans: Iterator[Plan]) -> Iterator[Plan]:
+        """Where a round is interrupted, it is ended first; nothing begins on top of a ledger that has lost something, or of
+        a run that a guard has stopped."""
+        interrupted = [resumption.rest(self._resumes, self._target.replicas)] if self._resumes else []
+        if self._resumes and self._experiment.guards.stops_after(len(self.panel.judge().violations)):
+            plans = iter(())
+        return takewhile(lambda _: self.panel.integrity.lost_since is None, chain(interrupted, plans))
 
     async def _prepared(self, writes: bool) -> None:
         """Everything that must hold before the first disruption."""
         timeouts = self._experiment.timeouts
         await self.observer.synced(timeouts.probe)
+        if self._resumes:
+            return  # the target may have much to recover from: that is waited for, and judged, in the interrupted round
         try:
             await self.observer.converged(self._target.replicas, timeouts.probe)
         except DeadlineError as error:
@@ -253,8 +290,11 @@ class Runner:
             target=self._target.key,
             coverage=self.coverage.as_json(),
         )
+        if self._experiment.is_endless and (error is None or isinstance(error, AbortedError)):
+            return verdict  # of what came so far: whoever starts chaosd again goes on with it
         with suppress(ChaosdError):  # the verdict stands even if the ledger is what broke
             self._ledger.end(self._run, verdict=verdict.as_json(), ended_at=ended_at)
+            self._lock.finished(self._run.run)
         return verdict
 
 

@@ -8,8 +8,11 @@ sockets, no threads and no subprocesses. What would wait for ever is an error th
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, NoReturn, TypeVar
 
@@ -21,6 +24,10 @@ EPOCH_SECONDS = 1_767_225_600.0
 LIMIT_SECONDS = 365 * 86_400.0
 # How near to each other two moments are the same: more than what a float loses within LIMIT_SECONDS.
 _RESOLUTION_SECONDS = 1e-6
+# Beyond twice as many as there were, and these, timers are looked through for those that were cancelled.
+_FEW_TIMERS = 100
+# Between two looks for cycles.
+_ALLOCATIONS = 20_000
 
 
 class StuckError(RuntimeError):
@@ -30,31 +37,40 @@ class StuckError(RuntimeError):
 class VirtualLoop(asyncio.BaseEventLoop):
     """The event loop; `run` makes one. `time()` is 0 at first."""
 
+    _ready: deque[asyncio.Handle]
+    _stopping: bool
+
     def __init__(self, *, limit_seconds: float = LIMIT_SECONDS) -> None:
         super().__init__()
         self.failures: list[BaseException] = []
         self._now = 0.0
         self._limit_seconds = limit_seconds
-        self._timers = 0
+        # A heap, by moment and number, so that timers of the same moment keep their order.
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers_set = 0
+        self._crowded = _FEW_TIMERS
         self._tasks = 0
         self.set_task_factory(_numbered)  # type: ignore[arg-type]
-        self._clock_resolution = _RESOLUTION_SECONDS
-        self._selector = self
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now
 
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As in any loop."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As in any loop, but timers of the same moment keep their order."""
-        self._check_closed()  # type: ignore[attr-defined]
-        self._timers += 1
-        timer = _Timer(when, callback, args, self, context)
-        timer.number = self._timers
-        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
-        timer._scheduled = True
+        """As in any loop."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers_set += 1
+        heapq.heappush(self._timers, (when, self._timers_set, timer))
         return timer
 
     def task_number(self) -> int:
@@ -70,20 +86,35 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Refused: a thread would run in real time."""
         raise RuntimeError("there are no threads in virtual time: what needs one must be given another adapter")
 
-    # What BaseEventLoop asks of a selector and of its subclass.
+    # What BaseEventLoop asks of its subclass. One turn is written anew, since nothing here can come from outside.
 
-    def select(self, timeout: float | None) -> list[Any]:
-        """Let time pass instead of waiting."""
-        if timeout is None:
+    def _run_once(self) -> None:
+        """What is ready, and the timers that are due; where nothing is ready, time passes first."""
+        ready, timers = self._ready, self._timers
+        if not ready and not self._stopping:
+            self._let_time_pass()
+        due = self._now + _RESOLUTION_SECONDS
+        while timers and timers[0][0] < due:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):  # what these make ready comes in the next turn
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def _let_time_pass(self) -> None:
+        """Up to the next timer, instead of waiting for it."""
+        timers = self._timers
+        if len(timers) > self._crowded:  # most are time-outs of what came in time
+            timers[:] = [timer for timer in timers if not timer[2].cancelled()]
+            heapq.heapify(timers)
+            self._crowded = 2 * len(timers) + _FEW_TIMERS
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)
+        if not timers:
             raise StuckError(f"nothing is left to happen: {_waiting(self)}")
-        if timeout > 0:
-            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
-            if self._now > self._limit_seconds:
-                raise StuckError(f"not done after {self._limit_seconds:.0f} virtual seconds: {_waiting(self)}")
-        return []
-
-    def _process_events(self, _: list[Any]) -> None:
-        """There are none."""
+        self._now = max(self._now, timers[0][0])
+        if self._now > self._limit_seconds:
+            raise StuckError(f"not done after {self._limit_seconds:.0f} virtual seconds: {_waiting(self)}")
 
     def _write_to_self(self) -> None:
         """Nothing sleeps that would have to be woken."""
@@ -111,11 +142,22 @@ def run(main: Coroutine[Any, Any, Result], *, limit_seconds: float = LIMIT_SECON
     what was raised where nobody awaits it, if the coroutine itself raised nothing.
     """
     loop = VirtualLoop(limit_seconds=limit_seconds)
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with _collecting_seldom(), asyncio.Runner(loop_factory=lambda: loop) as runner:
         result = runner.run(main)
     if loop.failures:
         raise loop.failures[0]
     return result
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Hours of work are done in a second, and hardly any of it leaves cycles behind: they are not looked for as often."""
+    usual = gc.get_threshold()
+    gc.set_threshold(_ALLOCATIONS, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 class _Task(asyncio.Task[Any]):
@@ -135,18 +177,6 @@ class _Task(asyncio.Task[Any]):
 
 def _numbered(loop: VirtualLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> _Task:
     return _Task(coroutine, loop=loop, **options)
-
-
-class _Timer(asyncio.TimerHandle):
-    """A timer that knows its place among those of its moment."""
-
-    __slots__ = ("number",)
-    number: int
-    _when: float
-    _scheduled: bool
-
-    def __lt__(self, other: _Timer) -> bool:  # type: ignore[override]
-        return self._when < other._when or (self._when == other._when and self.number < other.number)
 
 
 def _waiting(loop: VirtualLoop) -> str:

@@ -294,16 +294,35 @@ def test_options_that_mean_nothing(sandbox: Main, main: Main, experiment: Write,
 
 
 def test_a_plan_touches_nothing(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
-    told = sandbox("plan", experiment(), "--seed", 3)
+    told = sandbox("plan", experiment(), "--seed", 3, "--json")
     assert told.code == 0
     assert json.loads(told.out)["seed"] == 3
     assert not (tmp_path / "out").exists()
     sandbox("run", experiment())
     files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     handles = {disk.name for disk in (tmp_path / "out" / "sandbox" / "disks").iterdir()}
-    told = sandbox("plan", experiment())
+    told = sandbox("plan", experiment(), "--json")
     assert {replica["handle"] for replica in json.loads(told.out)["replicas"]} == handles
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == files
+
+
+def test_preflight_writes_nothing_and_ends_with_2_where_something_stands_in_the_way(
+    sandbox: Main, experiment: Write, tmp_path: Path
+) -> None:
+    told = sandbox("preflight", experiment())
+    assert (told.code, told.out.splitlines()[-1]) == (0, "preflight: ready (10 ok)")
+    assert not (tmp_path / "out").exists()
+    sandbox("run", experiment())
+    files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    told = sandbox("preflight", experiment(), "--json")
+    checks = {check["name"]: check for check in json.loads(told.out)["checks"]}
+    assert "read past the page cache" in checks["probe"]["found"]
+    assert "can be opened" in checks["ledger"]["found"]
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == files
+    told = sandbox("preflight", experiment(workload={"share": {"bytes": "999Ti"}}))
+    assert told.code == 2
+    assert "lower workload.share.bytes to" in " ".join(told.out.split())
+    assert told.out.splitlines()[-1].startswith("preflight: not ready (2 failed")
 
 
 def test_there_is_nothing_to_verify_or_to_undo_yet(sandbox: Main, experiment: Write) -> None:

@@ -19,6 +19,7 @@ from chaosd.checkers.steps import EXPECTATIONS
 from chaosd.checkers.verdict import Class, Violation, root_causes
 from chaosd.guards import REASONS, Guards
 from chaosd.nemesis import DISRUPTIONS
+from chaosd.preflight import checks
 from chaosd.report import disruptions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +48,7 @@ def test_every_command_and_option_in_the_readme_is_there() -> None:
             options = {name for parameter in command.params for name in parameter.opts}
             assert {word for word in words[2:] if word.startswith("-")} <= options, words
             used.add(words[1])
-    assert {"run", "plan", "verify", "daemon"} <= used
+    assert {"run", "plan", "preflight", "verify", "daemon"} <= used
 
 
 def test_every_make_target_in_the_documents_is_there() -> None:
@@ -104,6 +105,11 @@ def test_every_failure_class_has_a_section_and_no_other_has_and_depths_are_those
         if other is Class.NOT_RECOVERED:
             explains = explains and int(depth) <= int(depths[Class.ATTACHED_ELSEWHERE])
         assert ([cause.failure for cause in causes] == [one]) == explains, (one, other)
+
+
+def test_every_check_of_preflight_is_documented() -> None:
+    before = (ROOT / "docs" / "safety.md").read_text().split("## Before a run")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", before, re.MULTILINE) == list(checks.NAMES)
 
 
 def test_every_kind_of_disruption_is_shown_whole_on_a_narrow_terminal() -> None:

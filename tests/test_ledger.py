@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import pytest
 
 from chaosd.errors import LedgerError, UsageError
 from chaosd.history import NEMESIS, Event, Kind, Op
-from chaosd.ledger import Journal, Ledger, Run
-from tests.histories import WEB_0, written
+from chaosd.ledger import _LONGEST, _PAGE, Journal, Ledger, Run
+from tests.histories import WEB_0, WEB_1, written
 
 
 def begin(ledger: Ledger, name: str = "RUN", target: str = "default/web") -> Run:
@@ -49,6 +49,75 @@ async def test_ops_come_back_as_they_were(tmp_path: Path) -> None:
     assert [op.index for op in ops] == [0, 1, 2]
     assert ops[0] == Op(0, 5.0, WEB_0, "write", Kind.INVOKE, written(WEB_0, 3)[0].value)
     assert ops[2].value == {"to": 1, "deletes": []}
+
+
+def many(count: int, time: Callable[[int], float] = float) -> list[Op]:
+    """Writes, each at a time of its own where nothing else is said."""
+    return [Op(i, time(i), WEB_0, "write", Kind.OK, {"sequence": i, "length": 1}) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [_PAGE - 1, _PAGE, 2 * _PAGE, 2 * _PAGE + 1])
+def test_a_history_of_several_pages_comes_back_whole(tmp_path: Path, count: int) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run, other = begin(ledger, "A"), begin(ledger, "B")
+        ledger._write(run, many(count))
+        ledger._write(other, many(3))
+        assert list(ledger.history(run)) == many(count)
+
+
+def test_what_is_journaled_together_and_names_one_file_after_the_other_stands_in_one_row(tmp_path: Path) -> None:
+    ops = many(2 * _LONGEST + 1, lambda _: 1.0)
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        ledger._write(run, ops)
+        last = ledger.append(run, Event(WEB_0, "a", Kind.OK), 2.0)
+        assert last.index == len(ops)
+        assert list(ledger.history(run)) == [*ops, last]
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        rows = connection.execute('SELECT "index", count FROM ops ORDER BY "index"').fetchall()
+    connection.close()
+    assert rows == [(0, _LONGEST), (_LONGEST, _LONGEST), (2 * _LONGEST, 1), (len(ops), 1)]
+
+
+_OTHERS = {"sequence": 2, "length": 2, "digest": "b" * 65, "file": "r00", "how": "append", "more": 1}
+_TOLD = {"sequence": 1, "length": 1, "digest": "b" * 64}
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Op(1, 0.0, WEB_0, "write", Kind.INVOKE, _TOLD),
+        Op(2, 0.0, WEB_0, "write", Kind.INVOKE, _TOLD),
+        Op(1, 1.0, WEB_0, "write", Kind.INVOKE, _TOLD),
+        Op(1, 0.0, WEB_1, "write", Kind.INVOKE, _TOLD),
+        Op(1, 0.0, WEB_0, "read", Kind.INVOKE, _TOLD),
+        Op(1, 0.0, WEB_0, "write", Kind.OK, _TOLD),
+        Op(1, 0.0, WEB_0, "write", Kind.INVOKE, {"error": "refused"}),
+        *(Op(1, 0.0, WEB_0, "write", Kind.INVOKE, {**_TOLD, key: other}) for key, other in _OTHERS.items()),
+        *(
+            Op(1, 0.0, WEB_0, "write", Kind.INVOKE, {key: told for key, told in _TOLD.items() if key != missing})
+            for missing in _TOLD
+        ),
+    ],
+    ids=repr,
+)
+def test_an_op_comes_back_as_it_was_whatever_was_journaled_with_it(second: Op) -> None:
+    first = Op(0, 0.0, WEB_0, "write", Kind.INVOKE, {"sequence": 0, "length": 1, "digest": "a" * 64})
+    with Ledger.open("sqlite://") as ledger:
+        run = begin(ledger)
+        ledger._write(run, [first, second])
+        assert list(ledger.history(run)) == [first, second]
+
+
+def test_a_history_that_is_damaged_in_its_midst_says_so(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        ledger._write(run, many(_PAGE))
+    path = tmp_path / "ledger.db"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) // 4) + data[len(data) * 3 // 4 :])
+    with Ledger.open(url(tmp_path)) as ledger, pytest.raises(LedgerError, match=r"malformed.*restore it from a copy"):
+        list(ledger.history(run))
 
 
 async def test_callers_at_the_same_time_share_a_commit_and_keep_their_order(tmp_path: Path) -> None:
@@ -170,3 +239,57 @@ async def test_a_full_disk_fails_every_append_and_says_so(tmp_path: Path) -> Non
 def test_a_url_that_is_none_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="give a URL such as"):
         Ledger.open("nonsense")
+
+
+async def test_a_ledger_has_a_name_of_its_own_that_stays(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        name = ledger.id
+    with Ledger.open(url(tmp_path)) as again, Ledger.open("sqlite://") as other:
+        assert (again.id, len(name)) == (name, 32)
+        assert other.id != name
+
+
+async def test_one_op_is_found_by_its_index(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        async with journaling(ledger, run) as journal:
+            ops = await journal.append(written(WEB_0, 3))
+            assert journal.last_durable == ops[-1]
+        assert (ledger.op(run, 0), ledger.op(run, 2)) == (ops[0], None)
+
+
+def test_a_look_says_whether_there_is_a_ledger_and_leaves_no_trace(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    assert not Ledger.look(url(folder))
+    assert list(tmp_path.iterdir()) == []
+    with Ledger.open(url(tmp_path)) as ledger:
+        begin(ledger)
+        there = _files(tmp_path)
+        assert Ledger.look(url(tmp_path))
+        assert _files(tmp_path) == there
+    there = _files(tmp_path)
+    assert Ledger.look(url(tmp_path))
+    assert _files(tmp_path) == there == {"ledger.db": there["ledger.db"]}
+    assert not Ledger.look("sqlite://")
+
+
+def test_a_look_refuses_what_could_not_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="its folder must exist and be writable"):
+        Ledger.look(f"sqlite:///{tmp_path}/file/ledger.db")
+    (tmp_path / "ledger.db").write_text("something else " * 500)
+    with pytest.raises(LedgerError, match="damaged or no ledger"):
+        Ledger.look(url(tmp_path))
+    (tmp_path / "ledger.db").unlink()
+    with Ledger.open(url(tmp_path)), sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("UPDATE meta SET schema_version = 999")
+    connection.close()
+    with pytest.raises(LedgerError, match="has schema 999"):
+        Ledger.look(url(tmp_path))
+    with pytest.raises(UsageError, match="give a URL such as"):
+        Ledger.look("nonsense")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """But for who reads, which stands in the shared memory of a WAL."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chaosd.checkers import Panel
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
-from chaosd.history import NEMESIS, RUN, Event, Kind
+from chaosd.history import NEMESIS, RESTART, RUN, Event, Kind
 from chaosd.metrics import Metrics, TargetMetrics
 from tests.histories import (
     WEB_0,
@@ -54,6 +54,8 @@ class Scraped:
         return generate_latest(self.registry).decode()
 
 
+RESTARTED = Event(RUN, RESTART, Kind.OK, {"round": 1})
+ENDED = Event(RUN, "round", Kind.OK, {"round": 1, "violations": 1})
 SOUND = (
     statefulset(2, ready_replicas=2),
     claim(0),
@@ -165,3 +167,22 @@ def test_what_could_not_be_seen() -> None:
     scraped = Scraped(*SOUND, watch("gap"), Event(WEB_0, "open", Kind.FAIL, {"error": "no answer"}))
     assert scraped("observer_errors_total", reason="watch_gap") == 1
     assert scraped("observer_errors_total", reason="open") == 1
+
+
+def test_what_was_found_before_chaosd_died_is_open_and_is_not_counted_again() -> None:
+    registry, panel = CollectorRegistry(), Panel()
+    ops = history(*SOUND, round_began(1), *written(WEB_0, 0), read(WEB_0, 0, finding="missing"), RESTARTED, ENDED)
+    for op in ops[:-2]:
+        panel.step(op)
+    metrics = TargetMetrics(Metrics(registry), TARGET, "soak", panel)
+    for op in ops[-2:]:
+        assert registry.get_sample_value("chaosd_violations_open", {**THIS, "class": "lost"}) == 1
+        panel.step(op)
+        metrics.record(op)
+    assert registry.get_sample_value("chaosd_violations_total", {**THIS, "class": "lost"}) == 0
+    assert registry.get_sample_value("chaosd_run_verdict", {**THIS, "experiment": "soak", "verdict": "fail"}) == 1
+
+
+def test_a_round_in_which_chaosd_died_has_no_duration() -> None:
+    scraped = Scraped(*SOUND, Event(RUN, "round", Kind.INFO, {"round": 1, "error": "chaosd died"}))
+    assert scraped("round_duration_seconds_count") in (None, 0)

@@ -189,4 +189,5 @@ def test_coverage_counts_what_really_happened() -> None:
         "records_retired": 1,
         "watch_gaps": 1,
         "warnings": [],
+        "chaosd_restarts": 0,
     }

@@ -234,7 +234,7 @@ def test_what_somebody_else_changed_meanwhile_is_left_alone(chaos: Chaos, tmp_pa
 def test_the_same_seed_decides_the_same(chaos: Chaos, tmp_path: Path) -> None:
     path = _experiment(tmp_path, rounds=3, disruptions=[{"kind": "pod-delete"}, {"kind": "scale"}])
     runs = [_done(chaos("run", path, "--seed", "5")) for _ in range(2)]
-    planned = _done(chaos("plan", path, "--seed", "5", "--rounds", "3"))
+    planned = _done(chaos("plan", path, "--seed", "5", "--rounds", "3", "--json"))
     decided = [[d["kind"] for d in json.loads("".join(planned.stdout))["decisions"]]]
     for run in runs:
         lines = [line.split(" ", 1)[1] for line in run.stderr]

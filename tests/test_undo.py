@@ -37,7 +37,7 @@ async def test_a_target_that_is_being_tested_or_out_of_reach_keeps_no_other_from
 
     monkeypatch.setattr(daemon, "hold_lock", obstructed)
     settings = Settings(cluster="sandbox", sandbox_dir=tmp_path / "sandbox", out=tmp_path / "out")
-    assert await daemon.undo_runs(settings, Ending()) == [
+    assert await daemon.undo_runs(settings, None, Ending()) == [
         "default/away could not be looked at: no answer",
         "left as it is: default/busy is being tested by another",
         "default/web scaled from 0 back to 2 replicas",

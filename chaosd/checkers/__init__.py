@@ -100,7 +100,9 @@ class Panel:
     def judge(self) -> Judgement:
         """What can be said so far."""
         verdicts = tuple(self._verdict(name, checker) for name, checker in self.checkers.items())
-        return Judgement(root_causes(_without_echoes(verdicts), self._ends), verdicts)
+        found, since = _without_echoes(verdicts), self.integrity.lost_since
+        sure = found if since is None else [violation for violation in found if violation.index < since]
+        return Judgement(root_causes(sure, self._ends), verdicts)
 
     @property
     def integrity(self) -> Integrity:

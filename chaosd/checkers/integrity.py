@@ -8,13 +8,14 @@ probe renames only what it has fsynced. What is read or listed in a pod that was
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chaosd.checkers.records import LOG_PREFIX, How, Record, Replica, expand, name_of, record_of, sequence_of
 from chaosd.checkers.verdict import STANDS_IN, Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, disruptions_of
+from chaosd.history import LEDGER_LOST, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op, disruptions_of
 from chaosd.payload import Origin, State
 
 # Evidence names this many files of a violation; the count says how many there are.
@@ -51,25 +52,24 @@ class Integrity:
     follows = frozenset({"open", "write", "read", "list", "delete"})
 
     def __init__(self) -> None:
-        self.replicas: dict[str, Replica] = {}
+        self.replicas: dict[str, Replica] = defaultdict(Replica)
         self._found: dict[_Key, Violation] = {}
         self._rounds = 0  # that have ended
-        self._acknowledged = 0
         self._forced: set[str] = set()
         self._present: dict[str, str] = {}  # the UID of each replica's pod as it was seen last, empty once that was gone
         self._by_policy: list[str] = []
         self._undecided: list[Unknown] = []
+        self._restarted_at = -1
+        # The op from which on nobody is accused, since what is missing or unexpected may be explained by lost history.
+        self.lost_since: int | None = None
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
         fold = _FOLDS.get((op.f, op.kind))
         if fold is not None:
-            replica = self.replicas.get(op.process)
-            if replica is None:
-                replica = self.replicas[op.process] = Replica()
-            fold(self, replica, op)
+            fold(self, self.replicas[op.process], op)
         elif op.process in (NEMESIS, RUN):
-            self._put_at_risk(op)
+            self._of_the_run(op)
         elif op.process == OBSERVER and op.f == "pod":
             gone = op.value["change"] == "deleted"
             self._present[f"{op.value['namespace']}/{op.value['name']}"] = "" if gone else op.value["uid"]
@@ -108,10 +108,11 @@ class Integrity:
         return found
 
     def _unknowns(self) -> Iterator[Unknown]:
-        if not self._acknowledged:
+        acknowledged = any(replica.acknowledged for replica in self.replicas.values())
+        if not acknowledged:
             yield Unknown("target", "no write was acknowledged, so nothing was tested")
         for name, replica in self.replicas.items():
-            yield from (Unknown(name, why) for why in _not_tested(replica, self._acknowledged > 0))
+            yield from (Unknown(name, why) for why in _not_tested(replica, acknowledged))
             if count := sum(1 for _ in replica.at_risk()):
                 why = replica.last_error or "the run ended before they were read"
                 yield Unknown(name, f"{count} acknowledged records were not read back after the last disruption: {why}")
@@ -122,6 +123,28 @@ class Integrity:
                 listed = ", ".join(strangers)
                 yield f"{name}: in chaosd's folder stands what chaosd did not write, and is left alone: {listed}"
 
+    def _of_the_run(self, op: Op) -> None:
+        if op.f == RESTART:
+            self._restarted_at = op.index
+            for replica in self.replicas.values():
+                replica.recalled = True
+        elif op.f == LEDGER_LOST:
+            self._lose_history(op.index, op.value["why"])
+        else:
+            self._put_at_risk(op)
+
+    def _lose_history(self, since: int, why: str) -> None:
+        if self.lost_since is None:
+            self.lost_since = since
+            self._undecided.append(Unknown("ledger", why))
+
+    def _is_ahead(self, op: Op, file: str) -> None:
+        """A volume holds what the chaosd that died wrote after what the history tells last."""
+        ahead = (
+            f"{op.process} holds in {file} what was written later than the history says that chaosd wrote before it died"
+        )
+        self._lose_history(self._restarted_at, f"{ahead}: the ledger has lost its end, so it is not known what is owed")
+
     def _put_at_risk(self, op: Op) -> None:
         """A disruption may harm everything; a round that verifies owes a reading of everything."""
         if op.kind is not Kind.INVOKE:
@@ -129,7 +152,7 @@ class Integrity:
             return
         if op.f == "round":
             for name in op.value["replicas"]:
-                replica = self.replicas.setdefault(name, Replica())
+                replica = self.replicas[name]
                 replica.writes_due |= bool(op.value.get("files")) and not replica.acknowledged
                 replica.listing_due |= bool(op.value["verify"])
         for _, disruption in disruptions_of(op):
@@ -161,12 +184,12 @@ class Integrity:
         replica.attempt(record_of(op.value, replica.origin, op.index))
 
     def _write_acknowledged(self, replica: Replica, op: Op) -> None:
-        replica.acknowledge(op.value["sequence"], op.index)
+        value = op.value
+        replica.acknowledge(value["sequence"], op.index)
         replica.acknowledged, replica.writes_due = True, False
         # A full volume refuses new files, and lets old ones be written over.
-        if op.value.get("how") not in _INTO_OLD_FILES:
+        if value.get("how") not in _INTO_OLD_FILES:
             replica.refused = ""
-        self._acknowledged += 1
 
     def _write_failed(self, replica: Replica, op: Op) -> None:
         replica.withdraw(op.value["sequence"])
@@ -185,11 +208,9 @@ class Integrity:
         return True
 
     def _read_invoked(self, replica: Replica, op: Op) -> None:
-        replica.asked_at = op.index
-        index, owed, maybe = op.index, replica.owed, replica.maybe
-        for sequence in expand(op.value["sequences"]):
-            if record := owed.get(sequence) or maybe.get(sequence):
-                record.asked_at = index
+        replica.asked_at = index = op.index
+        for record in replica.find_all(op.value["sequences"]):
+            record.asked_at = index
 
     def _read(self, replica: Replica, op: Op) -> None:
         if self._is_replaced(replica, op):
@@ -200,11 +221,9 @@ class Integrity:
             return
         # What happened between question and answer may have come after the reading.
         index = replica.asked_at if replica.asked_at >= 0 else op.index
-        owed, maybe = replica.owed, replica.maybe
-        for sequence in expand(op.value["sequences"]):
-            if record := owed.get(sequence) or maybe.get(sequence):  # else it was reported or dropped meanwhile
-                record.read_at = index
-                record.reads += 1
+        for record in replica.find_all(op.value["sequences"]):  # others were reported or dropped meanwhile
+            record.read_at = index
+            record.reads += 1
 
     def _damaged(self, replica: Replica, op: Op) -> None:
         finding, evidence = op.value["finding"], op.value.get("evidence", {})
@@ -223,6 +242,8 @@ class Integrity:
 
     def _misread(self, replica: Replica, op: Op, record: Record, place: _Place) -> None:
         failure = _CLASS_OF[op.value["finding"]]
+        if replica.recalled and _is_later(place.evidence, record, replica):
+            self._is_ahead(op, place.file)
         writer = _overtaken_writer(place.evidence, record, replica)
         if writer in self._forced:
             why = f"{place.file} was lost to an earlier write of pod {writer}, which was deleted by force and may write on"
@@ -256,7 +277,8 @@ class Integrity:
         replica.listing_due = False
         replica.strangers = tuple(op.value.get("strangers", ()))
         # Nearly everything is owed, and need not be looked at one by one.
-        suspects = set(expand(op.value["present"])) - (replica.owed.keys() - replica.sequences_in_documents())
+        present = set(expand(op.value["present"]))
+        suspects = present.difference(replica.owed) | (present & replica.sequences_in_documents())
         names = (*map(name_of, sorted(suspects)), *op.value.get("documents", ()))
         known = replica.may_be_there() | replica.broken if names else frozenset()
         for name in names:
@@ -264,6 +286,8 @@ class Integrity:
                 self._landed_late(replica, op, record)
             elif name not in known and (writer := replica.gone_in_doubt.get(name)) in self._forced:
                 self._landed_by_force(replica, f"{op.value['folder']}/{name}", writer)
+            elif name not in known and replica.recalled and _was_never_written(replica, name):
+                self._is_ahead(op, name)
             elif name not in known:
                 place = _Place(f"{op.value['folder']}/{name}", None, {"why": _why_unexpected(replica, name)})
                 self._report(replica, op, Class.UNEXPECTED, replica.listed_at, place)
@@ -285,12 +309,10 @@ class Integrity:
         self._by_policy.append(f"{file}: written by pod {pod_uid} after it was deleted by force")
 
     def _delete_invoked(self, replica: Replica, op: Op) -> None:
-        for sequence in expand(op.value["sequences"]):
-            replica.drop(sequence)
+        replica.drop(op.value["sequences"])
 
     def _delete_acknowledged(self, replica: Replica, op: Op) -> None:
-        for sequence in expand(op.value["sequences"]):
-            replica.dropped(sequence)
+        replica.dropped(op.value["sequences"])
 
     def _report(self, replica: Replica, op: Op, failure: Class, since: int, place: _Place) -> None:
         """One violation for each replica, class, round and pod in which it was seen; its evidence counts the files."""
@@ -320,6 +342,15 @@ def _is_of_another_pod(evidence: Mapping[str, Any], record: Record) -> bool:
     return same and named["sequence"] == record.sequence and named["pod_uid"] != record.origin.pod_uid
 
 
+def _is_later(evidence: Mapping[str, Any], record: Record, replica: Replica) -> bool:
+    """Whether a value or an entry of this file stands there that was written after all that are known, by its own word or
+    by the log's length."""
+    named = evidence.get("names_itself", {})
+    same = (named.get("run"), named.get("file")) == (record.origin.run, record.file)
+    is_longer = record.how is How.APPEND and evidence.get("found_bytes", 0) > evidence.get("expected_bytes", 0)
+    return is_longer or (same and named["sequence"] >= replica.next_sequence)
+
+
 def _went_astray(evidence: Mapping[str, Any], files: Sequence[str]) -> bool:
     """Whether what stands in the wrong place was meant for one of these files."""
     named = evidence.get("names_itself", {})
@@ -346,11 +377,13 @@ def _kept_last(replica: Replica, record: Record) -> int:
 def _why_unexpected(replica: Replica, name: str) -> str:
     if name in replica.released:
         return "it was written to a claim that the StatefulSet's policy let go"
+    return "it was never written" if _was_never_written(replica, name) else "its delete was acknowledged"
+
+
+def _was_never_written(replica: Replica, name: str) -> bool:
     if (sequence := sequence_of(name)) is not None:
-        is_new = sequence >= replica.next_sequence
-    else:
-        is_new = not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
-    return "it was never written" if is_new else "its delete was acknowledged"
+        return sequence >= replica.next_sequence
+    return not name.startswith(LOG_PREFIX) or int(name.removeprefix(LOG_PREFIX)) >= replica.logs_begun
 
 
 def _not_tested(replica: Replica, anything_acknowledged: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from chaosd.checkers.verdict import Binding
@@ -81,9 +82,10 @@ class Replica:
     then seen not to be there; `gone_in_doubt` are files of which nothing is owed any more, with the UID of the pod from
     which a write to them was never answered, `released` those that were on a claim which its StatefulSet's policy let go.
     `listed_at` is the index at which the folder was listed last, `asked_at` that at which the last reading was invoked.
-    `writes_due`, `listing_due`: a round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`:
-    why the last one was refused; `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write,
-    in the run's folder and `strangers_beside` it.
+    `recalled`: chaosd died, and the one that was started after it has not written here yet. `writes_due`, `listing_due`: a
+    round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last one was refused;
+    `unstable`: readings that contradicted each other; `strangers`: what chaosd did not write, in the run's folder and
+    `strangers_beside` it.
     """
 
     next_sequence: int = 0
@@ -93,6 +95,7 @@ class Replica:
     listed_at: int = -1
     asked_at: int = -1
     acknowledged: bool = False
+    recalled: bool = False
     writes_due: bool = False
     listing_due: bool = False
     refused: str = ""
@@ -118,17 +121,23 @@ class Replica:
         """A record that is, or may be, on the volume."""
         return self.owed.get(sequence) or self.maybe.get(sequence)
 
+    def find_all(self, ranges: Iterable[Iterable[int]]) -> Iterator[Record]:
+        """Of the records in ranges of sequences, those that are, or may be, on the volume."""
+        find = self.find if self.maybe else self.owed.get  # as nearly always, and much faster
+        return filter(None, map(find, expand(ranges)))
+
     def document(self, record: Record) -> Document | None:
         """The register or log that a record is part of."""
-        if record.how is How.CREATE:
+        if record.how is _CREATE:
             return None
         held = self.logs if record.how is How.APPEND else self.registers
         return held.get(record.file)
 
     def sequences_beside(self, record: Record) -> list[int]:
         """The sequences of all records in a record's file."""
-        document = self.document(record)
-        return document.entries if document else [record.sequence]
+        if record.how is not _CREATE and (document := self.document(record)):
+            return document.entries.copy()
+        return [record.sequence]
 
     def sequences_in_documents(self) -> set[int]:
         """The sequences of all values of registers and entries of logs."""
@@ -150,6 +159,7 @@ class Replica:
         """It may be on the volume from now on."""
         sequence = record.sequence
         self.attempted[sequence] = record
+        self.recalled = False
         if sequence >= self.next_sequence:
             self.next_sequence = sequence + 1
         if record.how is _CREATE:
@@ -210,17 +220,17 @@ class Replica:
         if record := self.attempted.pop(sequence, None):
             self._let_go(record)
 
-    def drop(self, sequence: int) -> None:
-        """It may be gone from now on, and with it all that stands in its file."""
-        if record := self.find(sequence):
+    def drop(self, ranges: Iterable[Iterable[int]]) -> None:
+        """They may be gone from now on, and with each all that stands in its file."""
+        for record in self.find_all(ranges):
             for beside in self.sequences_beside(record):
                 if doomed := self.owed.pop(beside, None) or self.maybe.pop(beside, None):
                     self.dropping[beside] = doomed
 
-    def dropped(self, sequence: int) -> None:
-        """Its file surely is gone."""
-        if record := self.dropping.get(sequence):
-            for beside in list(self.sequences_beside(record)):
+    def dropped(self, ranges: Iterable[Iterable[int]]) -> None:
+        """Their files surely are gone."""
+        for record in filter(None, map(self.dropping.get, expand(ranges))):
+            for beside in self.sequences_beside(record):
                 self.forget(beside)
 
     def release(self, claim_uid: str) -> None:
@@ -233,12 +243,12 @@ class Replica:
 
     def forget(self, sequence: int) -> None:
         """Nothing is owed or held of it any more, where anything was."""
-        for held in (self.owed, self.maybe, self.dropping):
-            if record := held.pop(sequence, None):
-                self._let_go(record)
+        record = self.dropping.pop(sequence, None) or self.owed.pop(sequence, None) or self.maybe.pop(sequence, None)
+        if record:
+            self._let_go(record)
 
     def _let_go(self, record: Record) -> None:
-        if record.how is How.CREATE:
+        if record.how is _CREATE:
             self.bytes_held -= record.length
             self.files_held -= 1
             return
@@ -253,7 +263,7 @@ class Replica:
 
     def forget_file(self, record: Record) -> None:
         """Nothing is owed any more of the file that a record is part of: it was reported."""
-        for sequence in list(self.sequences_beside(record)):
+        for sequence in self.sequences_beside(record):
             self.forget(sequence)
         self.broken.add(record.file)
 
@@ -314,5 +324,9 @@ def compress(sequences: Iterable[int]) -> list[list[int]]:
 
 def expand(ranges: Iterable[Iterable[int]]) -> Iterator[int]:
     """The sequences that `compress` put into ranges."""
-    for first, last in ranges:
-        yield from range(first, last + 1)
+    return chain.from_iterable(range(first, last + 1) for first, last in ranges)
+
+
+def how_many(ranges: Iterable[Iterable[int]]) -> int:
+    """How many sequences `compress` put into ranges."""
+    return sum(last - first + 1 for first, last in ranges)

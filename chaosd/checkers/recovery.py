@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import NEMESIS, OBSERVER, Kind, Op
+from chaosd.history import NEMESIS, OBSERVER, RESTART, RUN, Kind, Op
 
 PHASES = ("deleted", "scheduled", "attached", "ready")
 
@@ -72,6 +72,8 @@ class Recovery:
         self.reached = ()
         if op.process == NEMESIS:
             self._nemesis(op)
+        elif op.process == RUN and op.f == RESTART:
+            self._lives.clear()  # nobody watched: how long it took is not known
         elif op.process == OBSERVER and op.f == "pod":
             self._pod(op)
         elif op.process == OBSERVER and op.f == "attachment":
@@ -107,8 +109,10 @@ class Recovery:
                 self._awaited = op.value["replicas"]
         elif op.f == "converge" and op.kind is Kind.OK:
             self._converged.add(op.value["seconds"])
-        elif op.f == "converge":
+        elif op.f == "converge" and op.kind is Kind.FAIL:
             self._late(op)
+        elif op.f == "converge":
+            return  # chaosd died while it waited
         elif op.f != "undo":
             self._happened += op.kind is Kind.OK
             self._prevented = op.value.get("error", "") if op.kind is not Kind.OK else self._prevented

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaosd.checkers.records import expand
+from chaosd.checkers.records import how_many
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
 from chaosd.history import NEMESIS, OBSERVER, Kind, Op
 from chaosd.quantities import KUBERNETES_QUANTITY
@@ -71,8 +71,8 @@ class Steps:
             self._opened[op.process] = op.value
             self._first_opened.setdefault(f"{op.process}:{op.value.get('binding', {}).get('claim_uid', '')}", op.value)
         elif op.f == "read" and op.kind is Kind.OK and op.value["finding"] == "intact":
-            count = sum(1 for _ in expand(op.value["sequences"]))
-            self._step.read_intact[op.process] = self._step.read_intact.get(op.process, 0) + count
+            records = how_many(op.value["sequences"])
+            self._step.read_intact[op.process] = self._step.read_intact.get(op.process, 0) + records
         elif op.f == "expect" and op.kind is Kind.OK:
             self._expected(op)
 

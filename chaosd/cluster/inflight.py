@@ -20,6 +20,7 @@ async def unbroken(request: Coroutine[Any, Any, Result]) -> Result:
     try:
         return await asyncio.shield(sent)
     except asyncio.CancelledError:
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())  # its error is nobody's any more
         await asyncio.wait({sent})
         raise
 

@@ -18,6 +18,7 @@ from chaosd.cluster.port import Cluster, Lease
 from chaosd.errors import AbortedError, ClusterError, ConflictError, NotFoundError, TargetError
 
 UNDO_ANNOTATION = "chaosd.io/undo"
+LEDGER_ANNOTATION = "chaosd.io/ledger"
 RENEWALS_PER_LEASE = 4
 _ATTEMPTS_PER_RENEWAL = 4  # where they fail
 
@@ -30,6 +31,15 @@ async def names_undo(cluster: Cluster, key: str) -> bool:
     except NotFoundError:
         return False
     return UNDO_ANNOTATION in lease.annotations
+
+
+async def holder_of(cluster: Cluster, key: str) -> str:
+    """Who holds the Lease of a target, or held it when dying; empty where nobody does. Raises ClusterError."""
+    namespace, name = key.split("/")
+    try:
+        return (await cluster.get_lease(namespace, _name_of(name))).holder
+    except NotFoundError:
+        return ""
 
 
 def _name_of(statefulset: str) -> str:
@@ -48,6 +58,25 @@ class TargetLock:
         self._holder = holder
         self._lease = Lease(namespace, _name_of(statefulset), holder, seconds)
         self._turn = asyncio.Lock()
+        self._standing: Callable[[], Mapping[str, Any]] | None = None
+
+    @property
+    def noted(self) -> Mapping[str, Any]:
+        """How far which run's ledger is, as the Lease says; empty where no run is unfinished."""
+        noted: dict[str, Any] = json.loads(self._lease.annotations.get(LEDGER_ANNOTATION, "{}"))
+        return noted
+
+    def follow(self, standing: Callable[[], Mapping[str, Any]]) -> None:
+        """From now on note with every write of the Lease how far a run's ledger is, as `standing` tells: its name is at
+        `run`. It costs no request of its own."""
+        self._standing = standing
+
+    def finished(self, run: str) -> None:
+        """This run needs nothing noted of its ledger any more."""
+        if self.noted.get("run") == run or self._standing:
+            self._standing = None
+            others = {k: v for k, v in self._lease.annotations.items() if k != LEDGER_ANNOTATION}
+            self._lease = replace(self._lease, annotations=others)
 
     async def acquire(self) -> Mapping[str, Any] | None:
         """Take the Lease, once nobody holds it; returns the undo that a dead holder left, if any.
@@ -78,11 +107,11 @@ class TargetLock:
             return replace(self._lease, holder="")
 
     async def keep(self) -> None:
-        """Renew for ever. Raises AbortedError when it was lost, or could not be renewed until three quarters of it."""
+        """Renew now, and for ever. Raises AbortedError when it was lost, or could not be renewed until three quarters of
+        it."""
         now = asyncio.get_running_loop().time  # no clock that may step
         renewed, pause = now(), self._seconds / RENEWALS_PER_LEASE
         while True:
-            await asyncio.sleep(pause)
             try:
                 async with self._turn:
                     await self._put(self._lease)
@@ -93,6 +122,7 @@ class TargetLock:
                 if now() - renewed > self._seconds * (RENEWALS_PER_LEASE - 1) / RENEWALS_PER_LEASE:
                     raise AbortedError(f"the Lease {self._lease.name} could not be renewed: {error}") from error
                 pause = self._seconds / (RENEWALS_PER_LEASE * _ATTEMPTS_PER_RENEWAL)
+            await asyncio.sleep(pause)
 
     async def register_undo(self, undo: Mapping[str, Any] | None) -> None:
         """Write what must be undone on the Lease, or that nothing must. Raises ClusterError: then do not act."""
@@ -102,16 +132,19 @@ class TargetLock:
             await self._put(replace(self._lease, annotations={**others, **noted}))
 
     async def release(self) -> None:
-        """Give it up; a Lease that still names an undo is kept for whoever comes next."""
+        """Give it up; a Lease that still names an undo or an unfinished run is kept for whoever comes next."""
         async with self._turn:
             async for attempt in patiently(self._seconds / RENEWALS_PER_LEASE):
                 with attempt:
-                    if UNDO_ANNOTATION in self._lease.annotations:
+                    if {UNDO_ANNOTATION, LEDGER_ANNOTATION} & self._lease.annotations.keys():
                         await self._put(replace(self._lease, holder=""))
                     else:
                         await self._delete()
 
     async def _put(self, lease: Lease) -> None:
+        if self._standing:
+            noted = {LEDGER_ANNOTATION: json.dumps(self._standing())}
+            lease = replace(lease, annotations={**lease.annotations, **noted})
         await unbroken(self._written(replace(lease, renewed_at=self._clock())))
 
     async def _delete(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from chaosd.cluster.port import (
@@ -24,9 +25,11 @@ from chaosd.cluster.port import (
     Node,
     Object,
     Pod,
+    Room,
     StatefulSet,
     Volume,
 )
+from chaosd.errors import NotFoundError, UnreachableError
 
 Json = Mapping[str, Any]
 
@@ -246,6 +249,38 @@ def lease(document: Json) -> Lease:
         annotations=dict(meta.get("annotations") or {}),
         version=meta.get("resourceVersion", ""),
     )
+
+
+def http_date(header: str) -> float:
+    """Seconds since the epoch of a Date header (RFC 9110), which has whole seconds. Raises UnreachableError for none."""
+    try:
+        return parsedate_to_datetime(header).timestamp()
+    except ValueError as error:
+        raise UnreachableError(f"the answer has the Date {header!r}, which is none: is that an API server?") from error
+
+
+def clock_ahead(document: Json) -> float:
+    """By how many seconds the clock of a Lease's holder is ahead of the API server's: renewTime is by its own clock, and
+    when that was stored is by the server's, with a second's resolution (API reference, ManagedFieldsEntry). Raises
+    NotFoundError where a Lease tells not both."""
+    meta = document["metadata"]
+    renewed = epoch(document.get("spec", {}).get("renewTime"))
+    stored = max((epoch(entry.get("time")) or 0.0 for entry in meta.get("managedFields") or ()), default=0.0)
+    if not renewed or not stored:
+        raise NotFoundError(f"Lease {meta['namespace']}/{meta['name']} does not tell when it was renewed")
+    return renewed - stored - min(max(renewed - stored, 0.0), 1.0)
+
+
+def volume_room(summary: Json) -> Mapping[str, Room]:
+    """What a kubelet's summary says of the volumes that claims are behind, by NAMESPACE/CLAIM."""
+    volumes = (volume for pod in summary.get("pods") or () for volume in pod.get("volume") or ())
+    return {
+        f"{volume['pvcRef']['namespace']}/{volume['pvcRef']['name']}": Room(
+            volume["availableBytes"], volume.get("inodesFree") if volume.get("inodes") else None
+        )
+        for volume in volumes
+        if "pvcRef" in volume and "availableBytes" in volume
+    }
 
 
 PARSERS: Mapping[type, Callable[[Json], Object]] = {

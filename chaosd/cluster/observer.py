@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from chaosd.cluster.port import (
@@ -47,6 +48,8 @@ _F: Mapping[type[Object], str] = {
 
 
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in (*_F, Container, Mount)}
+_PARTS = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
+_SCALARS = frozenset({str, int, float, bool})
 
 
 @dataclass(slots=True)
@@ -275,9 +278,9 @@ def _event(change: Change, **more: Any) -> Event:
 
 
 def _plain(value: Any) -> Any:
-    if names := _FIELDS.get(type(value)):
-        told = ((name, getattr(value, name)) for name in names)
-        return {name: _plain(part) for name, part in told if part not in (None, "", (), {}, False)}
+    if parts_of := _PARTS.get(type(value)):
+        told = zip(_FIELDS[type(value)], parts_of(value), strict=True)
+        return {name: part if type(part) in _SCALARS else _plain(part) for name, part in told if part}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     return dict(value) if isinstance(value, Mapping) else value

@@ -205,6 +205,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What is free on a volume, for whoever is not root. `files` is None where the file system makes inodes as it goes."""
+
+    bytes: int
+    files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A coordination Lease. `version` is the resourceVersion for compare-and-swap, empty to create it."""
 
@@ -333,6 +341,18 @@ class Cluster(Protocol):
 
     async def cluster_id(self) -> str:
         """What tells this cluster from every other, empty where that may not be seen. Raises ClusterError."""
+
+    async def clock(self) -> float:
+        """Seconds since the epoch by the server's clock, the fraction cut off. Raises ClusterError."""
+
+    async def node_clock(self, node: str) -> float:
+        """By how many seconds a node's clock is ahead of the server's, within a second; told by the Lease that its kubelet
+        renews. Raises NotFoundError where that has no Lease, ForbiddenError."""
+
+    async def volume_room(self, node: str) -> Mapping[str, Room]:
+        """What is free on the volumes of a node's pods, by NAMESPACE/CLAIM, as its kubelet saw it minutes ago at most; one
+        of which it tells nothing is left out. Raises NotFoundError, ForbiddenError (get on nodes/proxy), UnreachableError.
+        """
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """One object; `namespace` is empty for volumes, attachments, nodes and namespaces. Raises NotFoundError; ValueError

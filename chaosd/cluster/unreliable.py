@@ -25,6 +25,7 @@ from chaosd.cluster.port import (
     Lease,
     Namespace,
     Object,
+    Room,
     StatefulSet,
     T,
 )
@@ -88,6 +89,18 @@ class UnreliableCluster:
     async def cluster_id(self) -> str:
         """See the port."""
         return await self._asked("cluster_id", lambda: self._inner.cluster_id())
+
+    async def clock(self) -> float:
+        """See the port."""
+        return await self._asked("clock", lambda: self._inner.clock())
+
+    async def node_clock(self, node: str) -> float:
+        """See the port."""
+        return await self._asked("node_clock", lambda: self._inner.node_clock(node))
+
+    async def volume_room(self, node: str) -> Mapping[str, Room]:
+        """See the port."""
+        return await self._asked("volume_room", lambda: self._inner.volume_room(node))
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """See the port."""

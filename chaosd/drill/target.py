@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chaosd import daemon
 from chaosd.cluster import target as targets
 from chaosd.cluster.inflight import patiently
 from chaosd.cluster.observer import View
@@ -26,6 +25,7 @@ from chaosd.errors import (
 )
 from chaosd.nemesis.pod_delete import PodDelete
 from chaosd.nemesis.scale import Scale
+from chaosd.preflight import rights
 from chaosd.run import Ending
 from chaosd.settings import Settings
 
@@ -48,8 +48,8 @@ _SIZE = "20Gi"
 # Whoever runs as nobody may do so in any namespace: Kubernetes docs, "Pod Security Standards", Restricted.
 _NOBODY = 65534
 # What a drill needs of the cluster, and what in its namespace. Without a sight of volumes every run would be undecided.
-RIGHTS = (("create", "namespaces"), ("delete", "namespaces"), *daemon.WISHES)
-RIGHTS_INSIDE = (("create", "statefulsets.apps"), *daemon.RIGHTS, *PodDelete.rights, *Scale.rights)
+RIGHTS = (("create", "namespaces"), ("delete", "namespaces"), *rights.WISHES)
+RIGHTS_INSIDE = (("create", "statefulsets.apps"), *rights.RIGHTS, *PodDelete.rights, *Scale.rights)
 _SHELL = "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; done"
 
 
@@ -120,12 +120,10 @@ def statefulset(namespace: str, wanted: Wanted) -> Document:
 
 
 async def _check_rights(cluster: Cluster, namespace: str) -> None:
-    asked = [(right, "") for right in RIGHTS] + [(right, namespace) for right in RIGHTS_INSIDE]
-    may = await asyncio.gather(*(cluster.allowed(verb, resource, where) for (verb, resource), where in asked))
+    asked = [*rights.placed("", RIGHTS), *rights.placed(namespace, RIGHTS_INSIDE)]
     verbs: dict[str, list[str]] = {}
-    for ((verb, resource), _), granted in zip(asked, may, strict=True):
-        if not granted:
-            verbs.setdefault(resource, []).append(verb)
+    for verb, resource, _ in await rights.missing(cluster, asked):
+        verbs.setdefault(resource, []).append(verb)
     if verbs:
         lacking = "; ".join(f"{', '.join(held)} on {resource}" for resource, held in verbs.items())
         raise RightsError(

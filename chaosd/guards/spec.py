@@ -61,6 +61,10 @@ class Window(BaseModel):
             raise ValueError("from and to are the same: leave both out for a whole day")
         return self
 
+    def __str__(self) -> str:
+        days = "" if self.days == DAYS else f"{' '.join(self.days)} "
+        return f"{days}{self.begins // 60:02}:{self.begins % 60:02}-{self.ends // 60:02}:{self.ends % 60:02}"
+
     @property
     def days_long(self) -> int:
         """1 where it ends on the day after it began, else 0."""
@@ -124,6 +128,10 @@ class Guards(BaseModel):
         if not any(fnmatchcase(namespace, pattern) for pattern in self.allow_namespaces):
             return f"guards.allowNamespaces has only {', '.join(self.allow_namespaces) or 'nothing'}"
         return ""
+
+    def stops_after(self, violations: int) -> bool:
+        """Whether so many violations are enough."""
+        return self.stop_after != "never" and violations >= self.stop_after
 
     def unavailable(self, replicas: int) -> int:
         """How many of so many replicas may be unavailable at once; a share is rounded down."""

@@ -75,11 +75,18 @@ async def _budgets(scene: Scene, names: set[str]) -> list[str]:
                 pods = await scene.cluster.list(Pod, namespace, budget.selector)
         if not names & {pod.name for pod in pods}:
             continue
-        if budget.wanted >= len(pods):
-            never = f"{namespace}/{budget.name} wants {budget.wanted} healthy pods of {len(pods)}, so it never allows one"
-            raise BlockedError(f"PodDisruptionBudget {never}: change it, or leave evictions out", BUDGET)
+        if never := never_allows(budget, len(pods)):
+            raise BlockedError(never, BUDGET)
         found.append(budget.name)
     return found
+
+
+def never_allows(budget: Budget, pods: int) -> str:
+    """Why a budget over so many pods can never allow an eviction, with the mend; empty where it can."""
+    if budget.wanted < pods:
+        return ""
+    never = f"{budget.namespace}/{budget.name} wants {budget.wanted} healthy pods of {pods}, so it never allows one"
+    return f"PodDisruptionBudget {never}: change it, or leave evictions out"
 
 
 def _refused(

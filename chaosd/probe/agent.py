@@ -22,10 +22,14 @@ from typing import BinaryIO, Protocol
 
 CHUNK_BYTES = 65536
 _PAGE_BYTES = 4096
-# A name on the volume may hold what would end a line of the reply.
+# A name on the volume may hold what would end a line of the reply; none of it is printable.
 _ONE_LINE = {ord(character): "?" for character in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
 # linux/fs.h: _IOR(0x15, 0, struct fsuuid2), which is a length and 16 bytes; from Linux 6.9 on.
 _FS_IOC_GETFSUUID = 0x80111500
+
+
+class IrregularError(OSError):
+    """What stands there is no regular file; the text says what it is."""
 
 
 class Files(Protocol):
@@ -56,7 +60,8 @@ class Files(Protocol):
         """Empty for a regular file, else what stands there; raises FileNotFoundError where nothing does."""
 
     def read(self, path: str, most: int) -> tuple[bytes, bool]:
-        """At most so many bytes from the start, and whether they surely did not come from this node's page cache."""
+        """At most so many bytes from the start of a regular file, and whether they surely did not come from this node's
+        page cache. Raises IrregularError where something else stands there."""
 
 
 class LocalFiles:
@@ -139,6 +144,8 @@ class LocalFiles:
     def read(self, path: str, most: int) -> tuple[bytes, bool]:
         """With O_DIRECT where the file system really reads past the page cache then; else after dropping the file's pages,
         if they are proven to be gone."""
+        if what := self.described(path):  # a pipe would be waited for
+            raise IrregularError(what)
         if self._is_direct is None:
             self._is_direct = _reads_direct(path)
         if self._is_direct:
@@ -184,22 +191,23 @@ class Agent:
                 lines = [f"failed no such verb: {verb}"] if answer is None else list(answer(arguments, requests))
             except OSError as error:
                 lines = [f"failed {_why(error)}"]
-            told = "".join(f"{line.translate(_ONE_LINE)}\n" for line in [*lines, f"{nonce} end {len(lines)}"])
-            replies.write(told.encode(errors="surrogateescape"))
+            lines.append(f"{nonce} end {len(lines)}")
+            if not "".join(lines).isprintable():
+                lines = [line.translate(_ONE_LINE) for line in lines]
+            replies.write("\n".join([*lines, ""]).encode(errors="surrogateescape"))
             replies.flush()
 
     def _hello(self, _: list[str], __: BinaryIO) -> Iterator[str]:
         yield f"mount {self._mount}"
         yield from self._files.facts(self._mount)
         try:
-            if described := self._files.described(f"{self._base}/identity"):
-                yield f"identity {described}"
-            else:
-                identity, _cold = self._files.read(f"{self._base}/identity", CHUNK_BYTES)
-                first, *_rest = identity.decode(errors="replace").split("\n", 1)
-                yield f"identity {first}"
+            identity, _cold = self._files.read(f"{self._base}/identity", CHUNK_BYTES)
+            first, *_rest = identity.decode(errors="replace").split("\n", 1)
+            yield f"identity {first}"
         except FileNotFoundError:
             pass
+        except IrregularError as error:
+            yield f"identity {error}"
         except OSError as error:  # what cannot be read is not therefore gone
             yield f"unreadable {_why(error)}"
         with suppress(OSError):
@@ -270,13 +278,12 @@ class Agent:
         most = int(arguments[0]) * CHUNK_BYTES
         for name in arguments[1:]:
             try:
-                if what := self._files.described(f"{self._run}/{name}"):
-                    yield f"{name} irregular {what}"
-                else:
-                    data, cold = self._files.read(f"{self._run}/{name}", most)
-                    yield f"{name} {'cold' if cold else 'cached'} {hashlib.sha256(data).hexdigest()}"
+                data, cold = self._files.read(f"{self._run}/{name}", most)
+                yield f"{name} {'cold' if cold else 'cached'} {hashlib.sha256(data).hexdigest()}"
             except FileNotFoundError as error:
                 yield f"{name} absent {_why(error)}"
+            except IrregularError as error:
+                yield f"{name} irregular {error}"
             except OSError as error:
                 yield f"{name} failed {_why(error)}"
 

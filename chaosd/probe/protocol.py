@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from importlib import resources
 
 from chaosd.errors import ProbeError
@@ -248,6 +249,7 @@ class _Mount:
     journals_data: bool
 
 
+@lru_cache(maxsize=1_000)  # a pod's table hardly ever changes, and is told again and again
 def _parse_mount(line: str) -> _Mount | None:
     """None for what is no such line. The fields before the dash vary in number."""
     fields, _, rest = line.partition(" - ")

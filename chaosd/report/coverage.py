@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chaosd.checkers.records import How, expand
-from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
+from chaosd.checkers.records import How, how_many
+from chaosd.history import NEMESIS, OBSERVER, RESTART, RUN, Kind, Op
 
 # What the nemesis does beside disturbing.
 _NO_DISRUPTIONS = frozenset({"converge", "undo", "hold"})
@@ -17,7 +17,7 @@ class Coverage:
     """Counts of what really happened."""
 
     def __init__(self) -> None:
-        self.rounds = 0
+        self.restarts = 0
         self.disruptions: Counter[str] = Counter()
         self.not_done: Counter[str] = Counter()
         self.blocked: Counter[str] = Counter()  # by reason: what was refused, and for what a round was held back
@@ -31,11 +31,19 @@ class Coverage:
         self.bytes_verified = 0
         self.retired = 0
         self.watch_gaps = 0
+        self._rounds: set[int] = set()
+
+    @property
+    def rounds(self) -> int:
+        """How many ended; one that chaosd died in, or after, ends once more when it is started again."""
+        return len(self._rounds)
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
         if op.process == RUN:
-            self.rounds += op.f == "round" and op.kind is Kind.OK
+            self.restarts += op.f == RESTART
+            if op.f == "round" and op.kind is Kind.OK:
+                self._rounds.add(op.value["round"])
             self.warnings += [op.value["warning"]] if op.f == "warning" else []
         elif op.process == OBSERVER:
             self.watch_gaps += op.f == "watch" and op.value["change"] == "gap"
@@ -66,6 +74,7 @@ class Coverage:
             "records_retired": self.retired,
             "watch_gaps": self.watch_gaps,
             "warnings": self.warnings,
+            "chaosd_restarts": self.restarts,
         }
 
     def _nemesis(self, op: Op) -> None:
@@ -83,12 +92,12 @@ class Coverage:
         if op.f == "write":
             self._written(op)
         elif op.f == "read":
-            count = sum(1 for _ in expand(op.value["sequences"]))
+            records = how_many(op.value["sequences"])
             finding = op.value["finding"] if op.kind is Kind.OK else "failed"
-            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += count
+            self.reads[op.value["cache"] if finding in ("intact", "unsettled") else finding] += records
             self.bytes_verified += op.value.get("bytes", 0)
         elif op.f == "delete" and op.kind is Kind.OK:
-            self.retired += sum(1 for _ in expand(op.value["sequences"]))
+            self.retired += how_many(op.value["sequences"])
 
     def _written(self, op: Op) -> None:
         if op.kind is Kind.OK:
@@ -106,3 +115,5 @@ def notes(coverage: Mapping[str, Any]) -> Iterator[str]:
             "no reading was cold: each may have come from the page cache of the pod's node, since its file system takes no "
             "O_DIRECT, and it was not proven that pages were dropped"
         )
+    if restarts := coverage["chaosd_restarts"]:
+        yield f"chaosd itself died and was started again {restarts} times: what it was doing then is counted as unanswered"

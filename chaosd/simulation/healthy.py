@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from chaosd.cluster.sandbox import Timings
 from chaosd.cluster.unreliable import Rates
 from chaosd.generator import stream
-from chaosd.simulation.world import Outcome, Scenario, World, simulate
+from chaosd.simulation.world import Kill, Outcome, Scenario, World, simulate
 
 FAULTS = Rates(
     request=0.02,
@@ -33,16 +33,16 @@ _BY_FORCE = ({"kind": "pod-delete", "grace": 0, "weight": 3}, {"kind": "scale"})
 
 @dataclass(frozen=True, slots=True)
 class Healthy:
-    """A healthy run. Its clock may step before each round, and its daemon be killed at an op."""
+    """A healthy run. Its clock may step before each round, and its daemon be killed."""
 
     scenario: Scenario
     clock_steps: bool = False
-    killed_at: int | None = None
+    kills: tuple[Kill, ...] = ()
 
     def simulate(self) -> Outcome:
         """Run it to its end."""
         rng = stream(self.scenario.seed, "clock")
-        return simulate(self.scenario, lambda world, _: self._step(world, rng), killed_at=self.killed_at)
+        return simulate(self.scenario, lambda world, _: self._step(world, rng), kills=self.kills)
 
     def _step(self, world: World, rng: random.Random) -> None:
         if self.clock_steps:
@@ -62,6 +62,6 @@ def healthy(seed: int, rounds: int) -> Healthy:
             disruptions = rng.choice([scenario.disruptions, _BY_FORCE])
             return Healthy(replace(scenario, disruptions=disruptions, timings=timings))
         case 3:
-            return Healthy(scenario, killed_at=rng.randrange(_OPS_OF_A_ROUND * rounds))
+            return Healthy(scenario, kills=(Kill(rng.randrange(_OPS_OF_A_ROUND * rounds)),))
         case _:
             return Healthy(scenario)

@@ -16,7 +16,7 @@ from chaosd.ledger import Journal, Run
 
 
 class Death:
-    """That the daemon is killed as soon as op `at` is durable; `struck` once it was."""
+    """That the daemon is killed as soon as op `at` of a run is durable; `struck` once it was."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -54,6 +54,8 @@ def _refused(_: Sequence[Op]) -> asyncio.Future[None]:
 class MemoryLedger:
     """Runs and their ops, by the run's id."""
 
+    id = "memory"
+
     def __init__(self, clock: Callable[[], float]) -> None:
         self.death: Death | None = None
         self._clock = clock
@@ -88,6 +90,15 @@ class MemoryLedger:
         """Every op of a run, in order."""
         return iter(list(self._ops[run.id]))
 
+    def op(self, run: Run, index: int) -> Op | None:
+        """The op of that index; None where there is none."""
+        ops = self._ops[run.id]
+        return ops[index] if index < len(ops) else None
+
+    def roll_back(self, run: Run, ops: int) -> None:
+        """To what it was when the run had no more ops than these."""
+        del self._ops[run.id][ops:]
+
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
         """What runs registered and never undid: the last entry of each run, if it is open."""
         found = []
@@ -111,6 +122,9 @@ class MemoryLedger:
         """One more op, at `now`, of a run that nobody journals."""
         op = Op(len(self._ops[run.id]), now, event.process, event.f, event.kind, event.value)
         self._ops[run.id].append(op)
+        if self.death and op.index >= self.death.at:
+            self.death.struck.set()
+            raise asyncio.CancelledError
         return op
 
 

@@ -46,6 +46,7 @@ class SimulatedPlant(Fault):
         def between_rounds(world: World, plan: Plan) -> None:
             if plan.number >= PLANTED_AT:
                 sites.append(sites[0] if sites else _Site(world))
+                sites[0].world = world  # another, where chaosd was killed meanwhile
                 self.act(sites[0], plan.number - PLANTED_AT)
 
         return between_rounds

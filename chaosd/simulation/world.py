@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from chaosd import virtual_time
+from chaosd import resumption, virtual_time
 from chaosd.checkers import Judgement, Value
 from chaosd.checkers.records import Replica
 from chaosd.cluster import target as targets
@@ -105,72 +105,111 @@ class Outcome:
 Hook = Callable[[World, Plan], None]
 
 
-def simulate(scenario: Scenario, between_rounds: Hook = lambda *_: None, *, killed_at: int | None = None) -> Outcome:
-    """Run a scenario to its end. `between_rounds` is called before each round begins, when nothing is under way. Where
-    `killed_at` names an op, the daemon dies when that was journaled, and another heals and verifies what it left."""
-    return virtual_time.run(_simulate(scenario, between_rounds, killed_at))
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """That the daemon dies when op `at` was journaled. Of that op and those before it, the last `ops_lost` are gone when
+    another is started: its ledger was rolled back."""
+
+    at: int
+    ops_lost: int = 0
 
 
-async def _simulate(scenario: Scenario, between_rounds: Hook, killed_at: int | None) -> Outcome:
+def simulate(
+    scenario: Scenario,
+    between_rounds: Hook = lambda *_: None,
+    *,
+    kills: Sequence[Kill] = (),
+    ending: Ending | None = None,
+) -> Outcome:
+    """Run a scenario to its end, or until its `ending`. `between_rounds` is called before each round begins, when nothing
+    is under way. After each of the `kills`, in their order, another daemon heals what the one before left, and goes on."""
+    return virtual_time.run(_simulate(scenario, between_rounds, kills, ending or Ending()))
+
+
+async def _simulate(scenario: Scenario, between_rounds: Hook, kills: Sequence[Kill], ending: Ending) -> Outcome:
     clock = virtual_time.WallClock()  # chaosd's, which may step; the cluster has one of its own
     rng, its_clock = stream(scenario.seed, "cluster"), virtual_time.WallClock()
     sandbox = await SandboxCluster.in_memory(rng=rng, clock=its_clock, timings=scenario.timings)
     try:
         await sandbox.apply([_statefulset(scenario)])
         await _all_ready(sandbox, scenario.replicas)
-        return await _Chaosd(scenario, clock, sandbox, between_rounds).run(killed_at)
+        return await _Chaosd(scenario, clock, sandbox, between_rounds, ending).run(kills)
     finally:
         await sandbox.close()
 
 
 class _Chaosd:
-    """chaosd on the simulated cluster: once, or where it was killed, twice."""
+    """chaosd on the simulated cluster: once, and once more for each time that it is killed."""
 
     def __init__(
-        self, scenario: Scenario, clock: virtual_time.WallClock, sandbox: SandboxCluster, between_rounds: Hook
+        self,
+        scenario: Scenario,
+        clock: virtual_time.WallClock,
+        sandbox: SandboxCluster,
+        between_rounds: Hook,
+        ending: Ending,
     ) -> None:
         self._scenario = scenario
         self._clock = clock
         self._sandbox = sandbox
         self._between_rounds = between_rounds
-        self._experiment = _experiment(scenario, self._crash)
+        self._ending = ending
+        self._document = _experiment(scenario)
+        self._experiment = _with_crashes(self._document, scenario.crashes, self._crash)
+        self._lives = 0
         self._ledger = MemoryLedger(clock)
         self._unreliable = UnreliableCluster(sandbox, stream(scenario.seed, "observer"), Rates())
 
-    async def run(self, killed_at: int | None) -> Outcome:
-        """To its end; a second one verifies what one that was killed left."""
+    async def run(self, kills: Sequence[Kill]) -> Outcome:
+        """To its end, however often it is killed."""
         began = self._clock()
-        statefulset = await self._sandbox.get(StatefulSet, NAMESPACE, NAME)
-        target = targets.resolve(statefulset, path="", container="", require_claim=True)
-        run = self._ledger.begin(f"{self._scenario.seed:026d}"[-26:], seed=self._scenario.seed, target=target.key)
-        if killed_at is not None:
-            self._ledger.death = Death(killed_at)
-        runner, lock = await self._begun("first", target, run)
-        plans = self._planned(runner, target, run)
-        running = asyncio.ensure_future(runner.run(plans, Ending()))
-        if self._ledger.death is None or not await self._dies(running, self._ledger.death):
-            finished = await running
-            with suppress(ClusterError):
-                await lock.release()
+        for kill in kills:
+            self._ledger.death = Death(kill.at)
+            living = asyncio.ensure_future(self._live())
+            if not await self._dies(living, self._ledger.death):
+                break
+            self._recover(kill)
         else:
-            self._ledger.death = None
-            self._unreliable.rates = Rates()  # whoever starts it again does so until it starts
-            runner, lock = await self._begun("second", target, run)
-            await runner.replay()
-            plan = Plan(runner.coverage.rounds + 1, "verify", target.replicas, 0, None, heal=False, verify=True)
-            finished = await runner.run(iter([plan]), Ending(), writes=False)
+            living = asyncio.ensure_future(self._live())
+        run, runner, finished = await living
         ops = tuple(self._ledger.history(run))
-        ended = [op.value["verdict"] for op in ops if op.process == RUN and op.f == "round" and op.kind is Kind.OK]
-        decided = sum(1 for verdict in ended if verdict != Value.UNKNOWN)
+        ended = {op.value["round"]: op.value["verdict"] for op in ops if _ends_a_round(op)}
+        decided = sum(1 for verdict in ended.values() if verdict != Value.UNKNOWN)
         return Outcome(runner.panel.judge(), finished, ops, self._clock() - began, len(ended), decided)
 
-    async def _begun(self, holder: str, target: Target, run: Run) -> tuple[Runner, TargetLock]:
-        """A chaosd that has the lock and has healed what the one before it left."""
+    def _recover(self, kill: Kill) -> None:
+        """Whoever starts it again does so until it starts, on the ledger that is left."""
+        self._ledger.death = None
+        self._unreliable.rates = Rates()
+        run = self._ledger.run()
+        if kill.ops_lost and run:
+            self._ledger.roll_back(run, max(0, kill.at + 1 - kill.ops_lost))
+
+    async def _live(self) -> tuple[Run, Runner, Finished]:
+        """One daemon: takes the lock, heals what one before it left, and goes on with the run, or begins one."""
         cluster = cast(Cluster, _Mortal(self._unreliable, self._ledger.death))
-        lock = TargetLock(cluster, NAMESPACE, NAME, holder, LEASE_SECONDS, self._clock)
+        self._lives += 1
+        lock = TargetLock(cluster, NAMESPACE, NAME, f"chaosd-{self._lives}", LEASE_SECONDS, self._clock)
         undo = await lock.acquire()
-        await heal_target(cluster, self._ledger, lock, target.key, undo, self._clock)
-        return Runner(cluster, self._ledger, lock, target, self._experiment, run), lock
+        key, last = f"{NAMESPACE}/{NAME}", self._ledger.run()
+        await heal_target(cluster, self._ledger, lock, key, undo, self._clock)
+        lost = resumption.note_loss(self._ledger, lock.noted, key, self._clock())
+        left = resumption.left_behind(self._ledger, lock.noted, lost, last, self._document)
+        run = left.goes_on or self._begun(key)
+        statefulset = await self._sandbox.get(StatefulSet, NAMESPACE, NAME)
+        target = targets.resolve(statefulset, path="", container="", require_claim=True)
+        runner = Runner(cluster, self._ledger, lock, target, self._experiment, run, left.told)
+        if left.goes_on:
+            runner.resume()
+        finished = await runner.run(self._planned(runner, target, run), self._ending)
+        with suppress(ClusterError):
+            await lock.release()
+        return run, runner, finished
+
+    def _begun(self, key: str) -> Run:
+        name = f"{self._scenario.seed:025d}{self._lives}"[-26:]
+        experiment = self._document.model_dump_json(by_alias=True)
+        return self._ledger.begin(name, seed=self._scenario.seed, target=key, experiment=experiment)
 
     def _planned(self, runner: Runner, target: Target, run: Run) -> Iterator[Plan]:
         """The plans. What is to happen before one happens when it is asked for: nothing is under way then."""
@@ -184,8 +223,9 @@ class _Chaosd:
             run=run,
             runner=runner,
         )
-        for plan in self._experiment.plans(run.seed, target.replicas, target.first_ordinal):
-            if plan.number == 1:  # what must hold before the first round is no part of it
+        plans = self._experiment.plans(run.seed, target.replicas, target.first_ordinal)
+        for asked, plan in enumerate(resumption.after(plans, runner.last_round)):
+            if not asked:  # what must hold before the first round is no part of it
                 self._unreliable.rates = self._scenario.rates
             self._between_rounds(world, plan)
             yield plan
@@ -193,13 +233,13 @@ class _Chaosd:
     def _crash(self, node: str) -> None:
         self._sandbox.crash_node(node, lying=self._scenario.lying)
 
-    async def _dies(self, running: asyncio.Future[Finished], death: Death) -> bool:
+    async def _dies(self, running: asyncio.Future[Any], death: Death) -> bool:
         """Whether it was killed before its end; then nothing of it is left."""
         struck = asyncio.ensure_future(death.struck.wait())
         either: list[asyncio.Future[Any]] = [running, struck]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         struck.cancel()
-        if running.done():
+        if not death.struck.is_set():
             return False
         running.cancel()
         await asyncio.gather(running, struck, return_exceptions=True)
@@ -239,7 +279,7 @@ def _statefulset(scenario: Scenario) -> dict[str, Any]:
     return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": meta, "spec": {**spec, **scenario.spec}}
 
 
-def _experiment(scenario: Scenario, crash: Callable[[str], None]) -> Experiment:
+def _experiment(scenario: Scenario) -> Experiment:
     room = scenario.files * 2
     workload = {
         "files": scenario.files,
@@ -255,8 +295,15 @@ def _experiment(scenario: Scenario, crash: Callable[[str], None]) -> Experiment:
         "disruptions": list(scenario.disruptions),
         "timeouts": {"converge": "60s", "probe": "10s", "write": "60s", "read": "60s"},
     }
-    experiment = Experiment.model_validate({**document, **scenario.experiment})
-    if not scenario.crashes:
+    return Experiment.model_validate({**document, **scenario.experiment})
+
+
+def _with_crashes(experiment: Experiment, weight: int, crash: Callable[[str], None]) -> Experiment:
+    if not weight:
         return experiment
-    crashes = NodeCrash(weight=scenario.crashes, crash=crash)
+    crashes = NodeCrash(weight=weight, crash=crash)
     return experiment.model_copy(update={"disruptions": (*experiment.disruptions, crashes)})
+
+
+def _ends_a_round(op: Op) -> bool:
+    return op.process == RUN and op.f == "round" and op.kind is Kind.OK

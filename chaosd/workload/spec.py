@@ -22,6 +22,21 @@ class Share(BaseModel):
     bytes: Annotated[Bytes, Field(ge=payload.BLOCK_BYTES, description="Bytes on each volume, such as 256Mi.")] = 256 << 20
     files: Annotated[int, Field(ge=1, le=100_000, description="Files on each volume.")] = 2_000
 
+    def lacks(self, free_bytes: int | None, free_files: int | None) -> str:
+        """What is too little for it on a volume, with the mend; empty where it fits. None is what was not told."""
+        if free_bytes is not None and free_bytes < self.bytes:
+            mend = f"make room, or lower workload.share.bytes to {_quantity(free_bytes)} or less"
+            return f"{free_bytes} bytes free, the share is {self.bytes}: {mend}"
+        if free_files is not None and free_files < self.files:
+            mend = f"make room, or lower workload.share.files to {free_files} or less"
+            return f"{free_files} inodes free, the share is {self.files} files: {mend}"
+        return ""
+
+
+def _quantity(count: int) -> str:
+    """Bytes as an experiment has them, rounded down."""
+    return f"{count >> 20}Mi" if count >> 20 else f"{count >> 10}Ki"
+
 
 class Registers(BaseModel):
     """Files that are overwritten again and again: every second one by rename, the others in place."""

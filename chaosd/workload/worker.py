@@ -22,7 +22,7 @@ from chaosd.checkers.records import (
     Record,
     Replica,
     compress,
-    expand,
+    how_many,
     is_document_name,
     log_name,
     name_of,
@@ -89,6 +89,7 @@ class Worker:
         self._begun = False
         self._told_at = -1
         self._made_folder = False
+        self._known_before = self._process in integrity.replicas  # to a chaosd that died
         self._opened_before = False
         self._held = AsyncExitStack()
 
@@ -123,21 +124,14 @@ class Worker:
         session = await self._session_for(writes=False)
         if not writes:
             return
-        facts, share = session.facts, self._spec.share
         where = f"{self._process}: {self._place.target.path}"
-        if facts.free_bytes is not None and facts.free_bytes < share.bytes:
-            raise NotReadyError(
-                f"{where} has {facts.free_bytes} bytes free, the share is {share.bytes}: make room, or lower "
-                "workload.share.bytes"
-            )
-        if facts.free_files is not None and facts.free_files < share.files:
-            raise NotReadyError(
-                f"{where} has {facts.free_files} inodes free, the share is {share.files} files: make room, or lower "
-                "workload.share.files"
-            )
+        if lacks := self._spec.share.lacks(session.facts.free_bytes, session.facts.free_files):
+            raise NotReadyError(f"{where} has {lacks}")
         try:
             # The run's folder has a name of its own: who finds it before having made it shares the volume.
-            if not self._made_folder and await session.names():
+            if self._known_before:
+                await self.survey()  # nothing was written before the first round, as far as the ledger knows
+            elif not self._made_folder and await session.names():
                 raise TargetError(f"{where} is shared with another replica: name a path on a volume of the replica's own")
             self._made_folder = True
             await self._session_for(writes=True)
@@ -246,19 +240,20 @@ class Worker:
         session = await self._ready_session()
         if session is None:
             return 0
-        wanted = [record for s in sequences if (record := self._replica.find(s))]
+        find = self._replica.find
+        wanted = [record for s in sequences if (record := find(s))]
         asked = compress(record.sequence for record in wanted)
         await self._journal([self._event("read", Kind.INVOKE, {"sequences": asked})])
         try:
-            files = list(dict.fromkeys(record.file for record in wanted))
-            outcomes = await self._findings(session, wanted, await session.sums(files, self._spec.longest_file))
+            files = {record.file: record for record in wanted}
+            outcomes = await self._findings(session, files, await session.sums([*files], self._spec.longest_file))
         except ProbeError as error:
             await self._lost(error)
             outcomes = [self._event("read", Kind.INFO, {"sequences": asked, "error": str(error)})]
         await self._journal(outcomes)
         if any(o.value.get("evidence") or o.value.get("finding") == MISSING for o in outcomes):
             await self.close()  # the next session tells what the path stands on now
-        return sum(len(list(expand(o.value["sequences"]))) for o in outcomes if o.kind is Kind.OK)
+        return sum(how_many(o.value["sequences"]) for o in outcomes if o.kind is Kind.OK)
 
     async def survey(self) -> int:
         """List the run's folder, and look at what the path stands on; returns 1 when it could be."""
@@ -278,7 +273,7 @@ class Worker:
     def _listed(self, session: Session, names: Sequence[str]) -> dict[str, Any]:
         """What stands in the run's folder: what may be chaosd's own, by its name, and what surely is not."""
         sequences = {name: sequence for name in names if (sequence := sequence_of(name)) is not None}
-        documents = sorted(filter(is_document_name, names))
+        documents = sorted(name for name in names if name not in sequences and is_document_name(name))
         strangers = sorted({*names} - {*sequences} - {*documents} - {_STAGE})
         return {
             "folder": f"{self._place.folder}/{self._place.run}",
@@ -435,18 +430,17 @@ class Worker:
             return self._event("write", Kind.FAIL, {**value, "error": stored.failed[record.file]})
         return self._event("write", Kind.INFO, {**value, "error": stored.unknown[record.file]})
 
-    async def _findings(self, session: Session, wanted: Sequence[Record], sums: Mapping[str, Sum]) -> list[Event]:
-        """One event for all that are intact and read alike, one for each file that is not."""
+    async def _findings(self, session: Session, files: Mapping[str, Record], sums: Mapping[str, Sum]) -> list[Event]:
+        """One event for all that are intact and read alike, one for each file that is not. `files` has a record of each."""
         intact: dict[str, dict[int, int]] = {}
         events = []
-        by_file: dict[str, list[Record]] = {}
-        for record in wanted:
-            by_file.setdefault(record.file, []).append(record)
-        for file, asked in by_file.items():
-            records = self._records_beside(asked[0])
+        for file, asked in files.items():
+            records = self._records_beside(asked)
             told = sums[file]
             if told.digest and told.digest in self._allowed(records):
-                intact.setdefault(told.cache, {}).update({r.sequence: r.length for r in records})
+                lengths = intact.setdefault(told.cache, {})
+                for record in records:
+                    lengths[record.sequence] = record.length
             else:
                 events.append(await self._otherwise(session, file, records, told))
         for cache, lengths in intact.items():
@@ -456,8 +450,9 @@ class Worker:
 
     def _records_beside(self, record: Record) -> list[Record]:
         """All records that stand in a record's file."""
-        known = self._replica.document(record)
-        return document.records_in(self._replica, known) if known else [record]
+        replica = self._replica
+        known = replica.document(record)
+        return document.records_in(replica, known) if known else [record]
 
     def _allowed(self, records: Sequence[Record]) -> set[str]:
         """Checksums of what may stand in a file."""

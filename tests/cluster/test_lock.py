@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chaosd.cluster import lock as locking
-from chaosd.cluster.lock import TargetLock, names_undo
+from chaosd.cluster.lock import LEDGER_ANNOTATION, TargetLock, names_undo
 from chaosd.cluster.port import Lease
 from chaosd.cluster.sandbox import SandboxCluster
 from chaosd.errors import AbortedError, TargetError, UnreachableError
@@ -142,3 +142,26 @@ async def test_a_short_outage_is_survived(cluster: SandboxCluster, monkeypatch: 
     monkeypatch.setattr(cluster, "put_lease", sometimes)
     with pytest.raises(asyncio.CancelledError):
         await lock.keep()
+
+
+async def test_how_far_the_ledger_is_goes_with_each_write_and_stays_until_the_run_is_finished(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, index = Clock(monkeypatch), [7]
+    lock = _lock(cluster, "one", clock)
+    await lock.acquire()
+    assert lock.noted == {}
+    lock.follow(lambda: {"run": "R", "index": index[0]})
+    await lock.register_undo(UNDO)
+    index[0] = 9
+    await lock.register_undo(None)
+    await lock.release()  # the run is not finished
+    assert LEDGER_ANNOTATION in cluster._store.leases["default/chaosd-web"].annotations
+    successor = _lock(cluster, "two", clock)
+    await successor.acquire()
+    assert successor.noted == {"run": "R", "index": 9}
+    successor.finished("another")
+    assert successor.noted == {"run": "R", "index": 9}
+    successor.finished("R")
+    await successor.release()
+    assert cluster._store.leases == {}

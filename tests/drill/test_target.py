@@ -14,10 +14,10 @@ from aiohttp import web
 from chaosd.cluster import objects
 from chaosd.cluster import target as targets
 from chaosd.cluster.sandbox import manifest
-from chaosd.daemon import NAMESPACED_WISHES
 from chaosd.drill import target
 from chaosd.drill.target import Wanted, own_target, statefulset
 from chaosd.errors import AbortedError, NotReadyError, RefusedError, RightsError, UnreachableError
+from chaosd.preflight.rights import NAMESPACED_WISHES
 from chaosd.run import Ending
 from chaosd.settings import Settings
 from tests.cluster.kubernetes.api_server import ApiServer, page, refuses, says, serving, status

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chaosd.daemon import RIGHTS
 from chaosd.nemesis.pod_delete import PodDelete
 from chaosd.nemesis.scale import Scale
+from chaosd.preflight.rights import RIGHTS
 from tests import manifests
 from tests.chaosd_process import Chaosd, chaosd
 from tests.e2e.conftest import EXPERIMENTS
@@ -76,9 +76,9 @@ def test_without_rights_on_volumes_the_bindings_are_unknown_and_nothing_is_accus
     real.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules})
     real.kubectl("create", "rolebinding", "tester", f"--namespace={web}", "--role=tester", "--user=nobody")
     options = ("-n", web, "--rounds", "1", "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out")
-    planned = chaosd("plan", EXPERIMENTS / "soak.yaml", *options)
+    planned = chaosd("plan", EXPERIMENTS / "soak.yaml", *options, "--json")
     assert json.loads("".join(planned.stdout))["missing_rights"] == []
-    assert "list on persistentvolumes" in json.loads("".join(planned.stdout))["missing_wishes"]
+    assert "list on persistentvolumes cluster-wide" in json.loads("".join(planned.stdout))["missing_wishes"]
     done = chaosd("run", EXPERIMENTS / "soak.yaml", *options)
     assert done.code == 3, done.told
     assert done.verdict["violations"] == []

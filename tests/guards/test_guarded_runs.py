@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import stamina
 
+from chaosd import interpreter
 from chaosd.checkers.verdict import Value
-from chaosd.cluster.port import PAUSED_ANNOTATION, Namespace, StatefulSet
-from chaosd.errors import AbortedError, ForbiddenError
+from chaosd.cluster.port import PAUSED_ANNOTATION, Lease, Namespace, StatefulSet
+from chaosd.errors import AbortedError, ForbiddenError, UnreachableError
 from chaosd.generator import Plan
 from chaosd.history import NEMESIS, RUN, Kind, Op
 from chaosd.simulation.world import NAME, NAMESPACE, Outcome, Scenario, World, simulate
@@ -156,6 +157,21 @@ def test_the_kill_switch_ends_the_run(kind: type[StatefulSet] | type[Namespace])
     assert isinstance(outcome.finished.error, AbortedError)
     named = f"namespace/{NAMESPACE}" if kind is Namespace else f"statefulset/{NAME}"
     assert f"chaosd resume {named}" in str(outcome.finished.error)
+    assert len(disrupted(outcome)) == 1
+
+
+def test_where_the_undo_cannot_be_noted_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interpreter, "HEAL_SECONDS", 0.5)  # of real time, which retries count
+
+    def cut_off(world: World, plan: Plan) -> None:
+        async def refused(_: Lease) -> Lease:
+            raise UnreachableError("no answer")
+
+        if plan.number == 2:
+            world.cluster.put_lease = refused  # type: ignore[method-assign]
+
+    outcome = guarded({}, cut_off, disruptions=SCALES)
+    assert isinstance(outcome.finished.error, AbortedError)
     assert len(disrupted(outcome)) == 1
 
 

@@ -18,7 +18,7 @@ from chaosd.generator import Plan
 from chaosd.history import NEMESIS, Kind
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.simulation.ledger import canonical
-from chaosd.simulation.world import Outcome, Scenario, World, simulate
+from chaosd.simulation.world import Kill, Outcome, Scenario, World, simulate
 from tests.simulation.test_world import FAULTS, reported
 
 SEEDS = (*range(8), random.SystemRandom().randrange(1 << 32))
@@ -113,7 +113,7 @@ def test_a_daemon_killed_between_any_two_ops_leaves_what_another_puts_right(seed
     print(f"seed {seed}, killed at op {killed_at}")
     watched = _Watched()
     scenario = Scenario(seed, rounds=12, files=8, disruptions=EVERYTHING, rates=FAULTS)
-    outcome = simulate(scenario, watched, killed_at=killed_at)
+    outcome = simulate(scenario, watched, kills=[Kill(killed_at)])
     assert reported(outcome) == []
     assert outcome.finished.error is None
     assert watched.left() == AS_FOUND
@@ -130,7 +130,7 @@ def test_what_earlier_steps_of_a_script_left_is_put_right_with_what_the_last_one
     drained = next(op.index for op in whole.ops if op.f == "node-drain" and op.kind is Kind.INVOKE)
     for killed_at in range(drained - 1, drained + 25):
         watched = _Watched()
-        simulate(scenario, watched, killed_at=killed_at)
+        simulate(scenario, watched, kills=[Kill(killed_at)])
         assert watched.left() == AS_FOUND, killed_at
 
 

@@ -17,7 +17,7 @@ from chaosd.cluster.sandbox import Timings
 from chaosd.generator import Plan
 from chaosd.simulation.healthy import FAULTS, Healthy, healthy
 from chaosd.simulation.ledger import canonical
-from chaosd.simulation.world import Outcome, Scenario, World, simulate
+from chaosd.simulation.world import Kill, Outcome, Scenario, World, simulate
 from tests.seeds import FRESH
 
 # A fixed share of the seeds, and one that nobody has tried.
@@ -88,7 +88,7 @@ def _not_accused(run: Healthy) -> Outcome:
     outcome = run.simulate()
     assert reported(outcome) == []
     assert outcome.finished.error is None
-    assert run.killed_at is not None or outcome.rounds == HEALTHY_ROUNDS
+    assert outcome.rounds == HEALTHY_ROUNDS
     return outcome
 
 
@@ -122,14 +122,14 @@ def test_a_disk_that_lies_about_flushes_is_found_out_by_a_crash(seed: int) -> No
 
 
 @pytest.mark.parametrize("timings", [Timings(), Timings(orphan=1.0, linger=1.0)], ids=["at once", "outlived"])
-def test_a_daemon_killed_between_any_two_ops_leaves_what_another_can_verify(timings: Timings) -> None:
+def test_a_daemon_killed_between_any_two_ops_leaves_a_run_that_another_goes_on_with(timings: Timings) -> None:
     small = Scenario(FRESH, rounds=2, replicas=2, files=2, rates=FAULTS, timings=timings)
     for killed_at in range(len(simulate(small).ops)):
         print(f"killed at op {killed_at}")
-        outcome = simulate(small, killed_at=killed_at)
+        outcome = simulate(small, kills=[Kill(killed_at)])
         assert reported(outcome) == []
         assert outcome.finished.error is None
-        assert outcome.ops[-1].index > killed_at
+        assert (outcome.ops[-1].index > killed_at, outcome.rounds) == (True, 2)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

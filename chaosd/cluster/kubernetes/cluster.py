@@ -31,7 +31,9 @@ from chaosd.cluster.port import (
     EphemeralContainer,
     Lease,
     Namespace,
+    Node,
     Pod,
+    Room,
     StatefulSet,
     T,
 )
@@ -73,6 +75,21 @@ class KubernetesCluster:
         except ForbiddenError:
             return ""
         return str(found["metadata"]["uid"])
+
+    async def clock(self) -> float:
+        """See the port."""
+        asked = self._client.response("GET", ("version",), timeout_seconds=REQUEST_SECONDS)
+        async with asked as response:
+            return objects.http_date(response.headers.get("Date", ""))
+
+    async def node_clock(self, node: str) -> float:
+        """See the port."""
+        return objects.clock_ahead(await self._client.request("GET", LEASES.path("kube-node-lease", node)))
+
+    async def volume_room(self, node: str) -> Mapping[str, Room]:
+        """See the port. Source: Kubernetes docs, "Node metrics data", Summary API source."""
+        path = RESOURCES[Node].path("", node, "proxy", "stats", "summary")
+        return objects.volume_room(await self._client.request("GET", path))
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """See the port."""

@@ -22,6 +22,7 @@ from chaosd.cluster.port import (
     Namespace,
     Node,
     Pod,
+    Room,
     StatefulSet,
     T,
     Volume,
@@ -221,6 +222,19 @@ class SandboxCluster:
     async def cluster_id(self) -> str:
         """Drawn when the sandbox was made."""
         return self._store.id
+
+    async def clock(self) -> float:
+        """See the port."""
+        return float(int(self._store.now()))
+
+    async def node_clock(self, node: str) -> float:
+        """Every node has the cluster's own clock."""
+        self._store.get(Node, "", node)
+        return 0.0
+
+    async def volume_room(self, node: str) -> Mapping[str, Room]:
+        """No kubelet measures it."""
+        return {}
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """See the port."""

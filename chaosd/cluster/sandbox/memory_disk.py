@@ -442,7 +442,8 @@ class MemoryDisk:
 
     def _inode(self, path: str) -> Inode:
         head, _, name = path.rpartition("/")
-        found = self._folder(head).names.get(name) if name else self._root
+        folder = self._folders.get(head) or self._folder(head)
+        found = folder.names.get(name) if name else self._root
         if found is None:
             raise _error(errno.ENOENT, path)
         return found
@@ -466,9 +467,10 @@ class MemoryDisk:
             self._account()
 
     def _write(self, file: File, offset: int, data: bytes) -> None:
-        self._used_blocks -= blocks_in(len(file.data))
+        before = len(file.data)
         file.data = put(file.data, offset, data)
-        self._used_blocks += blocks_in(len(file.data))
+        if len(file.data) != before:
+            self._used_blocks += blocks_in(len(file.data)) - blocks_in(before)
         file.pending.append((offset, data))
         file.cached_in = self._mounting
         self._dirty_files[file] = None

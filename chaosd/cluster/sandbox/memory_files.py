@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from chaosd.cluster.sandbox.disks import Mounting, mountinfo
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk
+from chaosd.probe.agent import IrregularError
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,10 @@ class MemoryFiles:
     def read(self, path: str, most: int) -> tuple[bytes, bool]:
         """As LocalFiles reads: past the page cache where the file system can, else after dropping the file's pages."""
         mount, inside = self._file(path)
-        return mount.disk.read(inside, most)
+        try:
+            return mount.disk.read(inside, most)
+        except IsADirectoryError as error:
+            raise IrregularError(self.described(path)) from error
 
     def _mountinfo(self) -> Iterator[str]:
         read_only = {mount.path for mount in self._mounts if mount.disk.read_only}

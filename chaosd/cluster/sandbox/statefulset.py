@@ -101,7 +101,7 @@ def _adopt(store: Store, statefulset: StatefulSet) -> None:
 def _available(store: Store, statefulset: StatefulSet, pod: Pod) -> bool:
     if not pod.ready or pod.ready_at is None:
         return False
-    return store.clock() - pod.ready_at >= statefulset.min_ready_seconds
+    return not statefulset.min_ready_seconds or store.clock() - pod.ready_at >= statefulset.min_ready_seconds
 
 
 def create(store: Store, statefulset: StatefulSet, ordinal: int) -> None:

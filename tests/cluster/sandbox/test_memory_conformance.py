@@ -11,6 +11,7 @@ import pytest
 
 from chaosd.cluster.sandbox import SandboxCluster
 from tests.conformance.conftest import SandboxHarness, World
+from tests.conformance.test_clocks_and_room import *  # noqa: F403
 from tests.conformance.test_disruptions import *  # noqa: F403
 from tests.conformance.test_ephemeral import (  # noqa: F401
     test_it_is_bound_to_the_uid_of_the_pod,

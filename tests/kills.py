@@ -1,0 +1,116 @@
+"""kill -9 of chaosd on a real cluster at moments that are drawn, and what its next start finds and does."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaosd.checkers.records import expand, name_of
+from chaosd.history import Kind, Op
+from tests import cuts
+from tests.chaosd_process import Chaosd
+from tests.manifests import Document
+from tests.real import RealCluster
+
+# What leaves something to be undone, beside what does not.
+DISRUPTIONS: list[Document] = [
+    {"kind": "pod-delete"},
+    {"kind": "scale", "to": 0},
+    {"kind": "node-drain"},
+    {"kind": "recreate", "deletion": "foreground", "mayDelete": True},
+]
+# A dead holder keeps others off no longer than this.
+ENV = {"CHAOSD_LEASE_SECONDS": "4"}
+_LONGEST_SECONDS = 6.0
+
+Start = Callable[..., Chaosd]
+
+
+@dataclass(frozen=True)
+class Survived:
+    """What a run was after its chaosd was killed so often: files that were `acknowledged`, which of them are `gone`, how
+    often the target was `healed` at the next start, and how the run was verified in the end."""
+
+    acknowledged: int
+    gone: set[str]
+    healed: int
+    verified: Chaosd
+
+
+def survive(real: RealCluster, namespace: str, start: Start, path: Path, kills: int, rng: random.Random) -> Survived:
+    """Start a run, which goes on for ever, and kill it; so often. Then end and verify it."""
+    healed = 0
+    as_found = _left(real, namespace)
+    for number in range(kills + 1):
+        with start("run", path, "-n", namespace, env=ENV) as process:
+            if number:
+                process.until_line(lambda line: "goes on with this run" in line)
+                healed += _paused(process, lambda: _left(real, namespace)) == as_found
+            else:
+                process.until_line(lambda line: " run 01" in line)
+            if number < kills:
+                time.sleep(rng.uniform(0.0, _LONGEST_SECONDS))
+                process.send(signal.SIGKILL)
+            else:
+                _end_after_a_round(process)
+            process.wait(120)
+    real.wait_ready(namespace, "web")
+    with start("verify", env=ENV) as verified:
+        verified.wait()
+    assert verified.out is not None, "started with --out"
+    owed, acknowledged = _owed(cuts.history(verified.out))
+    gone = owed - _there(real, namespace, verified.verdict["run"])
+    return Survived(acknowledged, gone, healed, verified)
+
+
+def _end_after_a_round(process: Chaosd) -> None:
+    """After one more than that which was interrupted."""
+    interrupted = re.search(r"round (\d+) done", process.until_line(lambda line: " done: " in line))
+    assert interrupted is not None, "that is how it is told"
+    process.until_line(lambda line: f"round {int(interrupted[1]) + 1} done: " in line)
+    process.send(signal.SIGTERM)
+
+
+def _paused(process: Chaosd, look: Callable[[], Any]) -> Any:
+    """What is seen while chaosd does nothing."""
+    process.send(signal.SIGSTOP)
+    try:
+        return look()
+    finally:
+        process.send(signal.SIGCONT)
+
+
+def _left(real: RealCluster, namespace: str) -> Document:
+    """What a disruption might have left."""
+    configs = real.get("configmaps", f"--namespace={namespace}")["items"]
+    nodes = real.get("nodes")["items"]
+    return {
+        "replicas": real.get("statefulset", "web", f"--namespace={namespace}")["spec"]["replicas"],
+        "cordoned": [node["metadata"]["name"] for node in nodes if node["spec"].get("unschedulable")],
+        "configs": [one["metadata"]["name"] for one in configs if one["metadata"]["name"].startswith("chaosd")],
+    }
+
+
+def _owed(ops: Iterable[Op]) -> tuple[set[str], int]:
+    """Of the files that are written once, as POD/FILE: those that must be there, and how many were acknowledged."""
+    acknowledged, dropped = set[str](), set[str]()
+    for op in ops:
+        pod = op.process.rpartition("/")[2]
+        if op.f == "write" and op.kind is Kind.OK and "how" not in op.value:
+            acknowledged.add(f"{pod}/{name_of(op.value['sequence'])}")
+        elif op.f == "delete":
+            dropped |= {f"{pod}/{name_of(sequence)}" for sequence in expand(op.value["sequences"])}
+    return acknowledged - dropped, len(acknowledged)
+
+
+def _there(real: RealCluster, namespace: str, run: str) -> set[str]:
+    pods = [pod["metadata"]["name"] for pod in real.get("pods", f"--namespace={namespace}")["items"]]
+    path = f"/data/.chaosd/{run}"
+    listed = {pod: real.kubectl("exec", pod, f"--namespace={namespace}", "--", "ls", path) for pod in pods}
+    return {f"{pod}/{name}" for pod, names in listed.items() for name in names.split()}
