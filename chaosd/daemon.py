@@ -23,6 +23,7 @@ from ulid import ULID
 
 from chaosd import resumption, server
 from chaosd.cluster import target as targets
+from chaosd.cluster.inflight import patiently
 from chaosd.cluster.lock import TargetLock, names_undo
 from chaosd.cluster.port import PAUSED_ANNOTATION, Cluster, Namespace, StatefulSet
 from chaosd.cluster.sandbox import STATE_FILE, SandboxCluster
@@ -42,7 +43,7 @@ from chaosd.experiment import Experiment
 from chaosd.generator import Plan
 from chaosd.guards import Guards
 from chaosd.history import NEMESIS, RUN, Event, Kind
-from chaosd.interpreter import heal_or_leave
+from chaosd.interpreter import HEAL_SECONDS, heal_or_leave
 from chaosd.ledger import Ledger, Run, RunLedger
 from chaosd.metrics import Metrics, TargetMetrics
 from chaosd.preflight import rights
@@ -226,7 +227,9 @@ async def throw_kill_switch(settings: Settings, kind: str, name: str, namespace:
     named = f"{kind}/{name}{f' in {where}' if where else ''}"
     async with open_cluster(settings) as cluster:
         try:
-            await cluster.annotate(what, where, name, {PAUSED_ANNOTATION: "true" if paused else None})
+            async for attempt in patiently(HEAL_SECONDS):
+                with attempt:
+                    await cluster.annotate(what, where, name, {PAUSED_ANNOTATION: "true" if paused else None})
         except NotFoundError as error:
             raise TargetError(f"there is no {named}: name one that is there") from error
         except ForbiddenError as error:
@@ -364,7 +367,9 @@ async def heal_target(
     if noted and noted not in [undo for _, undo in owed]:
         done.append(await heal_or_leave(cluster, noted))
     if noted:
-        await lock.register_undo(None)
+        async for attempt in patiently(HEAL_SECONDS):
+            with attempt:
+                await lock.register_undo(None)
     return done
 
 

@@ -365,10 +365,13 @@ class Cluster(Protocol):
         """What happens to objects of a kind, for ever; reconnects by itself and says so with GAP. Raises ValueError for
         autoscalers."""
 
-    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
-        """Delete the pod that has this UID. `grace_seconds` None takes the pod's own, 0 forces.
+    async def delete_pod(
+        self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None, dry_run: bool = False
+    ) -> None:
+        """Delete the pod that has this UID. `grace_seconds` None takes the pod's own, 0 forces. A `dry_run` asks everybody
+        who would be asked, and deletes nothing.
 
-        Raises NotFoundError, ConflictError when the pod of that name has another UID.
+        Raises NotFoundError, ConflictError when the pod of that name has another UID, RefusedError (a webhook).
         """
 
     async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
@@ -422,8 +425,8 @@ class Cluster(Protocol):
     async def annotate(
         self, kind: type[StatefulSet] | type[Namespace], namespace: str, name: str, changes: Mapping[str, str | None]
     ) -> None:
-        """Set annotations, and take away those that are None. `namespace` is empty for a namespace. Raises NotFoundError,
-        ForbiddenError."""
+        """Set annotations, and take away those that are None, whatever object has the name now; others' annotations stay.
+        `namespace` is empty for a namespace. Raises NotFoundError, ForbiddenError."""
 
     async def restart_rollout(self, namespace: str, name: str, *, uid: str, at: str) -> None:
         """Have the controller replace every pod: `at` (a timestamp) goes into the template's annotation
@@ -438,19 +441,24 @@ class Cluster(Protocol):
         """A StatefulSet as a document from which it can be made again: without status, and without what the server sets.
         Raises NotFoundError."""
 
-    async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
-        """Delete the StatefulSet that has this UID: its pods stay where `orphan`, else they go before it does (foreground).
-        Raises NotFoundError, ConflictError when it has another UID, ForbiddenError."""
+    async def delete_statefulset(
+        self, namespace: str, name: str, *, uid: str, orphan: bool, expected: Mapping[str, Any] | None = None
+    ) -> None:
+        """Delete the StatefulSet that has this UID, if its manifest is the `expected` one now (None: any): its pods stay
+        where `orphan`, else they go before it does (foreground). Raises NotFoundError, ConflictError when it has another
+        UID or manifest, ForbiddenError, RefusedError (a webhook)."""
 
-    async def create(self, document: Mapping[str, Any]) -> None:
-        """Create the Namespace, StatefulSet, ConfigMap or Pod that a manifest describes. Raises ConflictError when it is
-        there, RefusedError, ForbiddenError, NotFoundError when its namespace is not there; ValueError for other kinds."""
+    async def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> None:
+        """Create the Namespace, StatefulSet, ConfigMap or Pod that a manifest describes; a `dry_run` asks everybody who
+        would be asked, and creates nothing. Raises ConflictError when it is there, RefusedError, ForbiddenError,
+        NotFoundError when its namespace is not there; ValueError for other kinds."""
 
     async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
         """The data of a ConfigMap. Raises NotFoundError, ForbiddenError."""
 
-    async def delete_config(self, namespace: str, name: str) -> None:
-        """Delete a ConfigMap. Raises NotFoundError, ForbiddenError."""
+    async def delete_config(self, namespace: str, name: str, *, expected: Mapping[str, str]) -> None:
+        """Delete a ConfigMap, if its data are the `expected` ones now. Raises ConflictError when they are not,
+        NotFoundError, ForbiddenError."""
 
     async def get_lease(self, namespace: str, name: str) -> Lease:
         """Raises NotFoundError."""

@@ -114,11 +114,12 @@ class UnreliableCluster:
         """See the port."""
         return self._watched(self._inner.watch(kind, namespace))
 
-    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+    async def delete_pod(
+        self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None, dry_run: bool = False
+    ) -> None:
         """See the port."""
-        await self._asked(
-            "delete_pod", lambda: self._inner.delete_pod(namespace, name, uid=uid, grace_seconds=grace_seconds)
-        )
+        deleting = partial(self._inner.delete_pod, namespace, name, uid=uid, grace_seconds=grace_seconds, dry_run=dry_run)
+        await self._asked("delete_pod", deleting)
 
     async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
         """See the port."""
@@ -172,22 +173,24 @@ class UnreliableCluster:
         """See the port."""
         return await self._asked("manifest", lambda: self._inner.manifest(namespace, name))
 
-    async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
+    async def delete_statefulset(
+        self, namespace: str, name: str, *, uid: str, orphan: bool, expected: Mapping[str, Any] | None = None
+    ) -> None:
         """See the port."""
-        deleting = partial(self._inner.delete_statefulset, namespace, name, uid=uid, orphan=orphan)
+        deleting = partial(self._inner.delete_statefulset, namespace, name, uid=uid, orphan=orphan, expected=expected)
         await self._asked("delete_statefulset", deleting)
 
-    async def create(self, document: Mapping[str, Any]) -> None:
+    async def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> None:
         """See the port."""
-        await self._asked("create", lambda: self._inner.create(document))
+        await self._asked("create", lambda: self._inner.create(document, dry_run=dry_run))
 
     async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
         """See the port."""
         return await self._asked("get_config", lambda: self._inner.get_config(namespace, name))
 
-    async def delete_config(self, namespace: str, name: str) -> None:
+    async def delete_config(self, namespace: str, name: str, *, expected: Mapping[str, str]) -> None:
         """See the port."""
-        await self._asked("delete_config", lambda: self._inner.delete_config(namespace, name))
+        await self._asked("delete_config", lambda: self._inner.delete_config(namespace, name, expected=expected))
 
     async def get_lease(self, namespace: str, name: str) -> Lease:
         """See the port."""

@@ -18,7 +18,7 @@ from chaosd.cluster.observer import View
 from chaosd.cluster.port import Pod
 from chaosd.errors import BlockedError, DisruptionError, NotReadyError
 from chaosd.nemesis.base import NOT_READY, Prepared, Right, Scene, all_done
-from chaosd.nemesis.pods import OfSeveralPods, delete, doomed, names, picked, until_gone
+from chaosd.nemesis.pods import OfSeveralPods, delete, doomed, may_be_deleted, names, picked, until_gone
 
 # A write is a few milliseconds long on a fast disk.
 _LOOK_SECONDS = 0.001
@@ -67,6 +67,7 @@ class PodDelete(OfSeveralPods):
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Delete them when the moment has come, then wait until each is gone."""
+        await may_be_deleted(scene, prepared.deletes)
         grace = prepared.more["grace"]
         act = _MOMENTS[prepared.more["when"]]
         evidence = await act(scene, prepared, None if grace == "default" else int(grace))

@@ -112,6 +112,17 @@ async def delete(scene: Scene, doomed: Mapping[str, str], grace_seconds: int | N
             await unless_refused(unbroken(deleting), f"{name} cannot be deleted")
 
 
+async def may_be_deleted(scene: Scene, doomed: Sequence[Mapping[str, str]]) -> None:
+    """Ask first whether any of several may not be, such as for a webhook's sake, so that not only some are. Raises
+    BlockedError."""
+    for one in doomed if len(doomed) > 1 else ():
+        namespace, name = one["replica"].split("/")
+        async for attempt in patiently(scene.timeout_seconds):
+            with attempt, suppress(NotFoundError, ConflictError):
+                asked = scene.cluster.delete_pod(namespace, name, uid=one["uid"], dry_run=True)
+                await unless_refused(asked, f"{name} cannot be deleted")
+
+
 async def until_gone(scene: Scene, uids: Collection[str]) -> None:
     """Wait until none of these pods is there any more. Raises DeadlineError."""
 

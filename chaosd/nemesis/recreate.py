@@ -66,8 +66,9 @@ class Recreate(Disruption):
         undo, more, cluster = prepared.undo, prepared.more, scene.cluster
         assert undo is not None, "prepared so"
         before = {name: pod.uid for name, pod in scene.observer.view.pods.items()}
-        await _store(cluster, undo, scene.timeout_seconds)
-        await _delete(cluster, undo, orphan=more["deletion"] == "orphan", timeout_seconds=scene.timeout_seconds)
+        manifest = await _manifest(cluster, undo, scene.timeout_seconds)
+        await _store(cluster, undo, manifest, scene.timeout_seconds)
+        await _delete(cluster, undo, manifest, orphan=more["deletion"] == "orphan", timeout_seconds=scene.timeout_seconds)
         await _until_absent(cluster, undo, scene.timeout_seconds)
         await _create(cluster, undo, scene.timeout_seconds)
 
@@ -93,7 +94,8 @@ class Recreate(Disruption):
             done = f"{key} was created again from ConfigMap {undo['config']}"
         async for attempt in patiently(timeout_seconds):
             with attempt, suppress(NotFoundError):
-                await cluster.delete_config(undo["namespace"], undo["config"])
+                stored = await cluster.get_config(undo["namespace"], undo["config"])
+                await unbroken(cluster.delete_config(undo["namespace"], undo["config"], expected=stored))
         return done
 
 
@@ -108,18 +110,29 @@ def _deletable(scene: Scene) -> StatefulSet:
     return found
 
 
-async def _store(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> None:
-    """The manifest, in the cluster. One that a run left is replaced: the StatefulSet that it described is there again."""
-    namespace, name = undo["namespace"], undo["config"]
+async def _manifest(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: float) -> Mapping[str, Any]:
+    """From which the StatefulSet can be made again, as those say who will be asked then; that it is there yet is all that
+    they may have against it. Raises BlockedError."""
     async for attempt in patiently(timeout_seconds):
         with attempt:
-            manifest = json.dumps(await cluster.manifest(namespace, undo["statefulset"]))
-            config = {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"namespace": namespace, "name": name},
-                "data": {"manifest": manifest, "uid": undo["uid"]},
-            }
+            manifest = await cluster.manifest(undo["namespace"], undo["statefulset"])
+            with suppress(ConflictError):
+                asked = cluster.create(manifest, dry_run=True)
+                await unless_refused(asked, f"{undo['statefulset']} could not be created again")
+    return manifest
+
+
+async def _store(cluster: Cluster, undo: Mapping[str, Any], manifest: Mapping[str, Any], timeout_seconds: float) -> None:
+    """The manifest, in the cluster. One that a run left is replaced: the StatefulSet that it described is there again."""
+    namespace, name = undo["namespace"], undo["config"]
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": namespace, "name": name},
+        "data": {"manifest": json.dumps(manifest), "uid": undo["uid"]},
+    }
+    async for attempt in patiently(timeout_seconds):
+        with attempt:
             try:
                 await unbroken(cluster.create(config))
             except ConflictError:
@@ -127,14 +140,18 @@ async def _store(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: flo
                 if "manifest" not in found:
                     raise ConflictError(f"ConfigMap {namespace}/{name} is not chaosd's: delete or rename it") from None
                 if dict(found) != config["data"]:
-                    await unbroken(cluster.delete_config(namespace, name))
+                    await unbroken(cluster.delete_config(namespace, name, expected=found))
                     await unbroken(cluster.create(config))
 
 
-async def _delete(cluster: Cluster, undo: Mapping[str, Any], *, orphan: bool, timeout_seconds: float) -> None:
+async def _delete(
+    cluster: Cluster, undo: Mapping[str, Any], manifest: Mapping[str, Any], *, orphan: bool, timeout_seconds: float
+) -> None:
+    """Raises ConflictError where somebody changed it meanwhile: made again from the manifest, it would be changed back."""
+    namespace, name = undo["namespace"], undo["statefulset"]
     async for attempt in patiently(timeout_seconds):
         with attempt, suppress(NotFoundError):
-            deleting = cluster.delete_statefulset(undo["namespace"], undo["statefulset"], uid=undo["uid"], orphan=orphan)
+            deleting = cluster.delete_statefulset(namespace, name, uid=undo["uid"], orphan=orphan, expected=manifest)
             await unless_refused(unbroken(deleting), f"{undo['statefulset']} cannot be deleted")
 
 

@@ -66,7 +66,7 @@ REQUESTS: dict[str, Callable[[UnreliableCluster, StatefulSet], Awaitable[object]
     "delete_statefulset": lambda cluster, web: cluster.delete_statefulset("default", "web", uid=web.uid, orphan=True),
     "create": lambda cluster, _: cluster.create({"kind": "ConfigMap", "metadata": {"name": "x"}}),
     "get_config": lambda cluster, _: cluster.get_config("default", "x"),
-    "delete_config": lambda cluster, _: cluster.delete_config("default", "x"),
+    "delete_config": lambda cluster, _: cluster.delete_config("default", "x", expected={}),
     "get_lease": lambda cluster, _: cluster.get_lease("default", "lease"),
     "put_lease": lambda cluster, _: cluster.put_lease(Lease("default", "lease")),
     "delete_lease": lambda cluster, _: cluster.delete_lease(Lease("default", "lease")),

@@ -238,6 +238,43 @@ async def test_a_foreground_deletion_takes_the_pods_and_a_new_statefulset_finds_
     assert not {pod.uid for pod in after.values()} & {pod.uid for pod in before.values()}
 
 
+async def test_a_statefulset_that_somebody_changed_is_not_deleted(world: World) -> None:
+    await world.start(replicas=1)
+    found, manifest = await _web(world), await world.cluster.manifest(world.namespace, "web")
+    await world.cluster.annotate(StatefulSet, world.namespace, "web", {"example.com/mine": "1"})
+    with pytest.raises(ConflictError):
+        await world.cluster.delete_statefulset(world.namespace, "web", uid=found.uid, orphan=False, expected=manifest)
+    now = await world.cluster.manifest(world.namespace, "web")
+    assert (await _web(world)).annotations["example.com/mine"] == "1"
+    await world.cluster.delete_statefulset(world.namespace, "web", uid=found.uid, orphan=False, expected=now)
+    await _gone(world)
+
+
+async def test_a_dry_run_does_nothing(world: World) -> None:
+    await world.start(replicas=1)
+    pod, manifest = await _pod(world), await world.cluster.manifest(world.namespace, "web")
+    await world.cluster.delete_pod(world.namespace, pod.name, uid=pod.uid, dry_run=True)
+    with pytest.raises(ConflictError):
+        await world.cluster.delete_pod(world.namespace, pod.name, uid=NOBODY, dry_run=True)
+    with pytest.raises(NotFoundError):
+        await world.cluster.delete_pod(world.namespace, "absent", uid=pod.uid, dry_run=True)
+    assert (await _pod(world), (await _pod(world)).deleting) == (pod, False)
+    with pytest.raises(ConflictError):
+        await world.cluster.create(manifest, dry_run=True)
+    meta = {"name": "chaosd-dry", "namespace": world.namespace}
+    await world.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {}}, dry_run=True)
+    with pytest.raises(NotFoundError):
+        await world.cluster.get_config(world.namespace, "chaosd-dry")
+
+
+async def test_an_event_is_told_once_and_again(world: World) -> None:
+    await world.start(replicas=1, ready=False)
+    web = await _web(world)
+    for count, warning in ((1, False), (2, False), (1, True)):
+        told = {"reason": "ChaosdVerdict", "message": f"number {count}", "warning": warning, "count": count}
+        await world.cluster.post_event(web, f"01run.verdict-{'fail' if warning else 'pass'}", **told)
+
+
 async def test_a_manifest_makes_the_same_statefulset_again(world: World) -> None:
     await world.start(replicas=2)
     await world.scale(1)
@@ -285,9 +322,11 @@ async def test_a_config_is_created_once_read_and_deleted(world: World) -> None:
     assert await world.cluster.get_config(world.namespace, "chaosd-web") == {"manifest": "{}"}
     with pytest.raises(ConflictError):
         await world.cluster.create(document)
-    await world.cluster.delete_config(world.namespace, "chaosd-web")
+    with pytest.raises(ConflictError):
+        await world.cluster.delete_config(world.namespace, "chaosd-web", expected={"manifest": "another"})
+    await world.cluster.delete_config(world.namespace, "chaosd-web", expected={"manifest": "{}"})
     with pytest.raises(NotFoundError):
-        await world.cluster.delete_config(world.namespace, "chaosd-web")
+        await world.cluster.delete_config(world.namespace, "chaosd-web", expected={})
 
 
 async def test_nothing_is_created_in_a_namespace_that_is_not_there(world: World) -> None:

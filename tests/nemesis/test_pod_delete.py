@@ -135,6 +135,14 @@ async def test_what_the_api_server_refuses_is_blocked_and_in_part_nobody_knows(m
         with pytest.raises(BlockedError, match="web-0 cannot be deleted: admission webhook denied") as caught:
             await on.done(spec("pod-delete", ordinals=[0]))
         assert (caught.value.reason, on.uids) == ("refused", before)
+        with pytest.raises(BlockedError, match="web-0 cannot be deleted: admission webhook denied"):
+            await on.done(spec("pod-delete", ordinals=[0, 1]))  # it is asked for all of them first
+        assert on.uids == before
+
+        async def denied_late(namespace: str, name: str, *, dry_run: bool = False, **how: Any) -> None:
+            await (delete if dry_run else denied)(namespace, name, dry_run=dry_run, **how)
+
+        monkeypatch.setattr(on.cluster, "delete_pod", denied_late)
         with pytest.raises(DisruptionError, match="done in part, 1 of 2 failed: web-0 cannot be deleted"):
             await on.done(spec("pod-delete", ordinals=[0, 1]))
 

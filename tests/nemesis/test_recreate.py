@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from chaosd.cluster.port import Claim, StatefulSet
-from chaosd.errors import ConflictError, NotFoundError, NotReadyError
+from chaosd.errors import BlockedError, ConflictError, NotFoundError, NotReadyError, RefusedError
 from tests.nemesis.stage import Stage, spec, stage
 
 CONFIG = "chaosd-web-manifest"
@@ -91,12 +93,46 @@ async def test_a_manifest_that_a_dead_run_left_is_replaced_and_somebody_elses_is
         await on.cluster.create(_config({"manifest": "{}", "uid": "older"}))
         await on.done(_recreate())
         assert (await on.cluster.get_config("default", CONFIG))["uid"] != "older"
-        await on.cluster.delete_config("default", CONFIG)
+        left = await on.cluster.get_config("default", CONFIG)
+        await on.cluster.delete_config("default", CONFIG, expected=left)
         await on.cluster.create(_config({"theirs": "1"}))
         was = await _statefulset(on)
         with pytest.raises(ConflictError, match="is not chaosd's"):
             await on.done(_recreate())
         assert (await _statefulset(on)).uid == was.uid
+
+
+async def test_nothing_is_deleted_that_could_not_be_created_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage() as on:
+        was, create = await _statefulset(on), on.cluster.create
+
+        async def denied(document: Mapping[str, Any], *, dry_run: bool = False) -> None:
+            if document["kind"] == "StatefulSet":
+                assert dry_run
+                raise RefusedError("admission webhook denied the request: not on Fridays")
+            await create(document, dry_run=dry_run)
+
+        monkeypatch.setattr(on.cluster, "create", denied)
+        with pytest.raises(BlockedError, match=r"could not be created again: .*not on Fridays"):
+            await on.done(_recreate())
+        assert (await _statefulset(on)).uid == was.uid
+        with pytest.raises(NotFoundError):
+            await on.cluster.get_config("default", CONFIG)
+
+
+async def test_who_changes_it_meanwhile_keeps_his_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage() as on:
+        was, create = await _statefulset(on), on.cluster.create
+
+        async def and_then_annotated(document: Mapping[str, Any], *, dry_run: bool = False) -> None:
+            await create(document, dry_run=dry_run)
+            await on.cluster.annotate(StatefulSet, "default", "web", {"mine": "1"})
+
+        monkeypatch.setattr(on.cluster, "create", and_then_annotated)
+        with pytest.raises(ConflictError, match="not any more what it was"):
+            await on.done(_recreate())
+        now = await _statefulset(on)
+        assert (now.uid, now.annotations) == (was.uid, {"mine": "1"})
 
 
 async def test_what_is_owned_and_what_takes_its_claims_along_is_refused() -> None:
@@ -119,7 +155,8 @@ def test_it_must_be_allowed_in_so_many_words() -> None:
 async def _stored(on: Stage, undo: object) -> None:
     from chaosd.nemesis import recreate
 
-    await recreate._store(on.cluster, undo, 5.0)  # type: ignore[arg-type]
+    manifest = await on.cluster.manifest("default", "web")
+    await recreate._store(on.cluster, undo, manifest, 5.0)  # type: ignore[arg-type]
 
 
 def _config(data: dict[str, str]) -> dict[str, object]:

@@ -109,9 +109,11 @@ class KubernetesCluster:
         """See the port."""
         return Informer(self._client, _resource(kind).path(namespace), objects.PARSERS[kind], self._rng).changes()
 
-    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+    async def delete_pod(
+        self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None, dry_run: bool = False
+    ) -> None:
         """See the port."""
-        options = documents.delete_options(uid, grace_seconds=grace_seconds)
+        options = documents.delete_options(uid, grace_seconds=grace_seconds, dry_run=dry_run)
         await self._client.request("DELETE", RESOURCES[Pod].path(namespace, name), body=options)
 
     async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
@@ -122,7 +124,7 @@ class KubernetesCluster:
     async def add_ephemeral_container(self, namespace: str, pod: str, container: EphemeralContainer, *, uid: str) -> None:
         """See the port."""
         found = await self._client.ask("GET", RESOURCES[Pod].path(namespace, pod))
-        _check_uid(found, uid)
+        writes.check_uid(found, uid)
         added = {"spec": {"ephemeralContainers": [documents.ephemeral(container, found)]}}
         path = RESOURCES[Pod].path(namespace, pod, "ephemeralcontainers")
         await writes.patch(self._client, path, uid, added, writes.STRATEGIC_MERGE)
@@ -178,25 +180,26 @@ class KubernetesCluster:
         """See the port."""
         return documents.manifest(await self._client.ask("GET", RESOURCES[StatefulSet].path(namespace, name)))
 
-    async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
+    async def delete_statefulset(
+        self, namespace: str, name: str, *, uid: str, orphan: bool, expected: Mapping[str, Any] | None = None
+    ) -> None:
         """See the port."""
-        options = documents.delete_options(uid, propagation="Orphan" if orphan else "Foreground")
-        await self._client.request("DELETE", RESOURCES[StatefulSet].path(namespace, name), body=options)
+        await writes.delete_statefulset(self._client, namespace, name, uid=uid, orphan=orphan, expected=expected)
 
-    async def create(self, document: Mapping[str, Any]) -> None:
+    async def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> None:
         """See the port."""
         if document["kind"] not in CREATED:
             raise ValueError(f"{document['kind']} is none of {', '.join(CREATED)}")
         path = CREATED[document["kind"]].path(document["metadata"].get("namespace", ""))
-        await self._client.request("POST", path, body=document)
+        await self._client.request("POST", path, query=[("dryRun", "All")] if dry_run else (), body=document)
 
     async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
         """See the port."""
         return dict((await self._client.ask("GET", CONFIGS.path(namespace, name))).get("data") or {})
 
-    async def delete_config(self, namespace: str, name: str) -> None:
+    async def delete_config(self, namespace: str, name: str, *, expected: Mapping[str, str]) -> None:
         """See the port."""
-        await self._client.request("DELETE", CONFIGS.path(namespace, name))
+        await writes.delete_config(self._client, namespace, name, expected=expected)
 
     async def get_lease(self, namespace: str, name: str) -> Lease:
         """See the port."""
@@ -250,7 +253,7 @@ class KubernetesCluster:
     async def _running(self, namespace: str, pod: str, container: str, uid: str) -> str:
         """The id of a container that runs. Raises ConflictError, RefusedError, NotFoundError."""
         document = await self._client.ask("GET", RESOURCES[Pod].path(namespace, pod))
-        _check_uid(document, uid)
+        writes.check_uid(document, uid)
         for one in objects.pod(document).containers:
             if one.name == container:
                 if not one.running:
@@ -263,9 +266,3 @@ def _resource(kind: type) -> Resource:
     if kind is Autoscaler:
         raise ValueError("autoscalers are of two kinds, which can only be listed")
     return RESOURCES[kind]
-
-
-def _check_uid(found: Json, uid: str) -> None:
-    meta = found["metadata"]
-    if meta["uid"] != uid:
-        raise ConflictError(f"{meta['namespace']}/{meta['name']} has the UID {meta['uid']}, not {uid}")

@@ -16,9 +16,15 @@ _GIVEN = ("name", "namespace", "labels", "annotations", "ownerReferences", "fina
 _DELETION_FINALIZERS = ("foregroundDeletion", "orphan")
 
 
-def delete_options(uid: str, *, grace_seconds: int | None = None, propagation: str = "") -> Json:
-    """The body of a deletion of the object that has this UID."""
-    options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+def delete_options(
+    uid: str, *, grace_seconds: int | None = None, propagation: str = "", version: str = "", dry_run: bool = False
+) -> Json:
+    """The body of a deletion of the object that has this UID and, where that is told, this resourceVersion. A dry run is
+    said here, too: where a deletion has a body, the API server ignores its query."""
+    preconditions = {"uid": uid, **({"resourceVersion": version} if version else {})}
+    options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+    if dry_run:
+        options["dryRun"] = ["All"]
     if grace_seconds is not None:
         options["gracePeriodSeconds"] = grace_seconds
     if propagation:

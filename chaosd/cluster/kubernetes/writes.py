@@ -10,8 +10,9 @@ from contextlib import suppress
 from typing import Any
 
 from chaosd.cluster import objects
+from chaosd.cluster.kubernetes import documents
 from chaosd.cluster.kubernetes.client import Client
-from chaosd.cluster.kubernetes.resources import RESOURCES
+from chaosd.cluster.kubernetes.resources import CONFIGS, RESOURCES
 from chaosd.cluster.port import CORDONED_ANNOTATION, Claim, Node, StatefulSet
 from chaosd.errors import ConflictError, RefusedError, ThrottledError
 from chaosd.quantities import parse_quantity
@@ -78,13 +79,47 @@ async def uncordon(client: Client, node: str, *, uid: str, by: str) -> None:
 
 async def expand_claim(client: Client, namespace: str, name: str, *, uid: str, storage: str) -> None:
     """See the port. What is no larger is refused here: the API server takes the same size for no change."""
-    path = RESOURCES[Claim].path(namespace, name)
-    found = objects.claim(await client.ask("GET", path))
-    if found.uid != uid:
-        raise ConflictError(f"{namespace}/{name} has the UID {found.uid}, not {uid}")
-    if parse_quantity(storage) <= parse_quantity(found.requested):
-        raise RefusedError(f"{namespace}/{name} has asked for {found.requested}, and {storage} is no more")
-    await patch(client, path, uid, {"spec": {"resources": {"requests": {"storage": storage}}}})
+
+    def change(found: Json) -> Json:
+        check_uid(found, uid)
+        asked = objects.claim(found).requested
+        if parse_quantity(storage) <= parse_quantity(asked):
+            raise RefusedError(f"{namespace}/{name} has asked for {asked}, and {storage} is no more")
+        return {"metadata": {"resourceVersion": _version(found)}, "spec": {"resources": {"requests": {"storage": storage}}}}
+
+    await _written(client, RESOURCES[Claim].path(namespace, name), "PATCH", change)
+
+
+async def delete_statefulset(
+    client: Client, namespace: str, name: str, *, uid: str, orphan: bool, expected: Mapping[str, Any] | None
+) -> None:
+    """See the port."""
+
+    def change(found: Json) -> Json:
+        check_uid(found, uid)
+        if expected is not None and documents.manifest(found) != expected:
+            raise ConflictError(f"{namespace}/{name} is not any more what it was when its manifest was read")
+        return documents.delete_options(uid, propagation="Orphan" if orphan else "Foreground", version=_version(found))
+
+    await _written(client, RESOURCES[StatefulSet].path(namespace, name), "DELETE", change)
+
+
+async def delete_config(client: Client, namespace: str, name: str, *, expected: Mapping[str, str]) -> None:
+    """See the port."""
+
+    def change(found: Json) -> Json:
+        if (found.get("data") or {}) != expected:
+            raise ConflictError(f"ConfigMap {namespace}/{name}: its data are not the expected ones")
+        return documents.delete_options(found["metadata"]["uid"], version=_version(found))
+
+    await _written(client, CONFIGS.path(namespace, name), "DELETE", change)
+
+
+def check_uid(found: Json, uid: str) -> None:
+    """Raises ConflictError where an object is another than the one that was meant."""
+    meta = found["metadata"]
+    if meta["uid"] != uid:
+        raise ConflictError(f"{meta['namespace']}/{meta['name']} has the UID {meta['uid']}, not {uid}")
 
 
 async def _written(client: Client, path: Sequence[str], method: str, change: Callable[[Json], Json | None]) -> None:
@@ -102,6 +137,10 @@ async def _written(client: Client, path: Sequence[str], method: str, change: Cal
     raise ThrottledError(f"/{'/'.join(path)} changed {_ATTEMPTS} times while it was to be written")
 
 
+def _version(found: Json) -> str:
+    return str(found["metadata"]["resourceVersion"])
+
+
 def _node(document: Json, uid: str) -> Node:
     node = objects.node(document)
     if node.uid != uid:
@@ -110,6 +149,5 @@ def _node(document: Json, uid: str) -> Node:
 
 
 def _schedulable(found: Json, *, unschedulable: bool | None, mark: str | None) -> Json:
-    version = found["metadata"]["resourceVersion"]
-    meta = {"resourceVersion": version, "annotations": {CORDONED_ANNOTATION: mark}}
+    meta = {"resourceVersion": _version(found), "annotations": {CORDONED_ANNOTATION: mark}}
     return {"metadata": meta, "spec": {"unschedulable": unschedulable}}

@@ -36,7 +36,7 @@ def apply(store: Store, document: Json) -> None:
     _APPLIED[kind](store, document)
 
 
-def create(store: Store, document: Json) -> None:
+def create(store: Store, document: Json, *, dry_run: bool = False) -> None:
     """See the port."""
     if document["kind"] not in _CREATED:
         raise ValueError(f"{document['kind']} is none of {', '.join(_CREATED)}")
@@ -46,7 +46,8 @@ def create(store: Store, document: Json) -> None:
         namespaces.refuse_terminating(store, _namespace(document))
     if exists(store, document):
         raise ConflictError(f'{document["kind"]} "{document["metadata"]["name"]}" already exists')
-    make(store, document)
+    if not dry_run:
+        make(store, document)
 
 
 def restart_rollout(store: Store, statefulset: StatefulSet, at: str) -> None:

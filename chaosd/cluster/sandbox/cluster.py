@@ -249,9 +249,14 @@ class SandboxCluster:
         """See the port."""
         return self._store.watch(kind, namespace)
 
-    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+    async def delete_pod(
+        self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None, dry_run: bool = False
+    ) -> None:
         """See the port."""
-        controller.terminate(self._store, self._pod(namespace, name, uid), grace_seconds)
+        found = self._pod(namespace, name, uid)
+        if dry_run:
+            return
+        controller.terminate(self._store, found, grace_seconds)
         self._store.flush()
 
     async def evict_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
@@ -351,14 +356,19 @@ class SandboxCluster:
         """See the port."""
         return applying.manifest_of(self._store, self._store.get(StatefulSet, namespace, name))
 
-    async def delete_statefulset(self, namespace: str, name: str, *, uid: str, orphan: bool) -> None:
+    async def delete_statefulset(
+        self, namespace: str, name: str, *, uid: str, orphan: bool, expected: Mapping[str, Any] | None = None
+    ) -> None:
         """See the port."""
-        controller.delete(self._store, self._statefulset(namespace, name, uid), orphan=orphan)
+        found = self._statefulset(namespace, name, uid)
+        if expected is not None and applying.manifest_of(self._store, found) != expected:
+            raise ConflictError(f"{found.key} is not any more what it was when its manifest was read")
+        controller.delete(self._store, found, orphan=orphan)
         self._store.flush()
 
-    async def create(self, document: Mapping[str, Any]) -> None:
+    async def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> None:
         """See the port."""
-        applying.create(self._store, document)
+        applying.create(self._store, document, dry_run=dry_run)
         self._store.flush()
 
     async def get_config(self, namespace: str, name: str) -> Mapping[str, str]:
@@ -367,9 +377,10 @@ class SandboxCluster:
             return dict(self._store.configs[f"{namespace}/{name}"])
         raise NotFoundError(f'configmaps "{name}" not found')
 
-    async def delete_config(self, namespace: str, name: str) -> None:
+    async def delete_config(self, namespace: str, name: str, *, expected: Mapping[str, str]) -> None:
         """See the port."""
-        await self.get_config(namespace, name)
+        if await self.get_config(namespace, name) != expected:
+            raise ConflictError(f'configmaps "{name}": its data are not the expected ones')
         del self._store.configs[f"{namespace}/{name}"]
         self._store.touch()
         self._store.flush()

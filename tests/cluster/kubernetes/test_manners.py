@@ -154,6 +154,17 @@ async def test_it_says_who_it_is(cluster: KubernetesCluster, server: ApiServer) 
     assert names == [f"chaosd/{__version__}"] * 3
 
 
+async def test_a_dry_run_says_so_where_the_api_server_looks_for_it(cluster: KubernetesCluster, server: ApiServer) -> None:
+    server.on("DELETE", WEB_0, says({}))
+    server.on("POST", "/api/v1/namespaces/default/configmaps", says({}))
+    document = {"kind": "ConfigMap", "metadata": {"name": "mine", "namespace": "default"}}
+    for dry_run in (True, False):
+        await cluster.delete_pod("default", "web-0", uid="u1", dry_run=dry_run)
+        await cluster.create(document, dry_run=dry_run)
+    said = [(method, query.get("dryRun"), body.get("dryRun")) for method, _, query, body in server.requests]
+    assert said == [("DELETE", None, ["All"]), ("POST", "All", None), ("DELETE", None, None), ("POST", None, None)]
+
+
 EVENTS = "/api/v1/namespaces/default/events"
 
 

@@ -130,12 +130,15 @@ async def test_annotations_are_merged(cluster: KubernetesCluster, server: ApiSer
 
 async def test_a_claim_grows_or_is_refused(cluster: KubernetesCluster, server: ApiServer) -> None:
     requests = {"spec": {"resources": {"requests": {"storage": "1.5Gi"}}}}
-    server.on("GET", CLAIM, says({"metadata": {"name": "disk-web-0", "uid": "c1"}, **requests}))
+    meta = {"name": "disk-web-0", "namespace": "default", "uid": "c1", "resourceVersion": "7"}
+    server.on("GET", CLAIM, says({"metadata": meta, **requests}))
     server.on("PATCH", CLAIM, says({}), refuses(403, "only dynamically provisioned pvc can be resized"))
     await cluster.expand_claim("default", "disk-web-0", uid="c1", storage="2Gi")
     assert _writes(server) == [
-        {"metadata": {"uid": "c1"}, "spec": {"resources": {"requests": {"storage": "2Gi"}}}},
+        {"metadata": {"resourceVersion": "7"}, "spec": {"resources": {"requests": {"storage": "2Gi"}}}},
     ]
+    with pytest.raises(ConflictError, match="has the UID c1, not c2"):
+        await cluster.expand_claim("default", "disk-web-0", uid="c2", storage="2Gi")
     with pytest.raises(RefusedError, match="only dynamically provisioned"):
         await cluster.expand_claim("default", "disk-web-0", uid="c1", storage="2Gi")
     for storage in ("1536Mi", "1Gi"):
@@ -148,10 +151,31 @@ async def test_a_claim_grows_or_is_refused(cluster: KubernetesCluster, server: A
 async def test_a_statefulset_is_deleted_with_or_without_its_pods(
     cluster: KubernetesCluster, server: ApiServer, orphan: bool, propagation: str
 ) -> None:
+    server.on("GET", WEB, says(_web("7")))
     server.on("DELETE", WEB, says({}))
     await cluster.delete_statefulset("default", "web", uid="s1", orphan=orphan)
     (body,) = _writes(server)
-    assert (body["preconditions"], body["propagationPolicy"]) == ({"uid": "s1"}, propagation)
+    assert (body["preconditions"], body["propagationPolicy"]) == ({"uid": "s1", "resourceVersion": "7"}, propagation)
+    with pytest.raises(ConflictError, match="has the UID s1, not s2"):
+        await cluster.delete_statefulset("default", "web", uid="s2", orphan=orphan)
+
+
+async def test_a_statefulset_that_somebody_changed_is_not_deleted(cluster: KubernetesCluster, server: ApiServer) -> None:
+    server.on("GET", WEB, says(_web("7")))
+    manifest = await cluster.manifest("default", "web")
+    # Its status changed between reading and deleting, then somebody gave it another count.
+    server.on("GET", WEB, says(_web("7")), says(_web("8")), says(_web("9", replicas=5)))
+    server.on("DELETE", WEB, MODIFIED, says({}))
+    await cluster.delete_statefulset("default", "web", uid="s1", orphan=True, expected=manifest)
+    assert [body["preconditions"]["resourceVersion"] for body in _writes(server)] == ["7", "8"]
+    with pytest.raises(ConflictError, match="not any more what it was"):
+        await cluster.delete_statefulset("default", "web", uid="s1", orphan=True, expected=manifest)
+    assert len(_writes(server)) == 2
+
+
+def _web(version: str, replicas: int = 2) -> dict[str, Any]:
+    meta = {"name": "web", "namespace": "default", "uid": "s1", "resourceVersion": version}
+    return {"metadata": meta, "spec": {"replicas": replicas}, "status": {"readyReplicas": int(version)}}
 
 
 async def test_a_manifest_is_what_was_given_to_the_server(cluster: KubernetesCluster, server: ApiServer) -> None:
@@ -178,12 +202,15 @@ async def test_a_manifest_is_what_was_given_to_the_server(cluster: KubernetesClu
 
 async def test_the_data_of_a_config_map_is_read_and_deleted(cluster: KubernetesCluster, server: ApiServer) -> None:
     config = "/api/v1/namespaces/default/configmaps/mine"
-    server.on("GET", config, says({"data": {"a": "b"}}), says({}))
+    meta = {"name": "mine", "namespace": "default", "uid": "m1", "resourceVersion": "7"}
+    server.on("GET", config, says({"metadata": meta, "data": {"a": "b"}}), says({"metadata": meta}))
     server.on("DELETE", config, says({}))
     assert await cluster.get_config("default", "mine") == {"a": "b"}
     assert await cluster.get_config("default", "mine") == {}
-    await cluster.delete_config("default", "mine")
-    assert server.requests[-1][:2] == ("DELETE", config)
+    with pytest.raises(ConflictError, match="are not the expected ones"):
+        await cluster.delete_config("default", "mine", expected={"a": "b"})
+    await cluster.delete_config("default", "mine", expected={})
+    assert [body["preconditions"] for body in _writes(server)] == [{"uid": "m1", "resourceVersion": "7"}]
 
 
 async def test_autoscalers_of_both_kinds_are_listed_together(cluster: KubernetesCluster, server: ApiServer) -> None:
