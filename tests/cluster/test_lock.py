@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from chaosd.cluster import lock as locking
 from chaosd.cluster.lock import LEDGER_ANNOTATION, TargetLock, names_undo
 from chaosd.cluster.port import Lease
 from chaosd.cluster.sandbox import SandboxCluster
-from chaosd.errors import AbortedError, TargetError, UnreachableError
+from chaosd.errors import AbortedError, TargetError, ThrottledError, UnreachableError
 
 UNDO = {"kind": "scale", "replicas": 2}
 
@@ -165,3 +167,30 @@ async def test_how_far_the_ledger_is_goes_with_each_write_and_stays_until_the_ru
     successor.finished("R")
     await successor.release()
     assert cluster._store.leases == {}
+
+
+async def test_a_bad_way_neither_keeps_it_from_being_taken_nor_leaves_it_behind(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, put, delete = Clock(monkeypatch), cluster.put_lease, cluster.delete_lease
+    answers = iter(["lost", "refused", "", "", "lost", "", "lost"])
+
+    async def badly(write: Callable[[Lease], Awaitable[Any]], lease: Lease) -> Any:
+        answer = next(answers, "")
+        if answer == "refused":
+            raise ThrottledError("too many requests")
+        done = await write(lease)
+        if answer == "lost":
+            raise UnreachableError("no answer in time")
+        return done
+
+    monkeypatch.setattr(cluster, "put_lease", partial(badly, put))
+    monkeypatch.setattr(cluster, "delete_lease", partial(badly, delete))
+    lock = _lock(cluster, "one", clock)
+    await lock.acquire()
+    assert cluster._store.leases["default/chaosd-web"].holder == "one"
+    with pytest.raises(UnreachableError):
+        await lock.register_undo(None)  # written, and its version never told
+    await lock.release()
+    assert cluster._store.leases == {}
+    assert next(answers, "") == "", "every one was met"
