@@ -111,7 +111,7 @@ def test_it_goes_on_with_the_same_run_and_the_decisions_of_its_seed(
     assert "goes on with this run, after round" in done.told
     ops = _history(tmp_path, name)
     begun = {op.value["round"]: op.value["disruption"] for op in reversed(ops) if _begins(op) and op.value["disruption"]}
-    planned = json.loads("".join(run("plan", path, "--seed", 11, "--rounds", ROUNDS).stdout))["decisions"]
+    planned = json.loads("".join(run("plan", path, "--seed", 11, "--rounds", ROUNDS, "--json").stdout))["decisions"]
     drawn = [op.value["round"] for op in ops if _begins(op) and op.value["disruption"]]
     assert drawn == [*range(1, ROUNDS + 1)]
     assert {d["round"]: {k: d[k] for k in d if k not in ("round", "name")} for d in planned} == begun
