@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from chaosd.cluster.port import CORDONED_ANNOTATION
 from chaosd.history import NEMESIS, Kind, Op
 from tests import cuts, manifests
 from tests.chaosd_process import Chaosd
@@ -73,7 +74,8 @@ def ran(real: RealCluster, namespace: str, folder: Path, *, seed: int, rounds: i
     violations = max(cuts.violations(ops), default=0)
     told = {"verdicts": cuts.decided(ops), "violations": violations, "code": code, "told": process.told}
     breaches = [*_too_few(ready), *_too_soon(ops)]
-    return Ran(**told, requests=proxy.requests, faults=proxy.faults, breaches=breaches, left=_left(real, namespace))
+    left = _left(real, namespace, process.verdict["run"])
+    return Ran(**told, requests=proxy.requests, faults=proxy.faults, breaches=breaches, left=left)
 
 
 @contextmanager
@@ -102,9 +104,10 @@ def _too_soon(ops: Sequence[Op]) -> list[str]:
     return [f"{gap:.1f} s after the last disruption" for gap in gaps if gap < _INTERVAL_SECONDS]
 
 
-def _left(real: RealCluster, namespace: str) -> list[str]:
-    """What should have been undone."""
+def _left(real: RealCluster, namespace: str, run: str) -> list[str]:
+    """What should have been undone. Nodes are everybody's: their marks say who cordoned them."""
     left = [f"Lease {one['metadata']['name']}" for one in real.get("leases", f"--namespace={namespace}")["items"]]
-    left += [f"cordon of {n['metadata']['name']}" for n in real.get("nodes")["items"] if n["spec"].get("unschedulable")]
+    nodes = [node["metadata"] for node in real.get("nodes")["items"]]
+    left += [f"cordon of {n['name']}" for n in nodes if n.get("annotations", {}).get(CORDONED_ANNOTATION) == run]
     replicas = real.get("statefulset", "web", f"--namespace={namespace}")["spec"]["replicas"]
     return left if replicas == REPLICAS else [*left, f"{replicas} replicas"]
