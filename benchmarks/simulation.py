@@ -25,7 +25,8 @@ _PLANTED = 1_000
 _HEALTHY_RUNS, _UNRELIABLE_RUNS, _HEALTHY_ROUNDS = 1_000, 1_280, 10
 _SPEED_RUNS, _SPEED_ROUNDS = 12, 100
 # Room for the files of one round, beside registers and log: each round reads all of them back, and lets them go.
-_ONE_ROUNDS_FILES = {"workload": {"files": 20, "size": 4096, "share": {"bytes": 2 << 20, "files": 28}, "retireAfter": 1}}
+_SHARE = {"bytes": 2 << 20, "files": 28}
+_ONE_ROUNDS_FILES = {"workload": {"files": 20, "size": 4096, "share": _SHARE, "retireAfter": 1, "keep": 0.0}}
 _CRASH_RUNS = 200
 _KILLS = 1_000
 

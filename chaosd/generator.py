@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Protocol
 
 from chaosd.checkers.integrity import Integrity
-from chaosd.checkers.records import Document, How, Record, Replica, compress
+from chaosd.checkers.records import Document, How, Replica, compress
 from chaosd.history import NEMESIS, RUN
 
 # Files to each replica before the disruption, so that there is something to lose; the rest is written during it.
@@ -125,9 +126,9 @@ class Pending:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the generator keeps to. Batches are in files; the room is a replica's for files that are written once, in bytes
-    and in files; a file retires after `retire_after` intact readings, but for the fraction `keep` that stays for the whole
-    run, and a log that has `log_entries`. Writing and reading go on for so many seconds at most once nothing else is
-    awaited."""
+    and in files; a file retires after `retire_after` intact readings, but for the fraction `keep` that stays as long as
+    there is room for a round beside it, and a log that has `log_entries`. Writing and reading go on for so many seconds at
+    most once nothing else is awaited."""
 
     write_batch: int
     read_batch: int
@@ -341,16 +342,17 @@ class Generator:
         short = current.plan.files - self._room(name)
         if short <= 0:
             return []
-        due = (s for s, r in known.owed.items() if r.how is How.CREATE and self._may_retire(name, s, r))
         # An unanswered write that was never read may yet land, after a delete.
         leftovers = [*known.dropping, *(s for s, r in known.maybe.items() if r.how is How.CREATE and r.reads)]
-        chosen = [sequence for sequence, _ in zip(due, range(max(0, short - len(leftovers))), strict=False)]
+        short = max(0, short - len(leftovers))
+        read = [s for s, r in known.owed.items() if r.how is How.CREATE and r.reads >= self._limits.retire_after]
+        chosen = list(islice((s for s in read if not self._is_kept(name, s)), short))
+        if len(chosen) < short:  # the sample has grown into the room that a round needs: its latest go
+            chosen += islice((s for s in reversed(read) if self._is_kept(name, s)), short - len(chosen))
         return leftovers + chosen
 
-    def _may_retire(self, name: str, sequence: int, record: Record) -> bool:
-        if record.reads < self._limits.retire_after:
-            return False
-        return fraction(self._seed, "keep", name, sequence) >= self._limits.keep
+    def _is_kept(self, name: str, sequence: int) -> bool:
+        return fraction(self._seed, "keep", name, sequence) < self._limits.keep
 
     def _expect(self, current: _Round, now: float) -> tuple[Task | None, bool]:
         if current.expect:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from chaosd.checkers.integrity import Integrity
 from chaosd.generator import Decision, Generator, Limits, Pending, Plan, Task, random_rounds, stream
 from chaosd.history import NEMESIS, RUN, Event, Kind, Op
@@ -133,6 +135,20 @@ def test_a_sample_stays_for_the_whole_run() -> None:
     world = World(rounds(10), Limits(**{**_fields(LIMITS), "room_files": 60, "keep": 0.2}))
     world.run()
     assert any(sequence < 20 for sequence in world.integrity.replicas[WEB_0].owed)
+
+
+@pytest.mark.parametrize("keep", [0.2, 1.0])
+def test_the_sample_never_takes_the_room_that_a_round_needs(keep: float) -> None:
+    """Its oldest stay; a soak of months writes as much in its last round as in its first."""
+    unsampled, world = (
+        World(rounds(30), Limits(**{**_fields(LIMITS), "room_files": 60, "keep": share})) for share in (0.0, keep)
+    )
+    unsampled.run()
+    world.run()
+    for name, replica in world.integrity.replicas.items():
+        assert replica.next_sequence == unsampled.integrity.replicas[name].next_sequence
+        assert len(replica.owed) <= 60
+        assert min(replica.owed) < 20
 
 
 def test_nothing_is_disrupted_again_before_the_target_has_converged() -> None:

@@ -75,7 +75,9 @@ class Workload(BaseModel):
     retire_after: Annotated[
         int, Field(alias="retireAfter", ge=1, description="Intact readings after which a file may make room.")
     ] = 2
-    keep: Annotated[float, Field(ge=0, le=1, description="Fraction of the files that stays for the whole run.")] = 0.05
+    keep: Annotated[
+        float, Field(ge=0, le=1, description="Fraction of the files that stays; its latest go where a round needs room.")
+    ] = 0.05
     kind: Annotated[Literal["files"], Field(description="The only one; may be left out.")] = "files"
 
     @model_validator(mode="after")
