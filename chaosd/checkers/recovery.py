@@ -87,7 +87,7 @@ class Recovery:
 
     def verdict(self) -> Verdict:
         """Fail where a deadline passed, unknown where that was for want of something that storage does not give."""
-        idle = f"no disruption happened, the last one for this reason: {self._prevented}"
+        idle = f"no disruption is known to have happened, the last one for this reason: {self._prevented}"
         prevented = (Unknown("target", idle),) if self._prevented and not self._happened else ()
         return Verdict(
             self.name,

@@ -22,7 +22,7 @@ from tests.seeds import FRESH
 # A pod that is evicted has 30 seconds, unless its spec says otherwise (terminationGracePeriodSeconds).
 GRACE_SECONDS = 30.0
 # What is said of a run whose only round was interrupted before anything was written, or disturbed.
-CUT_SHORT = ("no write was acknowledged", "none of its writes was acknowledged", "no disruption happened")
+CUT_SHORT = ("no write was acknowledged", "none of its writes was acknowledged", "no disruption is known to have happened")
 
 
 @pytest.fixture(autouse=True)
