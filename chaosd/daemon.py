@@ -29,6 +29,7 @@ from chaosd.cluster.port import PAUSED_ANNOTATION, Cluster, Namespace, StatefulS
 from chaosd.cluster.sandbox import STATE_FILE, SandboxCluster
 from chaosd.cluster.target import Target
 from chaosd.errors import (
+    AbortedError,
     ChaosdError,
     ClusterError,
     ExperimentError,
@@ -41,7 +42,6 @@ from chaosd.errors import (
 )
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
-from chaosd.guards import Guards
 from chaosd.history import NEMESIS, RUN, Event, Kind
 from chaosd.interpreter import HEAL_SECONDS, heal_or_leave
 from chaosd.ledger import Ledger, Run, RunLedger
@@ -103,9 +103,7 @@ async def run_experiment(
             raise RightsError(f"the credentials lack {named} in {namespace}: {mend}")
         taken = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         lock, target = taken.lock, taken.target
-        last = ledger.run(target=target.key)
-        if last and not _is_of(last, await cluster.cluster_id()):
-            last = None
+        last = ledger.run(target=target.key, cluster_id=await cluster.cluster_id())
         left = resumption.left_behind(ledger, lock.noted, taken.lost, last, experiment)
         run = left.goes_on or await _begun(cluster, ledger, target, experiment)
         runner = Runner(cluster, ledger, lock, target, experiment, run, (*taken.told, *left.told))
@@ -171,9 +169,7 @@ async def _verified(
     watch: Callable[[Target, Runner, Run], None],
 ) -> tuple[Finished, Sequence[Run]]:
     """One run, and the older ones of this ledger that were met on its volumes."""
-    # One round in which nothing is disrupted, so that no guard stands in the way and no time is over.
-    unguarded = {"guards": Guards(), "duration": None, "rounds": 1}
-    experiment = Experiment.model_validate_json(run.experiment).model_copy(update=unguarded)
+    experiment = Experiment.model_validate_json(run.experiment)
     async with _taken(cluster, ledger, settings, experiment, ending) as taken:
         runner = Runner(cluster, ledger, taken.lock, taken.target, experiment, run, taken.told)
         runner.replay()
@@ -201,7 +197,7 @@ async def undo_runs(settings: Settings, only: str | None, ending: Ending) -> lis
         owed = dict.fromkeys(run.target for run, _ in ledger.open_undo() if _is_of(run, here))
         labelled = (s.key for s in await cluster.list(StatefulSet, "", targets.SELECTOR)) if only is None else ()
         done: list[str] = []
-        errors: list[ClusterError] = []
+        errors: list[ChaosdError] = []
         for key in dict.fromkeys((*owed, *labelled)) if only is None else (only,):
             try:
                 if key in owed or await names_undo(cluster, key):
@@ -209,8 +205,10 @@ async def undo_runs(settings: Settings, only: str | None, ending: Ending) -> lis
                         done += await heal_target(cluster, ledger, lock, key, undo)
             except TargetError as error:  # whoever tests it has healed it before, and will again
                 done.append(f"left as it is: {error}")
-            except ClusterError as error:  # what this ledger knows nothing of may be gone, or nobody's business
-                if key in owed:
+            except AbortedError:
+                raise
+            except ChaosdError as error:  # what this ledger knows nothing of may be gone, or nobody's business
+                if key in owed or not isinstance(error, ClusterError):
                     errors.append(error)
                 else:
                     done.append(f"{key} could not be looked at: {error}")
@@ -335,7 +333,8 @@ async def _taken(
         if not target.replicas:
             raise TargetError(f"{key} has no replicas, so there is nothing to test: scale it up")
         told = tuple(Event(RUN, "healed", Kind.OK, {"done": done}) for done in healed)
-        yield _Taken(lock, target, told, resumption.note_loss(ledger, lock.noted, key, time.time()))
+        lost = resumption.note_loss(ledger, lock.noted, key, await cluster.cluster_id(), time.time())
+        yield _Taken(lock, target, told, lost)
 
 
 async def _find_unless_owed(cluster: Cluster, ledger: RunLedger, experiment: Experiment) -> str:

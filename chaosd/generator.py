@@ -197,6 +197,13 @@ class Generator:
             self._upcoming = next(self._plans, None)
         return self._upcoming
 
+    def refused(self) -> None:
+        """Tell that the disruption of this round was not done. What a script's step was to bring about for good is what the
+        steps after it are about, so there are none; nor is awaited what will not come."""
+        if self._round and not self._round.plan.heal:
+            self._round.nemesis_tasks.clear()
+            self.finish()
+
     def finish(self) -> None:
         """Begin no further round."""
         self._plans, self._upcoming = iter(()), None

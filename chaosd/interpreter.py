@@ -32,7 +32,7 @@ from chaosd.errors import (
 )
 from chaosd.experiment import Experiment
 from chaosd.generator import Generator, Pending, Task
-from chaosd.guards import Guard, Refusal, namespace_of, refuse_paused
+from chaosd.guards import Guard, Refusal, namespace_of, refuse_untouchable
 from chaosd.history import NEMESIS, OBSERVER, RUN, Event, Kind
 from chaosd.ledger import Journal
 from chaosd.nemesis import Disruption, Scene, combined, heal
@@ -42,6 +42,7 @@ from chaosd.workload.worker import Worker
 # The undo is issued within a second of a signal; its answer may take as long as the API server does.
 HEAL_SECONDS = 60.0
 KILL_SWITCH_SECONDS = 0.5  # between two looks at it
+FORBIDDEN_SECONDS = 60.0  # between two where it may not be seen
 CONFIRM_SECONDS = 10.0
 
 
@@ -108,10 +109,11 @@ class Interpreter:
 
     async def _next(self, now: float) -> Task | Pending | None:
         """What the generator says; between rounds only while there is time, and once guards allow a disruption."""
-        if upcoming := self._generator.upcoming():
+        upcoming = self._generator.upcoming()
+        if upcoming and upcoming.decision:  # what is only read back is neither too early nor too late
             if now >= self._ends_at:
                 return None
-            if upcoming.decision and (refusal := self._guard.too_early()):
+            if refusal := self._guard.too_early():
                 return await self._held(refusal, self._ends_at - now)
         return self._generator.next(now, self._journal.last_index)
 
@@ -210,10 +212,13 @@ class Interpreter:
         await self._journal.append([Event(NEMESIS, kind, Kind.INVOKE, value)])
         outcome = await self._outcome(disruption.invoke(self._scene, prepared))
         await self._journal.append([Event(NEMESIS, kind, *outcome)])
+        if outcome[0] is Kind.FAIL:
+            self._generator.refused()
         return outcome[0] is Kind.OK
 
     async def _refused(self, kind: str, parameters: Mapping[str, Any], reason: str, why: str) -> int:
         """Nothing was done; how many things that is."""
+        self._generator.refused()
         told = {"error": why, "blocked": reason}
         await self._journal.append([Event(NEMESIS, kind, Kind.INVOKE, parameters), Event(NEMESIS, kind, Kind.FAIL, told)])
         return 0
@@ -279,12 +284,14 @@ class Interpreter:
 
     async def _kill_switch(self) -> None:
         """Until an annotation says so, or the namespace goes. Raises AbortedError."""
-        namespace = None
+        namespace, looks, now = None, 0.0, asyncio.get_running_loop().time
         while not self._namespace_goes:
-            refuse_paused(self._scene.observer.view.statefulset, namespace)
+            refuse_untouchable(self._scene.observer.view.statefulset, namespace)
             await asyncio.sleep(KILL_SWITCH_SECONDS)
-            with suppress(ClusterError):  # it is asked again
-                namespace = await self._namespace()
+            if now() >= looks:
+                with suppress(ClusterError):  # it is asked again
+                    namespace = await self._namespace()
+                    looks = now() if namespace else now() + FORBIDDEN_SECONDS
         raise AbortedError(f"namespace {self._scene.target.namespace} is being deleted, and the target with it")
 
     async def _namespace(self) -> Namespace | None:

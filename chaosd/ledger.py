@@ -109,8 +109,8 @@ class RunLedger(Protocol):
     def id(self) -> str:
         """What tells it from every other ledger, and not from a copy of it."""
 
-    def run(self, name: str | None = None, target: str | None = None) -> Run | None:
-        """The run of that name; None where there is none."""
+    def run(self, name: str | None = None, target: str | None = None, cluster_id: str = "") -> Run | None:
+        """The run of that name; the latest (of that target) where none is named; None where there is none."""
 
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
         """Store what came of a run."""
@@ -124,8 +124,8 @@ class RunLedger(Protocol):
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
         """What runs registered and never undid: the last entry of each run, if it is open."""
 
-    def disrupted_since(self, target: str, since: float) -> list[float]:
-        """When disruptions of a target began, by any run, after `since`; in seconds since the epoch, oldest first."""
+    def disrupted_since(self, run: Run, since: float) -> list[float]:
+        """When disruptions of a run's target began, by any run, after `since`; in seconds since the epoch, oldest first."""
 
     def journal(self, run: Run) -> Journal:
         """The journal of a run, which continues where its history ends."""
@@ -195,13 +195,16 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute(_runs.update().where(_runs.c.id == run.id).values(verdict=verdict, ended_at=ended_at))
 
-    def run(self, name: str | None = None, target: str | None = None) -> Run | None:
-        """The run of that name; the latest (of that target) where none is named; None where there is none."""
+    def run(self, name: str | None = None, target: str | None = None, cluster_id: str = "") -> Run | None:
+        """The run of that name; the latest (of that target) where none is named; None where there is none. Not those of
+        another cluster, where it is told which."""
         query = sa.select(_runs).order_by(_runs.c.id.desc()).limit(1)
         if name:
             query = query.where(_runs.c.run == name)
         if target:
             query = query.where(_runs.c.target == target)
+        if cluster_id:
+            query = query.where(_runs.c.cluster_id.in_(("", cluster_id)))
         with self._transaction() as connection:
             row = connection.execute(query).one_or_none()
         return Run(**row._mapping) if row else None
@@ -231,9 +234,9 @@ class Ledger:
             runs = connection.execute(sa.select(_runs).where(_runs.c.id.in_(owing)).order_by(_runs.c.id)).all()
         return [(Run(**row._mapping), last[row.id].value) for row in runs]
 
-    def disrupted_since(self, target: str, since: float) -> list[float]:
-        """When disruptions of a target began, by any run, after `since`; in seconds since the epoch, oldest first."""
-        of_target = sa.select(_runs.c.id).where(_runs.c.target == target)
+    def disrupted_since(self, run: Run, since: float) -> list[float]:
+        """When disruptions of a run's target began, by any run, after `since`; in seconds since the epoch, oldest first."""
+        of_target = sa.select(_runs.c.id).where(_runs.c.target == run.target, _runs.c.cluster_id == run.cluster_id)
         query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id.in_(of_target), _ops.c.time > since)
         query = query.where(_ops.c.process == NEMESIS, _ops.c.kind == str(Kind.INVOKE))
         with self._transaction() as connection:

@@ -39,14 +39,15 @@ def standing(ledger: RunLedger, run: Run, last: Op | None) -> dict[str, Any]:
     return {**told, "index": last.index, "hash": _fingerprint(last)} if last else told
 
 
-def note_loss(ledger: RunLedger, noted: Mapping[str, Any], target: str, now: float) -> str:
+def note_loss(ledger: RunLedger, noted: Mapping[str, Any], target: str, cluster_id: str, now: float) -> str:
     """What the ledger has lost of what the Lease of `target` (NAMESPACE/STATEFULSET) says of it; empty where nothing. It is
     noted in the histories that it may have cut short: nothing is sure any more that they say."""
     lost = _lost(ledger, noted)
     if not lost:
         return ""
     # Where the run itself is lost, the one before it was under way, or had just ended, when the copy was made.
-    for run in {run.id: run for run in (ledger.run(noted["run"]), ledger.run(target=target)) if run}.values():
+    cut_short = (ledger.run(noted["run"]), ledger.run(target=target, cluster_id=cluster_id))
+    for run in {run.id: run for run in cut_short if run}.values():
         ledger.append(run, Event(RUN, LEDGER_LOST, Kind.OK, {"why": lost}), now)
     return lost
 

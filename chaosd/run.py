@@ -18,7 +18,7 @@ from chaosd.cluster.lock import TargetLock
 from chaosd.cluster.observer import Observer
 from chaosd.cluster.port import Cluster
 from chaosd.cluster.target import Target
-from chaosd.errors import AbortedError, ChaosdError, DeadlineError, NotReadyError
+from chaosd.errors import AbortedError, ChaosdError, ClusterError, DeadlineError, NotReadyError
 from chaosd.experiment import Experiment
 from chaosd.generator import Generator, Limits, Plan
 from chaosd.guards import Guard, gitops, remembered_seconds
@@ -123,17 +123,16 @@ class Runner:
         except* ChaosdError as caught:
             error = _first(caught)
             if not self.began:
-                if not self._resumes:
-                    self._judge(error)  # nothing was done that anybody should go on with
+                if writes and not self._resumes:
+                    self._judge(error, over=True)  # nothing was done that anybody should go on with
                 raise error from caught
         finally:
             for worker in self._workers.values():
                 await worker.close()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
-        if error is None and ending.reason:
-            error = AbortedError(ending.reason)
-        verdict = self._judge(error)
+        error = _aborted(error, ending)
+        verdict = self._judge(error, over=self._is_over(error, writes))
         await self._announcer.end(verdict.verdict, len(verdict.violations))
         return Finished(verdict, error)
 
@@ -264,7 +263,7 @@ class Runner:
     def _disrupted_at(self) -> list[float]:
         """When the target was disrupted, this run or others, as far as guards need to know."""
         seconds = remembered_seconds(self._experiment.guards)
-        return self._ledger.disrupted_since(self._target.key, self.journal.clock() - seconds) if seconds else []
+        return self._ledger.disrupted_since(self._run, self.journal.clock() - seconds) if seconds else []
 
     def _space(self) -> dict[str, tuple[int, int]]:
         """Bytes that are free on each replica's volume, and in all, as its session told."""
@@ -274,8 +273,8 @@ class Runner:
         known = self.panel.integrity.replicas.get(replica)
         return bool(known and known.attempted)
 
-    def _judge(self, error: ChaosdError | None) -> Verdict:
-        """What came of the run, left in the ledger too."""
+    def _judge(self, error: ChaosdError | None, *, over: bool) -> Verdict:
+        """What came of the run so far, left in the ledger where it is over."""
         ended_at = self.journal.clock()
         kind, version = self._run.cluster.split(" ", 1)
         verdict = make_verdict(
@@ -290,12 +289,18 @@ class Runner:
             target=self._target.key,
             coverage=self.coverage.as_json(),
         )
-        if self._experiment.is_endless and (error is None or isinstance(error, AbortedError)):
-            return verdict  # of what came so far: whoever starts chaosd again goes on with it
         with suppress(ChaosdError):  # the verdict stands even if the ledger is what broke
-            self._ledger.end(self._run, verdict=verdict.as_json(), ended_at=ended_at)
-            self._lock.finished(self._run.run)
+            if over:
+                self._ledger.end(self._run, verdict=verdict.as_json(), ended_at=ended_at)
+                self._lock.finished(self._run.run)
         return verdict
+
+    def _is_over(self, error: ChaosdError | None, writes: bool) -> bool:
+        """Whether nobody shall go on with the run: not with one whose ledger has lost something, nor with one that had an
+        end. One that goes on for ever is ended by a verification, if that is not cut short."""
+        if self.panel.integrity.lost_since is not None:
+            return True
+        return not self._experiment.is_endless if writes else error is None
 
 
 class _Workers(dict[str, Worker]):
@@ -308,6 +313,16 @@ class _Workers(dict[str, Worker]):
     def __missing__(self, replica: str) -> Worker:
         worker = self[replica] = self._make(replica.rpartition("/")[2])
         return worker
+
+
+def _aborted(error: ChaosdError | None, ending: Ending) -> ChaosdError | None:
+    """A run that was ended on purpose is aborted, also where what it had disturbed could not be undone then."""
+    why = str(error.__context__) if error and isinstance(error.__context__, AbortedError) else ending.reason
+    if not why or isinstance(error, AbortedError):
+        return error
+    if error is None:
+        return AbortedError(why)
+    return AbortedError(f"{why}; {error}") if isinstance(error, ClusterError) else error
 
 
 def _first(group: BaseExceptionGroup[ChaosdError]) -> ChaosdError:

@@ -186,7 +186,7 @@ def test_disruptions_of_a_target_are_remembered_over_all_its_runs(tmp_path: Path
             (other, acts, 24.0),
         ):
             ledger.append(run, event, at)
-        assert ledger.disrupted_since("default/web", 10.0) == [20.0, 30.0]
+        assert ledger.disrupted_since(first, 10.0) == [20.0, 30.0]
 
 
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import time
@@ -162,6 +163,34 @@ def test_a_script_begins_anew(start: Start, run: Start, tmp_path: Path) -> None:
     done = run("run", path)
     assert f"begins anew, and leaves run {name} unfinished: it is a script" in done.told
     assert "default/web scaled from 1 back to 2 replicas" in done.told or "has its 2 replicas" in done.told
+
+
+def test_what_a_round_owes_is_read_back_though_the_time_is_over(start: Start, run: Start, tmp_path: Path) -> None:
+    path = _experiment(tmp_path, rounds=None, duration="4s", disruptions=[{"kind": "pod-delete"}])
+    name = _kill(start, path, line=" round 2")
+    time.sleep(4)
+    done = run("run", path)
+    assert (done.code, done.verdict["run"], done.verdict["unknown"]) == (0, name, []), done.told
+
+
+def test_a_verification_that_does_not_begin_leaves_the_run_as_it_was(start: Start, run: Start, tmp_path: Path) -> None:
+    path = _experiment(tmp_path, timeouts={"probe": "2s"})
+    name = _kill(start, path, line=" round 2 of")
+    sandbox = tmp_path / "out" / "sandbox"
+    disks, hidden = sandbox / "disks", sandbox / "hidden"
+    disks.rename(hidden)
+    assert run("verify").code != 0
+    shutil.rmtree(disks, ignore_errors=True)
+    hidden.rename(disks)
+    assert _ended(tmp_path, name) is None
+    assert run("run", path).verdict["run"] == name
+
+
+def _ended(folder: Path, name: str) -> float | None:
+    with _ledger(folder) as ledger:
+        found = ledger.run(name)
+    assert found is not None
+    return found.ended_at
 
 
 def test_a_run_that_was_ended_is_not_gone_on_with(start: Start, run: Start, tmp_path: Path) -> None:

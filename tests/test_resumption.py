@@ -46,13 +46,13 @@ def test_everything_that_was_invoked_and_never_answered_is_info() -> None:
 
 def test_a_ledger_that_has_what_the_lease_names_has_lost_nothing(ledger: Ledger) -> None:
     run = _begin(ledger)
-    assert resumption.note_loss(ledger, resumption.standing(ledger, run, None), "default/web", 2.0) == ""
+    assert resumption.note_loss(ledger, resumption.standing(ledger, run, None), "default/web", "", 2.0) == ""
     op = ledger.append(run, Event(NEMESIS, "scale", Kind.INVOKE, {"to": 1, "nested": {"b": [1.5], "a": None}}), 2.25)
     noted = resumption.standing(ledger, run, op)
     ledger.append(run, Event(NEMESIS, "scale", Kind.OK), 3.0)
-    assert resumption.note_loss(ledger, noted, "default/web", 4.0) == ""
-    assert resumption.note_loss(ledger, {}, "default/web", 4.0) == ""
-    assert resumption.note_loss(ledger, {**noted, "ledger": "another", "index": 99}, "default/web", 4.0) == ""
+    assert resumption.note_loss(ledger, noted, "default/web", "", 4.0) == ""
+    assert resumption.note_loss(ledger, {}, "default/web", "", 4.0) == ""
+    assert resumption.note_loss(ledger, {**noted, "ledger": "another", "index": 99}, "default/web", "", 4.0) == ""
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_one_that_lacks_it_was_rolled_back_and_the_history_says_so(
 ) -> None:
     run = _begin(ledger)
     op = ledger.append(run, Event(NEMESIS, "scale", Kind.INVOKE), 2.0)
-    lost = resumption.note_loss(ledger, {**resumption.standing(ledger, run, op), **over}, "default/web", 3.0)
+    lost = resumption.note_loss(ledger, {**resumption.standing(ledger, run, op), **over}, "default/web", "", 3.0)
     assert words in lost
     assert [op.f for op in ledger.history(run)] == ["scale", LEDGER_LOST]
 

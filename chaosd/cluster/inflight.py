@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import stamina
@@ -11,6 +11,8 @@ import stamina
 from chaosd.errors import ChaosdError, ClusterError, ThrottledError, UnreachableError
 
 Result = TypeVar("Result")
+
+_LEAST_SECONDS, _MOST_SECONDS = 0.2, 5.0
 
 
 async def unbroken(request: Coroutine[Any, Any, Result]) -> Result:
@@ -32,19 +34,30 @@ def patiently(
     named `also`. Use: `async for attempt in patiently(60): with attempt: await act()`. An error that says for how long
     another attempt is no use is believed."""
 
+    pauses = _pauses()
+
     def pause(error: Exception) -> bool | float:
         if not isinstance(error, (UnreachableError, ThrottledError, *also)):
             return False
-        told = error.retry_after if isinstance(error, ClusterError) else None
+        told, own = error.retry_after if isinstance(error, ClusterError) else None, next(pauses)
         if told is None:
             return True
-        return told if told <= timeout_seconds else False
+        # What is told says how the server fares; it may answer others well and this act never.
+        return max(told, own) if told <= timeout_seconds else False
 
     return stamina.retry_context(
         on=pause,
         attempts=attempts,
         timeout=timeout_seconds,
-        wait_initial=0.2,
-        wait_max=5.0,
+        wait_initial=_LEAST_SECONDS,
+        wait_max=_MOST_SECONDS,
         wait_jitter=0,  # a simulation must wait the same every time; for a real cluster the client draws its pauses
     ).__aiter__()
+
+
+def _pauses() -> Iterator[float]:
+    """As long as those between attempts that are told nothing."""
+    seconds = _LEAST_SECONDS
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, _MOST_SECONDS)

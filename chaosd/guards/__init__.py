@@ -4,7 +4,7 @@ They are asked before a round, and once more at the start of its disruption; a d
 once, as a whole. What they refuse is journaled with its reason, counted and shown. Each, with its default: docs/safety.md.
 """
 
-from chaosd.guards.guard import Guard, namespace_of, refuse_paused, remembered_seconds
+from chaosd.guards.guard import Guard, namespace_of, refuse_untouchable, remembered_seconds
 from chaosd.guards.refusal import REASONS, Refusal
 from chaosd.guards.safety import Situation, gitops, unsafe
 from chaosd.guards.spec import Guards, Window
@@ -19,7 +19,7 @@ __all__ = [
     "Window",
     "gitops",
     "namespace_of",
-    "refuse_paused",
+    "refuse_untouchable",
     "remembered_seconds",
     "too_early",
     "unsafe",

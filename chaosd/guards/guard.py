@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from chaosd.cluster.inflight import patiently
-from chaosd.cluster.port import PAUSED_ANNOTATION, Autoscaler, Cluster, Namespace, StatefulSet
+from chaosd.cluster.port import PAUSED_ANNOTATION, TARGET_LABEL, Autoscaler, Cluster, Namespace, StatefulSet
 from chaosd.errors import AbortedError, ClusterError, DeadlineError, ForbiddenError, NotFoundError
 from chaosd.guards.refusal import TERMINATING, UNSEEN, Refusal
 from chaosd.guards.safety import Situation, unsafe
@@ -65,9 +65,10 @@ class Guard:
             lambda view: _is_as_new(view.statefulset, statefulset) or None, _LOOK_SECONDS, "the watch of the StatefulSet"
         )
         namespace = await namespace_of(scene.cluster, target.namespace)
-        refuse_paused(statefulset, namespace)
+        refuse_untouchable(statefulset, namespace)
         return Situation(
             statefulset=statefulset,
+            found=target.replicas,
             terminating=namespace is not None and namespace.terminating,
             late=scene.observer.view.late(target, statefulset.replicas),
             takes=prepared.takes,
@@ -81,8 +82,11 @@ def _is_as_new(seen: StatefulSet | None, read: StatefulSet) -> bool:
     return seen is not None and (seen.uid != read.uid or seen.generation >= read.generation)
 
 
-def refuse_paused(statefulset: StatefulSet | None, namespace: Namespace | None) -> None:
-    """Raises AbortedError where the kill switch was thrown, on the StatefulSet or on its namespace."""
+def refuse_untouchable(statefulset: StatefulSet | None, namespace: Namespace | None) -> None:
+    """Raises AbortedError where the kill switch was thrown, on the StatefulSet or on its namespace, or where the label is
+    gone that allows to touch it."""
+    if statefulset and statefulset.labels.get(TARGET_LABEL) != "true":
+        raise AbortedError(f"{statefulset.key} is not labelled {TARGET_LABEL}=true any more, so nothing more is done to it")
     for found in (statefulset, namespace):
         if found and found.annotations.get(PAUSED_ANNOTATION) == "true":
             named = f"namespace/{found.name}"

@@ -21,11 +21,13 @@ _GITOPS = {
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a disruption meets: the StatefulSet as it is, whether its namespace is being deleted, what each replica lacks
-    that is not as it must be (`late`), the pods that the disruption `takes`, whether it `scales`, which autoscalers there
-    are in the namespace, and of each volume that is seen the bytes that are free, and in all (by replica)."""
+    """What a disruption meets: the StatefulSet as it is, the count of replicas that chaosd `found`, whether its namespace
+    is being deleted, what each replica lacks that is not as it must be (`late`), the pods that the disruption `takes`,
+    whether it `scales`, which autoscalers there are in the namespace, and of each volume that is seen the bytes that are
+    free, and in all (by replica)."""
 
     statefulset: StatefulSet
+    found: int
     terminating: bool
     late: Mapping[str, str]
     takes: Collection[str]
@@ -82,9 +84,11 @@ def _autoscaler(_: Guards, met: Situation) -> Refusal | None:
 
 
 def _unavailable(guards: Guards, met: Situation) -> Refusal | None:
-    replicas = met.statefulset.replicas
-    gone, allowed = len(set(met.takes) | set(met.late)), guards.unavailable(replicas)
-    if gone <= allowed:
+    """What a script has scaled away before is unavailable, too."""
+    replicas = max(met.found, met.statefulset.replicas)
+    gone = replicas - met.statefulset.replicas + len(set(met.takes) | set(met.late))
+    allowed = guards.unavailable(replicas)
+    if not met.takes or gone <= allowed:
         return None
     limit = f"guards.maxUnavailable {guards.max_unavailable} allows {allowed}"
     return Refusal(UNAVAILABLE, f"{gone} of {replicas} replicas would be unavailable, {limit}")

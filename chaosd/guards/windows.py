@@ -23,13 +23,13 @@ def _closed(guards: Guards, now: float) -> Refusal | None:
     moment = datetime.fromtimestamp(now, zone)
     if moment.date() in guards.holidays:
         until = _at(moment.date() + timedelta(days=1), 0, zone)
-        return _refusal(HOLIDAY, f"guards.holidays has {moment.date()}", until)
+        return _refusal(HOLIDAY, f"guards.holidays has {moment.date()}", until, now)
     if ends := [end for begin, end in _occurrences(guards.blackout, moment) if begin <= moment < end]:
-        return _refusal(BLACKOUT, "guards.blackout has a window", max(ends))
+        return _refusal(BLACKOUT, "guards.blackout has a window", max(ends), now)
     open_now = (begin <= moment < end for begin, end in _occurrences(guards.active, moment))
     if guards.active and not any(open_now):
         opens = min(begin for begin, _ in _occurrences(guards.active, moment) if begin > moment)
-        return _refusal(INACTIVE, "guards.active has no window now", opens)
+        return _refusal(INACTIVE, "guards.active has no window now", opens, now)
     return None
 
 
@@ -58,5 +58,7 @@ def _at(day: date, minutes: int, zone: ZoneInfo) -> datetime:
     return datetime.combine(day + timedelta(days=whole_days), time(rest // 60, rest % 60), zone)
 
 
-def _refusal(reason: str, why: str, until: datetime) -> Refusal:
+def _refusal(reason: str, why: str, until: datetime, now: float) -> Refusal:
+    if until.timestamp() <= now:  # in the hour that daylight saving repeats, the second is meant
+        until = until.replace(fold=1)
     return Refusal(reason, f"{why}, until {until.isoformat(timespec='minutes')}", until.timestamp(), window=True)

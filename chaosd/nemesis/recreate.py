@@ -19,8 +19,8 @@ from pydantic import Field
 from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Cluster, StatefulSet
-from chaosd.errors import ConflictError, DeadlineError, NotFoundError, NotReadyError
-from chaosd.nemesis.base import Disruption, Prepared, Right, Scene, unless_refused
+from chaosd.errors import BlockedError, ConflictError, DeadlineError, NotFoundError, NotReadyError
+from chaosd.nemesis.base import CONFLICT, Disruption, Prepared, Right, Scene, unless_refused
 from chaosd.nemesis.pods import doomed, names
 
 _LOOK_SECONDS = 0.5
@@ -116,10 +116,20 @@ async def _manifest(cluster: Cluster, undo: Mapping[str, Any], timeout_seconds: 
     async for attempt in patiently(timeout_seconds):
         with attempt:
             manifest = await cluster.manifest(undo["namespace"], undo["statefulset"])
+            _refuse_changed(manifest)
             with suppress(ConflictError):
                 asked = cluster.create(manifest, dry_run=True)
                 await unless_refused(asked, f"{undo['statefulset']} could not be created again")
     return manifest
+
+
+def _refuse_changed(manifest: Mapping[str, Any]) -> None:
+    """What `_deletable` refuses may have come since: the watch is behind what is read. Raises BlockedError."""
+    name, policy = manifest["metadata"]["name"], manifest["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    owned = any(owner.get("controller") for owner in manifest["metadata"].get("ownerReferences") or ())
+    if owned or policy.get("whenDeleted") == "Delete":
+        why = "an owner" if owned else "whenDeleted: Delete"
+        raise BlockedError(f"{name} has {why} since a moment ago: it is left alone", CONFLICT)
 
 
 async def _store(cluster: Cluster, undo: Mapping[str, Any], manifest: Mapping[str, Any], timeout_seconds: float) -> None:

@@ -7,7 +7,7 @@ from chaosd.cluster.port import Cluster, StatefulSet
 from chaosd.cluster.target import Target
 from chaosd.errors import ForbiddenError, NotFoundError, RightsError, TargetError
 from chaosd.experiment import Experiment
-from chaosd.guards import namespace_of, refuse_paused
+from chaosd.guards import namespace_of, refuse_untouchable
 
 
 async def find_target(cluster: Cluster, experiment: Experiment) -> Target:
@@ -25,5 +25,5 @@ async def find_target(cluster: Cluster, experiment: Experiment) -> Target:
     except ForbiddenError as error:
         raise RightsError(f"get on statefulsets.apps in {spec.namespace} is not allowed: grant it ({error})") from error
     found = targets.resolve(statefulset, path=spec.path, container=spec.container, require_claim=spec.require_claim)
-    refuse_paused(statefulset, await namespace_of(cluster, spec.namespace))
+    refuse_untouchable(statefulset, await namespace_of(cluster, spec.namespace))
     return found

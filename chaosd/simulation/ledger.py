@@ -77,7 +77,7 @@ class MemoryLedger:
         self._runs[made.id], self._ops[made.id] = made, []
         return made
 
-    def run(self, name: str | None = None, target: str | None = None) -> Run | None:
+    def run(self, name: str | None = None, target: str | None = None, cluster_id: str = "") -> Run | None:
         """The run of that name (of that target); the latest where none is named; None where there is none."""
         found = (r for r in reversed(self._runs.values()) if name in (None, r.run) and target in (None, r.target))
         return next(found, None)
@@ -108,9 +108,9 @@ class MemoryLedger:
                 found.append((self._runs[key], last.value))
         return found
 
-    def disrupted_since(self, target: str, since: float) -> list[float]:
-        """When disruptions of a target began, by any run, after `since`; in seconds since the epoch, oldest first."""
-        ops = (op for key, ops in self._ops.items() if self._runs[key].target == target for op in ops)
+    def disrupted_since(self, run: Run, since: float) -> list[float]:
+        """See Ledger."""
+        ops = (op for key, ops in self._ops.items() if self._runs[key].target == run.target for op in ops)
         found = (op for op in ops if op.process == NEMESIS and op.kind is Kind.INVOKE and op.value.get("disrupts"))
         return sorted(op.time for op in found if op.time > since)
 

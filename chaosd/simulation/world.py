@@ -193,7 +193,7 @@ class _Chaosd:
         undo = await lock.acquire()
         key, last = f"{NAMESPACE}/{NAME}", self._ledger.run()
         await heal_target(cluster, self._ledger, lock, key, undo, self._clock)
-        lost = resumption.note_loss(self._ledger, lock.noted, key, self._clock())
+        lost = resumption.note_loss(self._ledger, lock.noted, key, "", self._clock())
         left = resumption.left_behind(self._ledger, lock.noted, lost, last, self._document)
         run = left.goes_on or self._begun(key)
         statefulset = await self._sandbox.get(StatefulSet, NAMESPACE, NAME)

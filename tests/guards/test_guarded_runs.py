@@ -172,6 +172,34 @@ def test_a_watch_of_the_statefulset_that_lags_accuses_nobody(seed: int) -> None:
     assert len(disrupted(outcome)) >= 6
 
 
+def test_a_target_whose_label_is_taken_away_is_not_touched_any_more() -> None:
+    def unlabel(world: World, plan: Plan) -> None:
+        if plan.number == 2:
+            found = world.cluster.store.get(StatefulSet, NAMESPACE, NAME)
+            world.cluster.store.put(_with(found, labels={}))
+
+    outcome = guarded({}, unlabel)
+    assert isinstance(outcome.finished.error, AbortedError)
+    assert "is not labelled chaosd.io/target=true any more" in str(outcome.finished.error)
+    assert len(disrupted(outcome)) == 1
+
+
+def test_a_script_ends_where_a_guard_refuses_what_its_next_steps_are_about() -> None:
+    steps = [
+        {"name": "write", "write": 3},
+        {"name": "fewer", "disrupt": {"kind": "scale", "to": 2}},
+        {"name": "none", "disrupt": {"kind": "scale", "to": 0}},
+        {"name": "up", "disrupt": {"kind": "scale", "to": 3}, "verify": True},
+    ]
+    outcome = guarded({"maxUnavailable": 1}, rounds=None, disruptions=(), steps=steps)
+    assert blocked(outcome) == ["unavailable"]
+    assert [op.value["to"] for op in disrupted(outcome)] == [2]
+    assert rounds(outcome) == 3
+    assert outcome.classes == []
+    assert outcome.seconds < 60, "what will not come is not awaited"
+    assert not any("somebody else" in unknown.missing for unknown in outcome.judgement.unknowns)
+
+
 def test_where_the_undo_cannot_be_noted_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter, "HEAL_SECONDS", 0.5)  # of real time, which retries count
 

@@ -11,7 +11,7 @@ from chaosd.cluster.port import Autoscaler, StatefulSet
 from chaosd.guards import REASONS, Guards, Situation, gitops, unsafe
 
 WEB = StatefulSet("default", "web", "uid", 3, current_revision="a", update_revision="a", updated_replicas=3)
-WELL = Situation(statefulset=WEB, terminating=False, late={}, takes=frozenset({"web-0"}), scales=False)
+WELL = Situation(statefulset=WEB, found=3, terminating=False, late={}, takes=frozenset({"web-0"}), scales=False)
 HPA = Autoscaler("default", "web", "hpa", "HorizontalPodAutoscaler", "StatefulSet/web")
 
 
@@ -78,6 +78,13 @@ def test_whose_count_an_autoscaler_owns_is_not_scaled() -> None:
 )
 def test_no_more_are_unavailable_than_may_be(limit: int | str, takes: list[str], expected: str) -> None:
     assert reason({"maxUnavailable": limit}, takes=frozenset(takes)) == expected
+
+
+def test_what_was_scaled_away_before_is_unavailable_too() -> None:
+    fewer, one = {"replicas": 2}, frozenset({"web-0"})
+    assert reason({"maxUnavailable": 1}, web=fewer, takes=one) == "unavailable"
+    assert reason({"maxUnavailable": 2}, web=fewer, takes=one) == ""
+    assert reason({"maxUnavailable": 0}, web=fewer, takes=frozenset()) == "", "up again is always allowed"
 
 
 def test_a_disruption_that_takes_none_is_none_too_many() -> None:

@@ -114,6 +114,16 @@ def test_the_hour_that_daylight_saving_skips_or_repeats_ends_no_window_early() -
         assert not too_early(guards, ends, ())
 
 
+@pytest.mark.parametrize("guards", [{"blackout": [{"to": "02:30"}]}, {"active": [{"from": "02:30", "to": "23:00"}]}])
+def test_a_window_that_ends_in_the_hour_that_is_repeated_is_asked_for_again_later(guards: dict[str, Any]) -> None:
+    """In Berlin 02:15 comes twice on 2026-10-25, and whoever waits from the second must not be told the first 02:30."""
+    made = Guards.model_validate({"timeZone": BERLIN, **guards})
+    again = datetime(2026, 10, 25, 2, 15, tzinfo=ZoneInfo(BERLIN), fold=1).timestamp()
+    refusal = too_early(made, again, ())
+    assert refusal
+    assert refusal.until == again + 15 * 60
+
+
 def test_between_two_disruptions_there_is_an_interval() -> None:
     refusal = asked(NOON, at(NOON) - 250, at(NOON) - 100, minInterval="5m")
     assert refusal
