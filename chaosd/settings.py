@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[int, Field(ge=4, description="How long a dead chaosd keeps others off its target.")] = 45
 
     qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0
-    burst: Annotated[int, Field(ge=1, description="Requests to the API server at once.")] = 100
+    burst: Annotated[int, Field(ge=1, description="Requests to the API server that need not wait.")] = 100
 
     @property
     def ledger_url(self) -> str:

@@ -16,7 +16,7 @@ _DOUBLINGS = 8  # more than lead from the least to the most
 
 
 class Pace:
-    """At most `burst` requests at once, and `qps` a second on average. Failures in a row make pauses longer, whoever's
+    """`burst` requests without waiting, and `qps` a second on average. Failures in a row make pauses longer, whoever's
     requests they were: it is one server that they were made to. Pauses are drawn from `rng`, so that a fleet of clients
     does not come back in step."""
 
