@@ -17,7 +17,7 @@ from chaosd import interpreter
 from chaosd.checkers.verdict import Value
 from chaosd.cluster.port import PAUSED_ANNOTATION, Lease, Namespace, StatefulSet
 from chaosd.cluster.unreliable import Rates
-from chaosd.errors import AbortedError, ForbiddenError, UnreachableError
+from chaosd.errors import AbortedError, ForbiddenError, RefusedError, UnreachableError
 from chaosd.generator import Plan
 from chaosd.history import NEMESIS, RUN, Kind, Op
 from chaosd.simulation.world import NAME, NAMESPACE, Outcome, Scenario, World, simulate
@@ -213,6 +213,31 @@ def test_where_the_undo_cannot_be_noted_nothing_is_done(monkeypatch: pytest.Monk
     outcome = guarded({}, cut_off, disruptions=SCALES)
     assert isinstance(outcome.finished.error, AbortedError)
     assert len(disrupted(outcome)) == 1
+
+
+def test_a_kill_switch_is_obeyed_though_the_undo_is_refused() -> None:
+    """It is the kill switch that ended the run; what could not be undone is told with it."""
+
+    def throw(world: World, plan: Plan) -> None:
+        async def refused(*_: Any, **__: Any) -> None:
+            await asyncio.sleep(2)  # long enough for the kill switch to be seen
+            raise RefusedError("a webhook said no")
+
+        async def later() -> None:
+            while world.cluster.store.get(StatefulSet, NAMESPACE, NAME).replicas == 3:  # noqa: ASYNC110 - virtual time
+                await asyncio.sleep(0.01)
+            world.cluster.scale = refused  # type: ignore[method-assign]
+            found = world.cluster.store.get(StatefulSet, NAMESPACE, NAME)
+            world.cluster.store.put(_with(found, annotations={PAUSED_ANNOTATION: "true"}))
+
+        if plan.number == 2:
+            task = asyncio.get_running_loop().create_task(later())
+            task.add_done_callback(lambda done: done.result())
+
+    outcome = guarded({}, throw, disruptions=({"kind": "scale", "to": 0},))
+    assert isinstance(outcome.finished.error, AbortedError)
+    assert "the kill switch is thrown" in str(outcome.finished.error)
+    assert "a webhook said no" in str(outcome.finished.error)
 
 
 @pytest.mark.parametrize(("stop_after", "ended_after"), [(1, 2), ("never", 3), (50, 3)])
