@@ -7,26 +7,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import real_cluster
 from benchmarks.figure import Figure
 
-_ROOT = Path(__file__).resolve().parents[1]
 _ROUNDS, _SEED = 20, 1
 
 
 def measure() -> Iterator[Figure]:
     """Rounds that were decided, false verdicts, and what the guards did not keep."""
-    sys.path[:0] = [str(_ROOT), str(_ROOT / "tests")]
     from tests import api_faults
-    from tests.real import RealCluster
 
-    real = RealCluster.of_testbed()
-    namespace = real.make_namespace()
-    try:
+    real = real_cluster.of_testbed()
+    with real_cluster.own_namespace(real) as namespace, tempfile.TemporaryDirectory() as folder:
         api_faults.start(real, namespace)
-        with tempfile.TemporaryDirectory() as folder:
-            told = api_faults.ran(real, namespace, Path(folder), seed=_SEED, rounds=_ROUNDS)
-    finally:
-        real.remove_namespaces([namespace])
+        told = api_faults.ran(real, namespace, Path(folder), seed=_SEED, rounds=_ROUNDS)
     if told.code or told.breaches or told.left:
         print(told.told, file=sys.stderr)
     faults = ", ".join(f"{count} {kind}" for kind, count in sorted(told.faults.items()))

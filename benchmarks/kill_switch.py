@@ -8,29 +8,22 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import real_cluster
 from benchmarks.figure import Figure
 
-_ROOT = Path(__file__).resolve().parents[1]
 _TRIES, _SECONDS = 50, 1.0
 
 
 def measure() -> Iterator[Figure]:
     """Tries that did what they must, and the longest that an undo took, its answer included."""
-    sys.path[:0] = [str(_ROOT), str(_ROOT / "tests")]
     from tests import kill_switch
-    from tests.real import RealCluster
 
-    real = RealCluster.of_testbed()
-    namespace = real.make_namespace()
-    try:
+    real, tries = real_cluster.of_testbed(), []
+    with real_cluster.own_namespace(real) as namespace, tempfile.TemporaryDirectory() as folder:
         real.start_web(namespace)
-        with tempfile.TemporaryDirectory() as folder:
-            tries = []
-            for seed in range(_TRIES):
-                tries.append(kill_switch.thrown(real, namespace, Path(folder), seed))
-                real.wait_ready(namespace, "web")
-    finally:
-        real.remove_namespaces([namespace])
+        for seed in range(_TRIES):
+            tries.append(kill_switch.thrown(real, namespace, Path(folder), seed))
+            real.wait_ready(namespace, "web")
     for one in tries:
         if not one.right:
             print(f"{one.way}, {one.phase}: {one.undone_after} s, code {one.code}: {one.told}", file=sys.stderr)

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks import real_cluster
 from benchmarks.figure import Figure
 
-_ROOT = Path(__file__).resolve().parents[1]
 _KILLS = 20
 _SEED = 1
 
 
 def measure() -> Iterator[Figure]:
     """How often the target was healed, and what was lost."""
-    sys.path[:0] = [str(_ROOT), str(_ROOT / "tests")]
     from tests import kills
     from tests.chaosd_process import Chaosd
-    from tests.real import RealCluster
 
-    real = RealCluster.of_testbed()
-    namespace = real.make_namespace()
-    real.start_web(namespace)
+    real = real_cluster.of_testbed()
     document = {"name": "kills", "target": {"statefulset": "web"}, "workload": {"files": 20}, "seed": _SEED}
-    with tempfile.TemporaryDirectory() as folder:
+    with real_cluster.own_namespace(real) as namespace, tempfile.TemporaryDirectory() as folder:
+        real.start_web(namespace)
         path, out = Path(folder) / "experiment.yaml", Path(folder) / "out"
         path.write_text(json.dumps({**document, "disruptions": kills.DISRUPTIONS}))
 
         def start(command: str, *args: str | Path, env: Mapping[str, str]) -> Chaosd:
             return Chaosd(command, *args, "--kubeconfig", real.path, "--out", out, env=env)
 
-        try:
-            survived = kills.survive(real, namespace, start, path, _KILLS, random.Random(_SEED))
-        finally:
-            real.remove_namespaces([namespace])
+        survived = kills.survive(real, namespace, start, path, _KILLS, random.Random(_SEED))
         verdict = survived.verified.verdict
     coverage, value = verdict["coverage"], verdict["verdict"]
     detail = f"one run, {coverage['rounds']} rounds, {coverage['disruptions']}; in the end its verdict is {value}"

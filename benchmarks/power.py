@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from benchmarks import real_cluster
 from benchmarks.figure import Figure
 from chaosd import daemon
 from chaosd.experiment import Experiment
@@ -29,7 +29,6 @@ from chaosd.settings import Settings
 if TYPE_CHECKING:
     from tests.real import RealCluster
 
-_ROOT = Path(__file__).resolve().parents[1]
 _RUNS, _ROUNDS = 5, 10  # side by side, one after the other
 _CUTS = _RUNS * _ROUNDS
 _SEED = 1
@@ -69,10 +68,7 @@ class _Told:
 
 def measure() -> Iterator[Figure]:
     """Cuts that were judged rightly."""
-    sys.path[:0] = [str(_ROOT), str(_ROOT / "tests")]
-    from tests.real import RealCluster
-
-    real, rng = RealCluster.of_testbed(), random.Random(_SEED)
+    real, rng = real_cluster.of_testbed(), random.Random(_SEED)
     somewhere = sorted(rng.sample(range(1, 200), _ROUNDS))
     honest = _cut(real, _Disk(), _BURST, somewhere)
     passed = sum(told.verdicts.count("pass") for told in honest)

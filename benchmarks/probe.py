@@ -5,39 +5,31 @@ The cluster is KUBECONFIG's, else that of tests/testbed, which is started.
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks import real_cluster
 from benchmarks.figure import Figure
 from benchmarks.rounds import history_of, seconds_between
 from chaosd.history import Kind, Op
 from chaosd.settings import Settings
 
-_ROOT = Path(__file__).resolve().parents[1]
 _FILES, _BYTES, _BY_HAND = 1000, 65536, 15
 
 
 def measure() -> Iterator[Figure]:
     """64 KiB files, one replica: how many times as fast as by hand."""
-    sys.path[:0] = [str(_ROOT), str(_ROOT / "tests")]
     from tests import manifests
-    from tests.real import RealCluster
 
-    real = RealCluster.of_environment() if os.environ.get("KUBECONFIG") else RealCluster.of_testbed()
-    namespace = real.make_namespace()
-    try:
-        real.apply(
-            manifests.statefulset(namespace=namespace, image=real.image, storage_class=real.storage_class, replicas=1)
-        )
+    real = real_cluster.of_environment()
+    options = {"image": real.image, "storage_class": real.storage_class, "replicas": 1}
+    with real_cluster.own_namespace(real) as namespace:
+        real.apply(manifests.statefulset(namespace=namespace, **options))
         real.wait_ready(namespace, "web")
         writes, reads = _chaosd(namespace, real.path)
         by_hand = _by_hand(real, namespace)
-    finally:
-        real.remove_namespaces([namespace])
     detail = f"{writes:,.0f} files/s with its ledger and checks, against {by_hand:.1f} files/s by hand"
     yield Figure("durable writes", writes / by_hand, "times as fast", detail, at_least=50)
     detail = f"{reads:,.0f} files/s with its ledger and checks, against {by_hand:.1f} files/s by hand"

@@ -41,6 +41,9 @@ _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASS, VIOLATED, USAGE, INCONCLUSIVE, ABORTED = range(5)
 _WORST_FIRST = (USAGE, VIOLATED, ABORTED, INCONCLUSIVE, PASS)
 
+# By what kubectl calls them, too.
+_KINDS = {"statefulset": "statefulset", "sts": "statefulset", "namespace": "namespace", "ns": "namespace"}
+
 # Of a table that no terminal shows.
 _PIPED_COLUMNS = 160
 
@@ -374,8 +377,9 @@ def _experiment(
     subject: str, namespace: str | None, rounds: int | None, duration: str | None, seed: int | None
 ) -> tuple[Experiment, Path | None]:
     """The experiment with the options laid over it, and the manifest for an empty sandbox."""
-    if subject.startswith(("statefulset/", "sts/")):
-        chosen, manifest = experiment.default_for(subject.split("/", 1)[1]), None
+    kind, name = _object(subject)
+    if kind == "statefulset":
+        chosen, manifest = experiment.default_for(name), None
     else:
         path = Path(subject)
         chosen = experiment.load(path)
@@ -395,9 +399,16 @@ def _target(subject: str | None, namespace: str | None) -> str | None:
         if namespace is not None:
             raise UsageError("--namespace is of a target: name that, too, as statefulset/NAME, or leave it out")
         return None
-    if not subject.startswith(("statefulset/", "sts/")):
+    kind, name = _object(subject)
+    if kind != "statefulset" or not name:
         raise UsageError(f"{subject} is no target: name it as statefulset/NAME")
-    return f"{namespace or 'default'}/{subject.split('/', 1)[1]}"
+    return f"{namespace or 'default'}/{name}"
+
+
+def _object(subject: str) -> tuple[str, str]:
+    """Kind and name of what KIND/NAME names; the kind is empty where it is none that chaosd knows."""
+    kind, _, name = subject.partition("/")
+    return _KINDS.get(kind, ""), name
 
 
 def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
@@ -419,9 +430,8 @@ def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
 
 
 def _throw_kill_switch(settings: Settings, subject: str, namespace: str | None, *, paused: bool) -> int:
-    kind, _, name = subject.partition("/")
-    kind = {"sts": "statefulset", "ns": "namespace"}.get(kind, kind)
-    if kind not in ("statefulset", "namespace") or not name:
+    kind, name = _object(subject)
+    if not kind or not name:
         raise UsageError(f"{subject} cannot be paused: name statefulset/NAME or namespace/NAME")
     if kind == "namespace" and namespace:
         raise UsageError(f"{subject} is a namespace itself: leave --namespace out")

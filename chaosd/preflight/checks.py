@@ -21,6 +21,7 @@ from chaosd.preflight.finding import find_target
 from chaosd.preflight.outlook import room_on
 from chaosd.preflight.probing import Look, Seen, Untried
 from chaosd.preflight.rights import Document, Placed
+from chaosd.workload.worker import MAKE_WRITABLE
 
 # More than what two clocks that are kept by NTP differ by.
 SKEW_SECONDS = 2.0
@@ -97,7 +98,7 @@ async def check_all(
     needs, wishes = rights.needed(experiment), rights.wished(experiment)
     lacking = await rights.missing(cluster, needs)
     unseen = await rights.missing(cluster, wishes)
-    checks = [_rights(lacking, experiment), _wishes(unseen, experiment)]
+    checks = [_rights(needs, lacking, experiment), _wishes(unseen, experiment)]
     looks: Mapping[str, Look] = {}
     try:
         target = await find_target(cluster, experiment)
@@ -154,9 +155,9 @@ def _target(site: _Site) -> Check:
     return Check("target", Status.OK, found)
 
 
-def _rights(lacking: Sequence[Placed], experiment: Experiment) -> Check:
+def _rights(needs: Sequence[Placed], lacking: Sequence[Placed], experiment: Experiment) -> Check:
     if not lacking:
-        return Check("rights", Status.OK, f"all {len(rights.needed(experiment))} are granted")
+        return Check("rights", Status.OK, f"all {len(needs)} are granted")
     return Check(
         "rights", Status.FAILED, f"missing: {rights.summed(lacking, experiment.target.namespace)}", _grant(lacking)
     )
@@ -211,8 +212,7 @@ def _fault(site: _Site, pod: str, seen: Seen) -> Finding | None:
     if facts.mounted is False and site.target.template:
         return Status.FAILED, f"{where} is no mount, though a claim is behind it", "delete the pod, so that it is mounted"
     if facts.read_only:
-        mend = "mount it writable, or name a container that does with target.container"
-        return Status.FAILED, f"{where} is mounted read-only", mend
+        return Status.FAILED, f"{where} is mounted read-only", MAKE_WRITABLE
     if facts.in_memory:
         return Status.WARNING, f"{where} is {facts.fs_type}: no reading can be cold", "name a path on a disk"
     if seen.cache == "cached":

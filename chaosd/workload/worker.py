@@ -52,6 +52,8 @@ from chaosd.workload.spec import LOGS_AT_ONCE, Workload
 Journal = Callable[[list[Event]], Awaitable[list[Op]]]
 _Store = Callable[[Mapping[str, bytes]], Awaitable[Stored]]
 IDENTITY_FORMAT = 1
+# What to do about a path that cannot be written.
+MAKE_WRITABLE = "mount it writable, or name a container that does with target.container"
 PREPARE_ATTEMPTS = 6
 _STAGE = "stage"
 # A ULID, as runs are named; other folders beside them are not chaosd's.
@@ -138,8 +140,7 @@ class Worker:
         except SessionLostError:
             raise
         except ProbeError as error:
-            mend = "mount it writable, or name a container that does with target.container"
-            raise NotReadyError(f"{where} cannot be written: {error}: {mend}") from error
+            raise NotReadyError(f"{where} cannot be written: {error}: {MAKE_WRITABLE}") from error
 
     async def write(self, count: int) -> int:
         """Write `count` new files, a new value of every register, and an entry of the log; returns how many files were

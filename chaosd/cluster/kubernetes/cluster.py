@@ -84,12 +84,12 @@ class KubernetesCluster:
 
     async def node_clock(self, node: str) -> float:
         """See the port."""
-        return objects.clock_ahead(await self._client.request("GET", LEASES.path("kube-node-lease", node)))
+        return objects.clock_ahead(await self._client.ask("GET", LEASES.path("kube-node-lease", node)))
 
     async def volume_room(self, node: str) -> Mapping[str, Room]:
         """See the port. Source: Kubernetes docs, "Node metrics data", Summary API source."""
         path = RESOURCES[Node].path("", node, "proxy", "stats", "summary")
-        return objects.volume_room(await self._client.request("GET", path))
+        return objects.volume_room(await self._client.ask("GET", path))
 
     async def get(self, kind: type[T], namespace: str, name: str) -> T:
         """See the port."""
