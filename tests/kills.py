@@ -34,24 +34,25 @@ Start = Callable[..., Chaosd]
 
 @dataclass(frozen=True)
 class Survived:
-    """What a run was after its chaosd was killed so often: files that were `acknowledged`, which of them are `gone`, how
-    often the target was `healed` at the next start, and how the run was verified in the end."""
+    """What a run was after its chaosd was killed so often: files that were `acknowledged`, which of them are `gone`, what
+    was `left` unhealed when the next start went on, and how the run was verified in the end."""
 
     acknowledged: int
     gone: set[str]
-    healed: int
+    left: list[str]
     verified: Chaosd
 
 
 def survive(real: RealCluster, namespace: str, start: Start, path: Path, kills: int, rng: random.Random) -> Survived:
     """Start a run, which goes on for ever, and kill it; so often. Then end and verify it."""
-    healed = 0
+    left: list[str] = []
     as_found = _left(real, namespace)
     for number in range(kills + 1):
         with start("run", path, "-n", namespace, env=ENV) as process:
             if number:
                 process.until_line(lambda line: "goes on with this run" in line)
-                healed += _paused(process, lambda: _left(real, namespace)) == as_found
+                found = _paused(process, lambda: _left(real, namespace))
+                left += [f"start {number}: {found}; {process.told}"] if found != as_found else []
             else:
                 process.until_line(lambda line: " run 01" in line)
             if number < kills:
@@ -66,7 +67,7 @@ def survive(real: RealCluster, namespace: str, start: Start, path: Path, kills: 
     assert verified.out is not None, "started with --out"
     owed, acknowledged = _owed(cuts.history(verified.out))
     gone = owed - _there(real, namespace, verified.verdict["run"])
-    return Survived(acknowledged, gone, healed, verified)
+    return Survived(acknowledged, gone, left, verified)
 
 
 def _end_after_a_round(process: Chaosd) -> None:

@@ -19,7 +19,7 @@ def test_a_chaosd_that_is_killed_loses_nothing(
 ) -> None:
     path = experiment(rounds=1000, workload={"files": 8}, disruptions=kills.DISRUPTIONS)
     survived = kills.survive(real, web, start, path, KILLS, random.Random(FRESH))
-    assert (survived.healed, survived.gone) == (KILLS, set())
+    assert (survived.left, survived.gone) == ([], set())
     verified = survived.verified
     assert (verified.code, verified.verdict["violations"], verified.verdict["unknown"]) == (0, [], []), verified.told
     assert verified.verdict["coverage"]["chaosd_restarts"] == KILLS
