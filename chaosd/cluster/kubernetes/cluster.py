@@ -223,11 +223,11 @@ class KubernetesCluster:
         return bool((await self._client.ask("POST", path, body=review))["status"].get("allowed"))
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
         """See the port. One that was told for the last time an hour ago is gone."""
-        event = documents.event(target, topic, reason=reason, message=message, warning=warning, count=count)
-        path, name = RESOURCES[ClusterEvent].path(target.namespace), event["metadata"]["name"]
+        event = documents.event(about, topic, reason=reason, message=message, warning=warning, count=count)
+        path, name = RESOURCES[ClusterEvent].path(about.namespace), event["metadata"]["name"]
         try:
             again = {key: event[key] for key in ("count", "message", "lastTimestamp")}
             await self._client.request("PATCH", (*path, name), body=again, content_type=writes.MERGE)
