@@ -259,28 +259,43 @@ def run_drill(
 
 @app.command("daemon")
 def run_daemon(
-    subject: Subject,
-    namespace: Namespace = None,
+    experiments: Annotated[
+        Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Experiments, read anew when they change.")
+    ],
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    seed: Seed = None,
     ledger: LedgerUrl = None,
     out: Out = None,
     sandbox_dir: SandboxDir = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT. Default: 127.0.0.1:9187.")] = None,
 ) -> int:
-    """Run an experiment's rounds for ever, and serve /metrics, /healthz and /readyz."""
+    """Run experiments on their schedules, or for ever, and serve /metrics, /healthz and /readyz."""
+    from chaosd import daemon
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir, listen)
-    chosen, manifest = _experiment(subject, namespace, None, None, seed)
-    if chosen.steps:
-        raise UsageError(f"{subject} is a script: the daemon runs random rounds, so give it one with `disruptions`")
-    progress = Progress(Console(stderr=True))
-    with progress.shown():
-        finished = _run(
-            lambda ending: daemon.serve(settings, chosen, manifest, ending, watch=progress.watch, serving=progress.serving)
-        )
-    return _finish(settings, finished)
+    codes = [exit_code(finished) for finished in _run(lambda ending: daemon.serve(settings, experiments, ending))]
+    return min([*codes, ABORTED], key=_WORST_FIRST.index)
+
+
+@app.command()
+def shutdown(
+    experiments: Annotated[Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Those of the daemon.")],
+    deployment: Annotated[
+        str | None, typer.Option(help="Of the daemon: scaled to 0 and waited for before its targets are healed.")
+    ] = None,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Of that Deployment.")] = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> int:
+    """End a daemon for good, and put right what it left, as its targets' Leases say: its ledger is not needed."""
+    from chaosd.daemon.shutdown import shut_down
+
+    settings = _settings(None, kubeconfig, context, None, None, None)
+    done = _run(lambda ending: shut_down(settings, experiments, deployment, namespace, ending))
+    for told in done or ["nothing to undo"]:
+        typer.echo(told)
+    return PASS
 
 
 @app.command("disruptions")

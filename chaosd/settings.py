@@ -30,7 +30,8 @@ class Settings(BaseSettings):
     pod_name: Annotated[str, Field(description="The daemon's own pod, where it runs in one.")] = ""
     pod_namespace: Annotated[str, Field(description="Its namespace, where the Lease is.")] = ""
     ledger_on_tested_storage: Annotated[
-        Literal["refuse", "allow"], Field(description="What to do about a target of the storage class of the ledger's claim.")
+        Literal["refuse", "allow"],
+        Field(description="What to do about a target of the storage class of the ledger's claim."),
     ] = "refuse"
 
     qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0

@@ -149,10 +149,24 @@ async def heal_target(
     if noted and noted not in [undo for _, undo in owed]:
         done.append(await heal_or_leave(cluster, noted))
     if noted:
-        async for attempt in patiently(HEAL_SECONDS):
-            with attempt:
-                await lock.register_undo(None)
+        await _note_nothing(lock)
     return done
+
+
+async def heal_from_lease(cluster: Cluster, lock: TargetLock, noted: Mapping[str, Any] | None) -> list[str]:
+    """Undo what a target's Lease notes, without the ledger: whoever comes with that later does it once more, to no effect.
+    Tells what was done."""
+    if not noted:
+        return []
+    done = await heal_or_leave(cluster, noted)
+    await _note_nothing(lock)
+    return [done]
+
+
+async def _note_nothing(lock: TargetLock) -> None:
+    async for attempt in patiently(HEAL_SECONDS):
+        with attempt:
+            await lock.register_undo(None)
 
 
 def is_of(run: Run, cluster_id: str) -> bool:

@@ -25,6 +25,7 @@ from chaosd.cluster.port import (
     Lease,
     Namespace,
     Object,
+    Pod,
     Room,
     StatefulSet,
     T,

@@ -45,7 +45,7 @@ class Conductor:
             return self._ledger
         starting = sorted(name for name, one in self._by_name().items() if one.state is State.STARTING)
         if starting or not (self._supervisors or self._refused):
-            return f"no round has begun{f' of {', '.join(starting)}' if starting else ''}"
+            return " of ".join(filter(None, ("no round has begun", ", ".join(starting))))
         return ""
 
     def states(self) -> Counter[State]:
@@ -85,7 +85,7 @@ class Conductor:
         self._refused = dict(reading.refused)
         for file, why in new.items():
             stands = "; what it said before goes on" if file in reading.loaded else ""
-            self._means.log.error(f"refused: {why}{stands}")
+            self._means.log.warning(f"refused: {why}{stands}")
             try:
                 await self._means.own_pod.tell(f"experiment-{file.lower()}", "ChaosdExperimentRefused", f"{why}{stands}")
             except ClusterError as error:
@@ -98,11 +98,13 @@ class Conductor:
                 await asyncio.to_thread(self._means.ledger.check_writable)
             except LedgerError as error:
                 if not self._ledger:
-                    self._means.log.error(str(error))
+                    self._means.log.warning(str(error))
                 self._ledger = str(error)
             else:
                 self._ledger = ""
             await asyncio.sleep(_LEDGER_SECONDS)
 
     def _measure(self) -> None:
-        self._means.metrics.targets.set(len({one.target for one in self._supervisors.values() if one.state is State.RUNNING}))
+        self._means.metrics.targets.set(
+            len({one.target for one in self._supervisors.values() if one.state is State.RUNNING})
+        )

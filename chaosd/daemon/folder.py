@@ -70,9 +70,10 @@ class ExperimentFolder:
                 yield file.name, f"{_UNREADABLE}{error.strerror}"
 
     def _take(self, name: str, text: str) -> None:
+        if text.startswith(_UNREADABLE):
+            self._refused[name] = f"{name}: {text.removeprefix(_UNREADABLE)}: let the daemon read it"
+            return
         try:
-            if text.startswith(_UNREADABLE):
-                raise ExperimentError(f"{name}: {text.removeprefix(_UNREADABLE)}: let the daemon read it")
             experiment = experiments.parse(text, name)
             _refuse_unfit(experiment, name)
         except ExperimentError as error:

@@ -9,14 +9,15 @@ from typing import Literal
 
 import structlog
 
+Processor = structlog.typing.Processor
 Logger = structlog.typing.FilteringBoundLogger
 
 
 def opened(style: Literal["text", "json"]) -> Logger:
     """The log; what libraries log goes there, too, from warnings on."""
     stamped = structlog.processors.TimeStamper(fmt="iso" if style == "json" else "%H:%M:%S", utc=True)
-    rendered = structlog.processors.JSONRenderer() if style == "json" else _as_text
-    common = [structlog.processors.add_log_level, stamped]
+    rendered: Processor = structlog.processors.JSONRenderer() if style == "json" else _as_text
+    common: list[Processor] = [structlog.processors.add_log_level, stamped]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=common, processors=[_plain, rendered]))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -30,7 +31,7 @@ def opened(style: Literal["text", "json"]) -> Logger:
 
 
 def _plain(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, name, event)  # type: ignore[arg-type]
+    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, name, event)
 
 
 def _as_text(_: object, __: str, event: structlog.typing.EventDict) -> str:

@@ -19,12 +19,12 @@ from chaosd.adapters import open_cluster, open_ledger
 from chaosd.cluster.port import Cluster
 from chaosd.daemon import logs
 from chaosd.daemon.conductor import Conductor
-from chaosd.daemon.folder import ExperimentFolder
+from chaosd.daemon.folder import ExperimentFolder, Loaded
 from chaosd.daemon.leadership import Leadership
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.supervisor import Means
 from chaosd.daemon.turns import Turns
-from chaosd.errors import AbortedError, ChaosdError, ExperimentError, LedgerError
+from chaosd.errors import ChaosdError, ExperimentError, LedgerError
 from chaosd.ledger import Ledger
 from chaosd.metrics import Metrics
 from chaosd.run import Ending, Finished
@@ -114,6 +114,6 @@ async def _opened(settings: Settings, ending: Ending, state: _State, log: logs.L
             return await asyncio.to_thread(open_ledger, settings)
         except LedgerError as error:
             if state.before != str(error):
-                log.error(str(error))
+                log.warning(str(error))
             state.before = str(error)
         await ending.unless_ended(asyncio.sleep(_LEDGER_AGAIN_SECONDS))

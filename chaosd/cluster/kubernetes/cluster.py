@@ -241,6 +241,12 @@ class KubernetesCluster:
         NotFoundError, ConflictError when it is being deleted, ForbiddenError."""
         await self._client.request("DELETE", RESOURCES[Namespace].path("", name))
 
+    # Beyond the port: for the daemon's own Deployment.
+
+    async def stop_deployment(self, namespace: str, name: str) -> None:
+        """Scale it to nothing; its pods end as they do. Raises NotFoundError, ForbiddenError."""
+        await writes.stop_deployment(self._client, namespace, name)
+
     async def _autoscalers(self, namespace: str, query: Query) -> Sequence[Json]:
         """Of both kinds; a cluster without KEDA has no place for its own. Who may not see those sees the
         HorizontalPodAutoscaler that KEDA makes of each."""

@@ -416,7 +416,9 @@ class SandboxCluster:
     ) -> None:
         """See the port."""
         told = {"type": "Warning" if warning else "Normal", "reason": reason, "message": message, "count": count}
-        self._store.record_event({"target": f"{about.namespace}/{about.name}", "topic": topic, **told, "time": self._store.now()})
+        self._store.record_event(
+            {"target": f"{about.namespace}/{about.name}", "topic": topic, **told, "time": self._store.now()}
+        )
         self._store.flush()
 
     def _begin(self, new_nodes: int) -> None:
