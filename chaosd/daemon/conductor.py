@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 from chaosd.daemon.folder import ExperimentFolder, Reading
 from chaosd.daemon.supervisor import Means, State, Supervisor
@@ -11,7 +10,7 @@ from chaosd.errors import ClusterError, LedgerError
 from chaosd.run import Ending, Finished
 
 _RELOAD_SECONDS = 2.0
-_LEDGER_SECONDS = 10.0
+_LEDGER_SECONDS, _LEDGER_AGAIN_SECONDS = 10.0, 1.0
 
 
 class Conductor:
@@ -24,6 +23,7 @@ class Conductor:
         self._refused: dict[str, str] = {}
         self._finished: dict[str, Finished] = {}  # of each experiment the last run
         self._ledger = ""  # why it cannot be written
+        means.metrics.targets.set_function(lambda: len({one.target for one in self._in(State.RUNNING)}))
 
     async def run(self, ending: Ending) -> list[Finished]:
         """What came of the last run of each experiment."""
@@ -43,24 +43,19 @@ class Conductor:
         """What keeps the daemon from doing its work; empty where nothing does."""
         if self._ledger:
             return self._ledger
-        starting = sorted(name for name, one in self._by_name().items() if one.state is State.STARTING)
+        starting = sorted(one.experiment.name for one in self._in(State.STARTING))
         if starting or not (self._supervisors or self._refused):
             return " of ".join(filter(None, ("no round has begun", ", ".join(starting))))
         return ""
 
-    def states(self) -> Counter[State]:
-        """How many experiments are in which state."""
-        return Counter(one.state for one in self._supervisors.values())
-
-    def _by_name(self) -> dict[str, Supervisor]:
-        return {one.experiment.name: one for one in self._supervisors.values()}
+    def _in(self, state: State) -> list[Supervisor]:
+        return [one for one in self._supervisors.values() if one.state is state]
 
     async def _follow_folder(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             if reading := self._folder.read():
                 self._take(reading, tasks)
                 await self._tell_refused(reading)
-            self._measure()
             await asyncio.sleep(_RELOAD_SECONDS)
 
     def _take(self, reading: Reading, tasks: asyncio.TaskGroup) -> None:
@@ -102,9 +97,4 @@ class Conductor:
                 self._ledger = str(error)
             else:
                 self._ledger = ""
-            await asyncio.sleep(_LEDGER_SECONDS)
-
-    def _measure(self) -> None:
-        self._means.metrics.targets.set(
-            len({one.target for one in self._supervisors.values() if one.state is State.RUNNING})
-        )
+            await asyncio.sleep(_LEDGER_AGAIN_SECONDS if self._ledger else _LEDGER_SECONDS)
