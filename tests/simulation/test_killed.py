@@ -81,7 +81,8 @@ def test_somebody_who_scales_the_target_while_chaosd_is_dead_wins(seed: int) -> 
             asyncio.get_running_loop().call_later(5, asyncio.ensure_future, _scale(world))
 
     async def _scale(world: World) -> None:
-        await world.cluster.scale("default", "web", replicas=2, expected=1)
+        uid = world.cluster.store.get(StatefulSet, "default", "web").uid
+        await world.cluster.scale("default", "web", uid=uid, replicas=2, expected=1)
 
     outcome = simulate(scenario, scale_once, kills=[Kill(at)])
     (healed, *_) = [op.value["done"] for op in outcome.ops if op.f == "undo" and op.kind is Kind.OK]
