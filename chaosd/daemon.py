@@ -103,8 +103,8 @@ async def run_experiment(
             raise RightsError(f"the credentials lack {named} in {namespace}: {mend}")
         taken = await held.enter_async_context(_taken(cluster, ledger, settings, experiment, ending))
         lock, target = taken.lock, taken.target
-        last = ledger.run(target=target.key, cluster_id=await cluster.cluster_id())
-        left = resumption.left_behind(ledger, lock.noted, taken.lost, last, experiment)
+        cluster_id = await cluster.cluster_id()
+        left = resumption.left_behind(ledger, lock.noted, taken.lost, target.key, cluster_id, experiment)
         run = left.goes_on or await _begun(cluster, ledger, target, experiment)
         runner = Runner(cluster, ledger, lock, target, experiment, run, (*taken.told, *left.told))
         if left.goes_on:

@@ -231,7 +231,7 @@ class Runner:
             target,
             experiment.target.folder,
             self._run.run,
-            f"{self._run.run[-6:]}.{self.journal.last_index + 1}",
+            f"{self._run.run[-6:]}.{self.journal.epoch}",
             experiment.target.program,
             experiment.target.probe_image,
         )

@@ -139,8 +139,8 @@ def test_what_was_invoked_and_never_answered_is_info(start: Start, run: Start, t
     ("changed", "args", "why"),
     [
         ({}, ["--seed", "12"], "its seed is 11, and this one is 12"),
-        ({"timeouts": {"probe": "31s"}}, [], "it is of another experiment, or of this one before it was changed"),
-        ({}, ["--rounds", "2"], "it is of another experiment"),
+        ({"timeouts": {"probe": "31s"}}, [], "it is of this experiment before that was changed"),
+        ({}, ["--rounds", "2"], "it is of this experiment before that was changed"),
     ],
 )
 def test_another_experiment_or_seed_begins_a_new_run_and_says_so(

@@ -191,10 +191,10 @@ class _Chaosd:
         self._lives += 1
         lock = TargetLock(cluster, NAMESPACE, NAME, f"chaosd-{self._lives}", LEASE_SECONDS, self._clock)
         undo = await lock.acquire()
-        key, last = f"{NAMESPACE}/{NAME}", self._ledger.run()
+        key = f"{NAMESPACE}/{NAME}"
         await heal_target(cluster, self._ledger, lock, key, undo, self._clock)
         lost = resumption.note_loss(self._ledger, lock.noted, key, "", self._clock())
-        left = resumption.left_behind(self._ledger, lock.noted, lost, last, self._document)
+        left = resumption.left_behind(self._ledger, lock.noted, lost, key, "", self._document)
         run = left.goes_on or self._begun(key)
         statefulset = await self._sandbox.get(StatefulSet, NAMESPACE, NAME)
         target = targets.resolve(statefulset, path="", container="", require_claim=True)
