@@ -249,6 +249,7 @@ class Runner:
                 seed=self._run.seed,
                 spec=experiment.workload,
                 timeout_seconds=experiment.timeouts.probe,
+                note=self._lock.note,
             )
         )
         self.generator = Generator(self._run.seed, plans, self.panel.integrity, target.replicas_up_to, _limits(experiment))

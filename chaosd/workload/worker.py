@@ -34,6 +34,7 @@ from chaosd.cluster.inflight import patiently
 from chaosd.cluster.observer import Observer, View
 from chaosd.cluster.port import Claim, Cluster, Pod, Volume
 from chaosd.errors import (
+    ChaosdError,
     ClusterError,
     DeadlineError,
     ForbiddenError,
@@ -76,7 +77,10 @@ class Worker:
         seed: int,
         spec: Workload,
         timeout_seconds: float,
+        note: Callable[[], Awaitable[None]],
     ) -> None:
+        """`note` makes sure that a ledger which loses what is in it now will be known to have lost it. Raises
+        ClusterError."""
         self._cluster = cluster
         self._observer = observer
         self._place = place
@@ -87,6 +91,7 @@ class Worker:
         self._seed = seed
         self._spec = spec
         self._timeout_seconds = timeout_seconds
+        self._note = note
         self._session: Session | None = None
         self._begun = False
         self._told_at = -1
@@ -294,8 +299,9 @@ class Worker:
         value = {"sequences": compress(doomed)}
         await self._journal([self._event("delete", Kind.INVOKE, value)])
         try:
+            await self._note()  # a ledger that forgets a delete would call the files lost
             await session.drop(files)
-        except ProbeError as error:
+        except (ClusterError, ProbeError) as error:
             await self._lost(error)
             await self._journal([self._event("delete", Kind.INFO, {**value, "error": str(error)})])
             return 0
@@ -413,7 +419,7 @@ class Worker:
         named |= {"claim_uid": replica.origin.claim_uid, "handle": replica.origin.handle}
         return json.dumps(named, separators=(",", ":")).encode()
 
-    async def _lost(self, error: ProbeError) -> None:
+    async def _lost(self, error: ChaosdError) -> None:
         if isinstance(error, SessionLostError):
             await self.close()
 

@@ -69,6 +69,19 @@ def test_a_ledger_that_was_rolled_back_to_before_the_lease_was_written_is_not_go
 
 
 @pytest.mark.parametrize("seed", [*range(8), FRESH])
+def test_a_ledger_that_lost_only_a_delete_is_not_gone_on_with(seed: int) -> None:
+    """No file that it does not know stands on a volume, and those that it still believes in are gone."""
+    scenario = Scenario(seed, rounds=6, files=6)
+    deleted = [op.index for op in simulate(scenario).ops if op.f == "delete" and op.kind is Kind.OK]
+    at = stream(seed, "kill").choice(deleted)
+    lost = 1 + at - max(op.index for op in simulate(scenario).ops[:at] if op.f == "delete" and op.kind is Kind.INVOKE)
+    outcome = simulate(scenario, kills=[Kill(at, ops_lost=lost)])
+    assert (outcome.judgement.value, outcome.rounds) == (Value.PASS, 6), outcome.judgement.violations
+    (unfinished,) = [op.value for op in outcome.ops if op.f == "unfinished"]
+    assert "it was rolled back" in unfinished["why"]
+
+
+@pytest.mark.parametrize("seed", [*range(8), FRESH])
 def test_somebody_who_scales_the_target_while_chaosd_is_dead_wins(seed: int) -> None:
     scenario = Scenario(seed, rounds=4, files=4, disruptions=({"kind": "scale", "to": 1},))
     at = next(op.index for op in simulate(scenario).ops if op.f == "scale" and op.kind is Kind.OK)
@@ -81,7 +94,8 @@ def test_somebody_who_scales_the_target_while_chaosd_is_dead_wins(seed: int) -> 
             asyncio.get_running_loop().call_later(5, asyncio.ensure_future, _scale(world))
 
     async def _scale(world: World) -> None:
-        await world.cluster.scale("default", "web", replicas=2, expected=1)
+        uid = world.cluster.store.get(StatefulSet, "default", "web").uid
+        await world.cluster.scale("default", "web", uid=uid, replicas=2, expected=1)
 
     outcome = simulate(scenario, scale_once, kills=[Kill(at)])
     (healed, *_) = [op.value["done"] for op in outcome.ops if op.f == "undo" and op.kind is Kind.OK]
