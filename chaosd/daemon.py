@@ -262,12 +262,11 @@ async def serve(
 ) -> Finished:
     """Run an experiment's rounds for ever, and serve its metrics meanwhile, also of a run that a guard has stopped.
     `serving` is told the address."""
-    registry = CollectorRegistry()
-    metrics = Metrics(registry)
+    metrics = Metrics(CollectorRegistry())
     running: list[Runner] = []
 
     def begin(target: Target, runner: Runner, run: Run) -> None:
-        runner.journal.listen(TargetMetrics(metrics, target, experiment.name, runner.panel).record)
+        runner.journal.listen(TargetMetrics(metrics, target, experiment, runner.panel).record)
         metrics.targets.set(1)
         running.append(runner)
         watch(target, runner, run)
@@ -276,7 +275,7 @@ async def serve(
         return "" if running and running[0].began else "no round has begun"
 
     endless = experiment.model_copy(update={"rounds": None, "duration": None})
-    async with server.serving(settings.listen, registry, not_ready) as address:
+    async with server.serving(settings.listen, metrics.texts, not_ready) as address:
         serving(address)
         finished = await run_experiment(settings, endless, manifest, ending, watch=begin)
         if finished.error is None and experiment.guards.stops_after(len(finished.verdict.violations)):
