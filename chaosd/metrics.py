@@ -112,6 +112,7 @@ class Metrics:
         self._families: list[Family] = []
         self._registry = registry
         self._running: dict[str, TargetMetrics] = {}
+        self._open: dict[str, dict[str, Mapping[Class, int]]] = {}  # by target and experiment
         self._declare_workload()
         self._declare_disruptions()
         self._declare_runs()
@@ -225,7 +226,7 @@ class Metrics:
         )
         self.violations_open = gauge(
             "violations_open",
-            "Violations of the target's last run, from its whole history, by class. Alert on it.",
+            "Violations of the last run of each experiment on the target, from its history, by class. Alert on it.",
             "class",
             values=product(Class),
             again=_FROM_HISTORY,
@@ -376,6 +377,16 @@ class Metrics:
                     if at is None or values[at] in drawn:
                         family.labels(*target.split("/"), *values)
 
+    def found(self, target: str, experiment: str, violations: Mapping[Class, int]) -> None:
+        """What is open of the experiment's last run. Others may take turns with it on the same target."""
+        self._open.setdefault(target, {})[experiment] = violations
+        self._tell_open(target)
+
+    def _tell_open(self, target: str) -> None:
+        for failure in Class:
+            of_all = sum(violations[failure] for violations in self._open[target].values())
+            self.violations_open.labels(*target.split("/"), failure).set(of_all)
+
     def follow(self, target: str, metrics: TargetMetrics) -> None:
         """What is counted when it is asked for, these tell from now on."""
         self._running[target] = metrics
@@ -390,6 +401,7 @@ class Metrics:
     def forget(self, target: str) -> None:
         """Remove every series of a target that is not tested any more."""
         self._running.pop(target, None)
+        self._open.pop(target, None)
         for family, declared in zip(self._families, self.declared, strict=True):
             if declared.each != "process":
                 family.remove_by_labels(dict(zip(TARGET, target.split("/"), strict=True)))
@@ -399,6 +411,9 @@ class Metrics:
         for family, declared in zip(self._families, self.declared, strict=True):
             if declared.each == "experiment":
                 family.remove_by_labels({"experiment": experiment})
+        for target, found in self._open.items():
+            if found.pop(experiment, None):
+                self._tell_open(target)
 
 
 class TargetMetrics:
@@ -468,8 +483,7 @@ class TargetMetrics:
         self._counted = dict.fromkeys(Class, 0)
         for violation in judgement.violations:
             self._counted[violation.failure] += 1
-        for failure, count in self._counted.items():
-            self._metrics.violations_open.labels(*self._labels, failure).set(count)
+        self._metrics.found(self._target, self._experiment, self._counted)
 
     def _initialise(self, experiment: Experiment) -> None:
         metrics, labels = self._metrics, self._labels

@@ -15,7 +15,8 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chaosd import daemon
+from chaosd import commands
+from chaosd.adapters import open_ledger
 from chaosd.checkers import Panel, Value
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
@@ -329,6 +330,16 @@ def test_a_run_that_ended_late_does_not_speak_for_the_next_one() -> None:
     assert scraped("owed_verifications") == 0
 
 
+def test_what_one_experiment_found_stays_open_while_another_has_its_turn() -> None:
+    scraped = Scraped(*SOUND, round_began(1), *written(WEB_0, 0), read(WEB_0, 0, finding="missing"), ENDED)
+    TargetMetrics(scraped.metrics, TARGET, SOAK.model_copy(update={"name": "other"}), Panel())
+    assert scraped("violations_open", **{"class": "lost"}) == 1
+    scraped.metrics.forget_experiment("other")
+    assert scraped("violations_open", **{"class": "lost"}) == 1
+    scraped.metrics.forget_experiment("soak")
+    assert scraped("violations_open", **{"class": "lost"}) == 0
+
+
 def test_a_new_run_on_a_target_tells_no_binding_of_the_one_before() -> None:
     scraped = Scraped(*SOUND)
     TargetMetrics(scraped.metrics, TARGET, SOAK, Panel())
@@ -399,11 +410,11 @@ async def test_counters_and_ledger_agree(tmp_path: Path) -> None:
     def watch(target: Target, runner: Runner, _: Run) -> None:
         runner.journal.listen(TargetMetrics(metrics, target, experiment, runner.panel).record)
 
-    assert not (await daemon.run_experiment(settings, experiment, manifest, Ending(), watch=watch)).verdict.violations
+    assert not (await commands.run_experiment(settings, experiment, manifest, Ending(), watch=watch)).verdict.violations
     a_file = next(path for path in (tmp_path / "sandbox" / "disks").glob("*/.chaosd/*/0000*"))
     a_file.unlink()
-    (verified,) = await daemon.verify_runs(settings, None, Ending(), watch=watch)
-    with daemon.open_ledger(settings) as ledger:
+    (verified,) = await commands.verify_runs(settings, None, Ending(), watch=watch)
+    with open_ledger(settings) as ledger:
         run = ledger.run()
         assert run
         expected = _tally(ledger.history(run))

@@ -474,11 +474,11 @@ class Cluster(Protocol):
         `leases.coordination.k8s.io`) in `namespace` (empty: cluster-wide)."""
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
-        """Tell it in a Kubernetes Event on the StatefulSet. What is told of one `topic` (lower-case words of a DNS name) is
-        one Event, with the last `message`, and how often something was told. Safe to repeat. Raises ForbiddenError,
-        RefusedError."""
+        """Tell it in a Kubernetes Event on the StatefulSet or pod. What is told of one `topic` (lower-case words of a DNS
+        name) is one Event, with the last `message`, and how often something was told. Safe to repeat. Raises
+        ForbiddenError, RefusedError."""
 
     async def close(self) -> None:
         """Free connections and tasks; a sandbox stores its state."""

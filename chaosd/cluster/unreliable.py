@@ -25,6 +25,7 @@ from chaosd.cluster.port import (
     Lease,
     Namespace,
     Object,
+    Pod,
     Room,
     StatefulSet,
     T,
@@ -209,11 +210,11 @@ class UnreliableCluster:
         return await self._asked("allowed", lambda: self._inner.allowed(verb, resource, namespace))
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
         """See the port."""
         told: dict[str, Any] = {"reason": reason, "message": message, "warning": warning, "count": count}
-        posting = partial(self._inner.post_event, target, topic, **told)
+        posting = partial(self._inner.post_event, about, topic, **told)
         await self._asked("post_event", posting)
 
     async def close(self) -> None:

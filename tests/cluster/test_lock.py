@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chaosd.cluster import lock as locking
+from chaosd.cluster import held_lease as locking
 from chaosd.cluster.lock import LEDGER_ANNOTATION, TargetLock, names_undo
 from chaosd.cluster.port import Lease
 from chaosd.cluster.sandbox import SandboxCluster
@@ -194,3 +194,14 @@ async def test_a_bad_way_neither_keeps_it_from_being_taken_nor_leaves_it_behind(
     await lock.release()
     assert cluster._store.leases == {}
     assert next(answers, "") == "", "every one was met"
+
+
+async def test_a_holder_whose_clock_is_wrong_is_as_alive_as_any(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    late = TargetLock(cluster, "default", "web", "one", 40, lambda: clock.now - 3600)
+    await late.acquire()
+    began = clock.now
+    await _lock(cluster, "two", clock).acquire()
+    assert 40 <= clock.now - began < 60
