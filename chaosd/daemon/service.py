@@ -36,11 +36,11 @@ _LEDGER_AGAIN_SECONDS = 5.0
 async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished]:
     """Run the experiments in a folder, or one file, and serve what is found, until it is ended; what came of the last run
     of each. Raises what no waiting mends (UsageError), AbortedError where it lost the lead."""
-    log, registry = logs.opened(settings.log_format), CollectorRegistry()
-    metrics, folder = Metrics(registry), ExperimentFolder(path)
+    log, metrics = logs.opened(settings.log_format), Metrics(CollectorRegistry())
+    folder = ExperimentFolder(path)
     manifests = [loaded.manifest for loaded in _at_first(folder, path)]
     state = _State()
-    async with server.serving(settings.listen, registry, state.not_ready) as address:
+    async with server.serving(settings.listen, metrics.texts, state.not_ready) as address:
         log.info(f"metrics {address}/metrics")
         async with open_cluster(settings, *manifests) as cluster, _leading(cluster, settings, ending, state):
             log.info("leads" if settings.pod_name else "runs")

@@ -137,7 +137,7 @@ class Supervisor:
         self._runner = runner
         narrator, log = Narrator(run, runner.coverage), self._log.bind(run=run.run)
         log.info(f"run {run.run}, seed {run.seed}, on {run.cluster}")
-        measured = TargetMetrics(self._means.metrics, target, self.experiment.name, runner.panel)
+        measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
         runner.journal.listen(measured.record)
 
         def told(op: Op) -> None:
