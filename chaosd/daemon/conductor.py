@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from chaosd.daemon.folder import ExperimentFolder, Reading
 from chaosd.daemon.supervisor import Means, State, Supervisor
@@ -23,7 +24,7 @@ class Conductor:
         self._refused: dict[str, str] = {}
         self._finished: dict[str, Finished] = {}  # of each experiment the last run
         self._ledger = ""  # why it cannot be written
-        means.metrics.targets.set_function(lambda: len({one.target for one in self._in(State.RUNNING)}))
+        means.metrics.before_scrapes(self._measure)
 
     async def run(self, ending: Ending) -> list[Finished]:
         """What came of the last run of each experiment."""
@@ -60,6 +61,8 @@ class Conductor:
 
     def _take(self, reading: Reading, tasks: asyncio.TaskGroup) -> None:
         """Begin what is new, and end what is gone; what was changed is both, and gets its turn on the target."""
+        for state, files in (("loaded", reading.loaded), ("refused", reading.refused)):
+            self._means.metrics.experiments.labels(state).set(len(files))
         for file, supervisor in list(self._supervisors.items()):
             now = reading.loaded.get(file)
             if now is None or now.experiment != supervisor.experiment:
@@ -72,8 +75,13 @@ class Conductor:
 
     async def _supervise(self, supervisor: Supervisor) -> None:
         await supervisor.run()
+        name, metrics, left = supervisor.experiment.name, self._means.metrics, self._supervisors.values()
         if supervisor.finished:
-            self._finished[supervisor.experiment.name] = supervisor.finished
+            self._finished[name] = supervisor.finished
+        if all(one.experiment.name != name for one in left):
+            metrics.forget_experiment(name)
+        if all(one.target != supervisor.target for one in left):
+            metrics.forget(supervisor.target)
 
     async def _tell_refused(self, reading: Reading) -> None:
         new = {file: why for file, why in reading.refused.items() if self._refused.get(file) != why}
@@ -86,11 +94,18 @@ class Conductor:
             except ClusterError as error:
                 self._means.log.warning(f"that cannot be told in an Event: {error}")
 
+    def _measure(self) -> None:
+        self._means.metrics.targets.set(len({one.target for one in self._in(State.RUNNING)}))
+        self._means.metrics.paused.set(len(self._in(State.PAUSED)))
+
     async def _look_at_ledger(self) -> None:
-        """Whether it can be written, whether anything is to be written or not."""
+        """Whether it can be written, whether anything is to be written or not; and how much more."""
+        ledger, metrics = self._means.ledger, self._means.metrics
         while True:
             try:
-                await asyncio.to_thread(self._means.ledger.check_writable)
+                await asyncio.to_thread(ledger.check_writable)
+                metrics.ledger_size.set(await asyncio.to_thread(ledger.size_bytes))
+                metrics.ledger_available.set(_or_nan(await asyncio.to_thread(ledger.available_bytes)))
             except LedgerError as error:
                 if not self._ledger:
                     self._means.log.warning(str(error))
@@ -98,3 +113,7 @@ class Conductor:
             else:
                 self._ledger = ""
             await asyncio.sleep(_LEDGER_AGAIN_SECONDS if self._ledger else _LEDGER_SECONDS)
+
+
+def _or_nan(value: int | None) -> float:
+    return math.nan if value is None else value

@@ -43,6 +43,7 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
     async with server.serving(settings.listen, metrics.texts, state.not_ready) as address:
         log.info(f"metrics {address}/metrics")
         async with open_cluster(settings, *manifests) as cluster, _leading(cluster, settings, ending, state):
+            metrics.leader.set(1)
             log.info("leads" if settings.pod_name else "runs")
             with await _opened(settings, ending, state, log) as ledger:
                 scheduler = AsyncIOScheduler(timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None})
