@@ -280,6 +280,12 @@ Object = Pod | Claim | Volume | Attachment | StatefulSet | Node | ClusterEvent |
 T = TypeVar("T", Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent, Namespace, Budget, Autoscaler)
 
 
+def key_of(found: Object) -> str:
+    """`NAMESPACE/NAME`, or the name alone where there is no namespace."""
+    namespace = getattr(found, "namespace", "")
+    return f"{namespace}/{found.name}" if namespace else found.name
+
+
 class ChangeKind(StrEnum):
     """What a watch tells.
 

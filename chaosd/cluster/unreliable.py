@@ -29,6 +29,7 @@ from chaosd.cluster.port import (
     Room,
     StatefulSet,
     T,
+    key_of,
 )
 from chaosd.errors import SessionLostError, ThrottledError, UnreachableError
 
@@ -384,7 +385,7 @@ class _Knowledge:
 def _keep(held: dict[str, Object], change: Change) -> None:
     if change.object is None:
         return
-    key = f"{getattr(change.object, 'namespace', '')}/{change.object.name}"
+    key = key_of(change.object)
     if change.kind is ChangeKind.DELETED:
         held.pop(key, None)
     else:
