@@ -34,6 +34,10 @@ class Settings(BaseSettings):
         Field(description="What to do about a target of the storage class of the ledger's claim."),
     ] = "refuse"
 
+    drill: Annotated[
+        Literal["at-start", "never"], Field(description="When the daemon drills, in a process of its own.")
+    ] = "at-start"
+
     qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0
     burst: Annotated[int, Field(ge=1, description="Requests to the API server that need not wait.")] = 100
 

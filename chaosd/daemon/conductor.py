@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 
+from chaosd.daemon.drilling import drill
 from chaosd.daemon.folder import ExperimentFolder, Reading
 from chaosd.daemon.supervisor import Means, State, Supervisor
 from chaosd.errors import ClusterError, LedgerError
@@ -33,6 +34,8 @@ class Conductor:
                 tasks.create_task(self._follow_folder(tasks), name="experiments"),
                 tasks.create_task(self._look_at_ledger(), name="ledger"),
             ]
+            if self._means.settings.drill == "at-start":
+                background.append(tasks.create_task(drill(self._means.metrics, self._means.log), name="drill"))
             await ending.stop.wait()
             for task in background:
                 task.cancel()

@@ -34,7 +34,7 @@ def _get(url: str) -> tuple[int, str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_runs_past_the_experiments_rounds_and_serves_what_it_finds(tmp_path: Path, number: signal.Signals) -> None:
     path = _soak(tmp_path, rounds=1)
-    with Chaosd("daemon", path, "--cluster", "sandbox", "--out", tmp_path / "out", "--listen", "127.0.0.1:0") as daemon:
+    with _started(tmp_path, path) as daemon:
         address = daemon.address()
         daemon.until_line(lambda line: " round 3" in line)
         assert _get(f"{address}/healthz") == (200, "ok\n")
@@ -76,8 +76,7 @@ def test_after_the_first_violation_it_disrupts_nothing_and_serves_even_when_star
     tmp_path: Path,
 ) -> None:
     path, sandbox = _soak(tmp_path, guards={"stopAfter": 1}), tmp_path / "sandbox"
-    args = ["--cluster", "sandbox", "--sandbox-dir", sandbox, "--out", tmp_path / "out", "--listen", "127.0.0.1:0"]
-    with Chaosd("daemon", path, *args) as daemon:
+    with _started(tmp_path, path, "--sandbox-dir", str(sandbox)) as daemon:
         address = daemon.address()
         daemon.until_line(lambda line: " round 2" in line)
         broken = next(path for path in sandbox.glob("disks/*/.chaosd/*/0*") if path.stat().st_size)
@@ -90,7 +89,7 @@ def test_after_the_first_violation_it_disrupts_nothing_and_serves_even_when_star
         daemon.send(signal.SIGTERM)
         assert daemon.wait(30) == 1, daemon.told
         run = _verdict(tmp_path / "out")["run"]
-    with Chaosd("daemon", path, *args) as again:
+    with _started(tmp_path, path, "--sandbox-dir", str(sandbox)) as again:
         address = again.address()
         again.until_line(lambda line: "goes on with this run" in line)
         again.until_line(lambda line: " done: " in line)
@@ -110,7 +109,7 @@ def test_it_is_not_ready_before_the_first_round(tmp_path: Path) -> None:
     document["target"]["manifest"] = "web.yaml"
     path = tmp_path / "soak.yaml"
     path.write_text(yaml.safe_dump(document))
-    with Chaosd("daemon", path, "--cluster", "sandbox", "--out", tmp_path / "out", "--listen", "127.0.0.1:0") as daemon:
+    with _started(tmp_path, path) as daemon:
         address = daemon.address()
         daemon.until_line(lambda line: "run 01" in line)
         time.sleep(0.2)
@@ -148,7 +147,8 @@ def _write(folder: Path, name: str, document: dict[str, Any]) -> None:
 
 def _started(tmp_path: Path, folder: Path, *args: str, **env: str) -> Chaosd:
     sandbox = ("--cluster", "sandbox", "--out", tmp_path / "out", "--listen", "127.0.0.1:0")
-    return Chaosd("daemon", folder, *sandbox, *args, env={f"CHAOSD_{name.upper()}": value for name, value in env.items()})
+    settings = {"drill": "never", **env}
+    return Chaosd("daemon", folder, *sandbox, *args, env={f"CHAOSD_{n.upper()}": value for n, value in settings.items()})
 
 
 def _until(holds: Callable[[], bool]) -> None:
