@@ -6,7 +6,20 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import api_faults, judging, kill_switch, kills, ledger, memory, power, probe, sandbox, simulation
+from benchmarks import (
+    api_faults,
+    judging,
+    kill_switch,
+    kills,
+    ledger,
+    memory,
+    power,
+    probe,
+    sandbox,
+    scrape,
+    simulation,
+    watches,
+)
 from benchmarks.figure import Figure
 
 MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
@@ -20,6 +33,8 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "kill_switch": kill_switch.measure,
     "kills": kills.measure,
     "memory": memory.measure,
+    "scrape": scrape.measure,
+    "watches": watches.measure,
 }
 
 

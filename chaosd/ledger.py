@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,8 @@ _ops = sa.Table(
     sa.Column("value", sa.Text),
     sqlite_with_rowid=False,
 )
+# When it was last seen that the ledger can be written: one row.
+_writable = sa.Table("writable", _metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.Double))
 # Undo entries are looked for across all runs at every start.
 sa.Index("ops_undo", _ops.c.run_id, sqlite_where=_ops.c.f == "undo", postgresql_where=_ops.c.f == "undo")
 _RUN_COLUMNS = tuple(column for column in _runs.c if column.name != "epoch")
@@ -154,9 +157,9 @@ class Ledger:
     def open(cls, url: str) -> Ledger:
         """Open or create. Raises UsageError for a URL that is none, LedgerError for a ledger that cannot be used."""
         engine = _engine(url)
-        if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _sqlite_pragmas)
         ledger = cls(engine, engine.url.render_as_string(hide_password=True))
+        if ledger._is_sqlite:
+            sa.event.listen(engine, "connect", _sqlite_pragmas)
         ledger._check_version()
         return ledger
 
@@ -271,6 +274,37 @@ class Ledger:
         op = Op(self._next_index(run), now, event.process, event.f, event.kind, event.value)
         self._write(run, [op])
         return op
+
+    def size_bytes(self) -> int:
+        """What it takes: SQLite's file with its WAL and index of that, PostgreSQL's database. May wait for the server."""
+        if self._is_sqlite:
+            return sum(file.stat().st_size for file in self._files() if file.exists())
+        with self._transaction() as connection:
+            return int(connection.execute(sa.select(sa.func.pg_database_size(sa.func.current_database()))).scalar_one())
+
+    def available_bytes(self) -> int | None:
+        """What is free for it on its file system; None where it is in no file of this machine, as in PostgreSQL."""
+        file = next(iter(self._files()), None)
+        try:
+            return shutil.disk_usage(file.parent).free if file else None
+        except OSError as error:
+            raise LedgerError(f"ledger {self._name}: {error}: {_mend('unable to open')}") from error
+
+    def check_writable(self) -> None:
+        """Write a few bytes, durably. May wait for the disk, a lock or the server, so not to be called in an event loop.
+        Raises LedgerError, which names cause and mend, where that cannot be done."""
+        with self._transaction() as connection:
+            connection.execute(_writable.delete())
+            connection.execute(_writable.insert().values(id=1, at=time.time()))
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    def _files(self) -> list[Path]:
+        """The files that it consists of, there or not; none where it is in memory or on a server."""
+        file = _file(self._engine)
+        return [file.with_name(f"{file.name}{suffix}") for suffix in ("", "-wal", "-shm")] if file else []
 
     def _next_index(self, run: Run) -> int:
         with self._transaction() as connection:
@@ -482,7 +516,10 @@ def _engine(url: str) -> sa.Engine:
 
 def file_of(url: str) -> Path | None:
     """The file that a ledger is, whether it is there or not; None where it is none. Raises UsageError."""
-    engine = _engine(url)
+    return _file(_engine(url))
+
+
+def _file(engine: sa.Engine) -> Path | None:
     in_file = engine.dialect.name == "sqlite" and engine.url.database not in (None, "", ":memory:")
     return Path(str(engine.url.database)).absolute() if in_file else None
 

@@ -88,8 +88,8 @@ def _at_odds(run: Run, experiment: Experiment) -> str:
 
 
 def _document(experiment: str) -> dict[str, Any]:
-    """Without the seed, which a run has even where its experiment leaves it out."""
-    return {**json.loads(experiment), "seed": None}
+    """Without the seed, which a run has even where its experiment leaves it out, and without when it begins."""
+    return {**json.loads(experiment), "seed": None, "schedule": None}
 
 
 def _lost(ledger: RunLedger, noted: Mapping[str, Any]) -> str:

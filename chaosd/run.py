@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 # is unanswered when its session is lost.
 WRITE_BATCH_BYTES, WRITE_BATCH = 4 << 20, 64
 READ_BATCH_BYTES, READ_BATCH = 16 << 20, MAX_NAMES
+_REPLAYED_AT_ONCE = 1_000  # ops, before others of the process have their turn
 
 
 @dataclass(slots=True)
@@ -159,11 +160,13 @@ class Runner:
             for task in background:
                 task.cancel()
 
-    def replay(self) -> int:
+    async def replay(self) -> int:
         """Take in the run's history so far; returns the last round that began. What was invoked and never answered is
         `info` from the next op on."""
         unanswered = resumption.Unanswered()
-        for op in self._ledger.history(self._run):
+        for number, op in enumerate(self._ledger.history(self._run)):
+            if number % _REPLAYED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             self.panel.step(op)
             self.coverage.step(op)
             unanswered.step(op)
@@ -171,9 +174,9 @@ class Runner:
         self._told += unanswered.events(self.panel.integrity)
         return unanswered.round
 
-    def resume(self) -> None:
-        """Go on with a run that another chaosd began and died in."""
-        self._resumes = self.replay()
+    async def resume(self) -> None:
+        """Go on with a run that another chaosd began, or this one before."""
+        self._resumes = await self.replay()
         self._told.append(resumption.restarted(self._resumes))
 
     def _resumed(self, plans: Iterator[Plan]) -> Iterator[Plan]:

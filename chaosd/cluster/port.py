@@ -280,6 +280,12 @@ Object = Pod | Claim | Volume | Attachment | StatefulSet | Node | ClusterEvent |
 T = TypeVar("T", Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent, Namespace, Budget, Autoscaler)
 
 
+def key_of(found: Object) -> str:
+    """`NAMESPACE/NAME`, or the name alone where there is no namespace."""
+    namespace = getattr(found, "namespace", "")
+    return f"{namespace}/{found.name}" if namespace else found.name
+
+
 class ChangeKind(StrEnum):
     """What a watch tells.
 
@@ -478,11 +484,11 @@ class Cluster(Protocol):
         `leases.coordination.k8s.io`) in `namespace` (empty: cluster-wide)."""
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
-        """Tell it in a Kubernetes Event on the StatefulSet. What is told of one `topic` (lower-case words of a DNS name) is
-        one Event, with the last `message`, and how often something was told. Safe to repeat. Raises ForbiddenError,
-        RefusedError."""
+        """Tell it in a Kubernetes Event on the StatefulSet or pod. What is told of one `topic` (lower-case words of a DNS
+        name) is one Event, with the last `message`, and how often something was told. Safe to repeat. Raises
+        ForbiddenError, RefusedError."""
 
     async def close(self) -> None:
         """Free connections and tasks; a sandbox stores its state."""

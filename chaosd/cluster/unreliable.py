@@ -25,9 +25,11 @@ from chaosd.cluster.port import (
     Lease,
     Namespace,
     Object,
+    Pod,
     Room,
     StatefulSet,
     T,
+    key_of,
 )
 from chaosd.errors import SessionLostError, ThrottledError, UnreachableError
 
@@ -214,11 +216,11 @@ class UnreliableCluster:
         return await self._asked("allowed", lambda: self._inner.allowed(verb, resource, namespace))
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
         """See the port."""
         told: dict[str, Any] = {"reason": reason, "message": message, "warning": warning, "count": count}
-        posting = partial(self._inner.post_event, target, topic, **told)
+        posting = partial(self._inner.post_event, about, topic, **told)
         await self._asked("post_event", posting)
 
     async def close(self) -> None:
@@ -383,7 +385,7 @@ class _Knowledge:
 def _keep(held: dict[str, Object], change: Change) -> None:
     if change.object is None:
         return
-    key = f"{getattr(change.object, 'namespace', '')}/{change.object.name}"
+    key = key_of(change.object)
     if change.kind is ChangeKind.DELETED:
         held.pop(key, None)
     else:

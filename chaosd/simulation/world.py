@@ -19,7 +19,6 @@ from chaosd.cluster.sandbox import SandboxCluster, Timings
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk
 from chaosd.cluster.target import Target
 from chaosd.cluster.unreliable import Rates, UnreliableCluster
-from chaosd.daemon import heal_target
 from chaosd.errors import ClusterError
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan, stream
@@ -28,6 +27,7 @@ from chaosd.ledger import Run
 from chaosd.run import Ending, Finished, Runner
 from chaosd.simulation.crash import NodeCrash
 from chaosd.simulation.ledger import Death, MemoryLedger
+from chaosd.taking import heal_target
 
 NAMESPACE, NAME, TEMPLATE = "default", "web", "disk"
 LEASE_SECONDS = 30
@@ -200,7 +200,7 @@ class _Chaosd:
         target = targets.resolve(statefulset, path="", container="", require_claim=True)
         runner = Runner(cluster, self._ledger, lock, target, self._experiment, run, left.told)
         if left.goes_on:
-            runner.resume()
+            await runner.resume()
         finished = await runner.run(self._planned(runner, target, run), self._ending)
         with suppress(ClusterError):
             await lock.release()

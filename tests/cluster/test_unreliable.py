@@ -256,7 +256,7 @@ class Consumer:
                 self.known[key] = change.object
 
 
-async def _much_happens(sim: Simulated) -> None:
+async def much_happens(sim: Simulated) -> None:
     await sim.apply(3, when_scaled="Delete")
     for turn in range(5):
         await sim.delete(turn % 3, force=turn % 2 == 0)
@@ -274,7 +274,7 @@ def test_a_watch_with_gaps_tells_in_the_end_what_is_so(seed: int) -> None:
         kinds: Sequence[Any] = (Pod, Claim, Node, StatefulSet)
         consumers = {kind: Consumer() for kind in kinds}
         following = [asyncio.create_task(c.follow(cluster.watch(kind, ""))) for kind, c in consumers.items()]
-        await _much_happens(sim)
+        await much_happens(sim)
         await asyncio.sleep(60)
         assert not any(task.done() for task in following)
         for kind, consumer in consumers.items():

@@ -224,11 +224,11 @@ class KubernetesCluster:
         return bool((await self._client.ask("POST", path, body=review))["status"].get("allowed"))
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
         """See the port. One that was told for the last time an hour ago is gone."""
-        event = documents.event(target, topic, reason=reason, message=message, warning=warning, count=count)
-        path, name = RESOURCES[ClusterEvent].path(target.namespace), event["metadata"]["name"]
+        event = documents.event(about, topic, reason=reason, message=message, warning=warning, count=count)
+        path, name = RESOURCES[ClusterEvent].path(about.namespace), event["metadata"]["name"]
         try:
             again = {key: event[key] for key in ("count", "message", "lastTimestamp")}
             await self._client.request("PATCH", (*path, name), body=again, content_type=writes.MERGE)
@@ -241,6 +241,12 @@ class KubernetesCluster:
         """Delete a namespace with all that is in it; the cluster goes on with that after it has answered. Raises
         NotFoundError, ConflictError when it is being deleted, ForbiddenError."""
         await self._client.request("DELETE", RESOURCES[Namespace].path("", name))
+
+    # Beyond the port: for the daemon's own Deployment.
+
+    async def stop_deployment(self, namespace: str, name: str) -> None:
+        """Scale it to nothing; its pods end as they do. Raises NotFoundError, ForbiddenError."""
+        await writes.stop_deployment(self._client, namespace, name)
 
     async def _autoscalers(self, namespace: str, query: Query) -> Sequence[Json]:
         """Of both kinds; a cluster without KEDA has no place for its own. Who may not see those sees the

@@ -416,11 +416,13 @@ class SandboxCluster:
         return True
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
         """See the port."""
         told = {"type": "Warning" if warning else "Normal", "reason": reason, "message": message, "count": count}
-        self._store.record_event({"target": target.key, "topic": topic, **told, "time": self._store.now()})
+        self._store.record_event(
+            {"target": f"{about.namespace}/{about.name}", "topic": topic, **told, "time": self._store.now()}
+        )
         self._store.flush()
 
     def _begin(self, new_nodes: int) -> None:
