@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,13 @@ Start = Callable[..., Chaosd]
 @dataclass(frozen=True)
 class Survived:
     """What a run was after its chaosd was killed so often: files that were `acknowledged`, which of them are `gone`, what
-    was `left` unhealed when the next start went on, and how the run was verified in the end."""
+    was `left` unhealed when the next start went on, what next starts found to be undone (`healed`, by its kind), and how
+    the run was verified in the end."""
 
     acknowledged: int
     gone: set[str]
     left: list[str]
+    healed: Counter[str]
     verified: Chaosd
 
 
@@ -65,9 +68,10 @@ def survive(real: RealCluster, namespace: str, start: Start, path: Path, kills: 
     with start("verify", env=ENV) as verified:
         verified.wait()
     assert verified.out is not None, "started with --out"
-    owed, acknowledged = _owed(cuts.history(verified.out))
+    ops = cuts.history(verified.out)
+    owed, acknowledged = _owed(ops)
     gone = owed - _there(real, namespace, verified.verdict["run"])
-    return Survived(acknowledged, gone, left, verified)
+    return Survived(acknowledged, gone, left, _healed(ops), verified)
 
 
 def _end_after_a_round(process: Chaosd) -> None:
@@ -96,6 +100,17 @@ def _left(real: RealCluster, namespace: str) -> Document:
         "cordoned": [node["metadata"]["name"] for node in nodes if node["spec"].get("unschedulable")],
         "configs": [one["metadata"]["name"] for one in configs if one["metadata"]["name"].startswith("chaosd")],
     }
+
+
+def _healed(ops: Iterable[Op]) -> Counter[str]:
+    """What stood open when chaosd was killed. A start that undoes something tells it after the undo itself."""
+    healed, last = Counter[str](), ""
+    for op in ops:
+        if op.f == "undo":
+            last = str(op.value["kind"])
+        elif op.f == "healed":
+            healed[last] += 1
+    return healed
 
 
 def _owed(ops: Iterable[Op]) -> tuple[set[str], int]:
