@@ -58,7 +58,7 @@ class SandboxHarness:
     expands = True
     deaf: ClassVar[dict[str, Any]] = {"image": "noterm"}
     bare: ClassVar[dict[str, Any]] = {"replicas": 1, "claim": False, "image": bare_image}
-    patience_seconds = 10.0
+    patience_seconds = 60.0
 
     def __init__(self, cluster: SandboxCluster) -> None:
         self.cluster = cluster

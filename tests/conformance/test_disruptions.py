@@ -52,6 +52,7 @@ async def _cordoned(world: World, node: Node, by: str) -> AsyncIterator[None]:
 # Cordons.
 
 
+@pytest.mark.alone
 async def test_a_cordon_keeps_new_pods_off_a_node_until_it_is_lifted(world: World) -> None:
     await world.start(replicas=1)
     pod = await _pod(world)
@@ -72,6 +73,7 @@ async def test_a_cordon_keeps_new_pods_off_a_node_until_it_is_lifted(world: Worl
         assert (await world.replaced(moved)).node == pod.node
 
 
+@pytest.mark.alone
 async def test_only_who_cordoned_a_node_lifts_that(world: World) -> None:
     node = (await world.cluster.list(Node, ""))[0]
     with pytest.raises(ConflictError):

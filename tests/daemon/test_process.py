@@ -116,7 +116,7 @@ def test_it_is_not_ready_before_the_first_round(tmp_path: Path) -> None:
         assert _get(f"{address}/healthz")[0] == 200
         assert _get(f"{address}/readyz") == (503, "no round has begun of soak\n")
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(5) == 4
+        assert daemon.wait(30) == 4
 
 
 def _folder(tmp_path: Path, **experiments: dict[str, Any]) -> Path:

@@ -15,6 +15,8 @@ from tests.manifests import Document
 from tests.real import RealCluster
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+# What goes one after another, while other tests share the cluster: a right that one grants must not be another's.
+AS_NOBODY = pytest.mark.xdist_group("nobody")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,6 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(600))
+            if "nobody" in getattr(item, "fixturenames", ()):
+                item.add_marker(AS_NOBODY)
 
 
 @pytest.fixture
@@ -77,3 +81,9 @@ def testbed(real: RealCluster) -> Any:
     from testbed.fixture import Testbed
 
     return Testbed.up()
+
+
+@pytest.fixture
+def nobody(testbed: Any) -> Path:
+    """The kubeconfig of a user who has no rights but those that a test grants."""
+    return Path(testbed.nobody_kubeconfig)

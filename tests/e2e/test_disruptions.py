@@ -55,9 +55,11 @@ def _left(real: RealCluster, namespace: str) -> dict[str, Any]:
     }
 
 
+CORDONS = pytest.param({"kind": "node-drain"}, marks=pytest.mark.alone)
 AS_FOUND = {"replicas": 2, "cordoned": [], "marked": [], "configs": []}
 
 
+@pytest.mark.alone
 def test_every_disruption_happens_and_the_target_is_left_as_it_was(
     web: str, run: Run, experiment: Write, real: RealCluster
 ) -> None:
@@ -134,8 +136,8 @@ def test_a_volume_of_a_class_that_does_not_expand_is_said(
 
 @pytest.mark.parametrize(
     "disruption",
-    [{"kind": "pod-evict", "count": "all"}, {"kind": "node-drain"}],
-    ids=lambda disruption: disruption["kind"],
+    [{"kind": "pod-evict", "count": "all"}, CORDONS],
+    ids=["pod-evict", "node-drain"],
 )
 def test_a_budget_holds_whatever_is_evicted(
     web: str, run: Run, experiment: Write, real: RealCluster, disruption: Document
@@ -154,8 +156,8 @@ def test_a_budget_holds_whatever_is_evicted(
 
 @pytest.mark.parametrize(
     "disruption",
-    [{"kind": "node-drain"}, {"kind": "recreate", "deletion": "foreground", "mayDelete": True}, {"kind": "scale-flap"}],
-    ids=lambda disruption: disruption["kind"],
+    [CORDONS, {"kind": "recreate", "deletion": "foreground", "mayDelete": True}, {"kind": "scale-flap"}],
+    ids=["node-drain", "recreate", "scale-flap"],
 )
 def test_what_a_killed_chaosd_left_is_undone(
     web: str, start: Run, run: Run, experiment: Write, real: RealCluster, disruption: Document

@@ -147,7 +147,7 @@ def proc(tmp_path: Path) -> Callable[[int, int, int, str], None]:
 def from_node(proc: Path, container_id: str, signal: str = "0") -> subprocess.CompletedProcess[str]:
     program = Path(host_signal.__file__).with_name("host_signal.sh").read_text()
     argv = ["sh", "-c", program, "chaosd-host-signal", container_id, signal]
-    return subprocess.run(argv, env={"CHAOSD_PROC": str(proc)}, capture_output=True, text=True, timeout=10, check=False)
+    return subprocess.run(argv, env={"CHAOSD_PROC": str(proc)}, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_from_the_node_the_first_process_of_the_container_is_found(
@@ -162,7 +162,7 @@ def test_from_the_node_the_first_process_of_the_container_is_found(
         proc(first.pid + 2, 50, 200, "/kubepods/pod1/cri-containerd-abc123.scope")
         proc(first.pid + 3, 50, 10, "/kubepods/pod1/cri-containerd-def456.scope")
         assert from_node(tmp_path, "abc123", "KILL").returncode == 0
-        assert first.wait(10) == -signal.SIGKILL
+        assert first.wait(60) == -signal.SIGKILL
 
 
 def test_from_the_node_nobody_is_signalled_for_a_container_that_is_not_there(
