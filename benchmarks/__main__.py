@@ -32,6 +32,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "api_faults": api_faults.measure,
     "kill_switch": kill_switch.measure,
     "kills": kills.measure,
+    "daemon": daemon.measure,
     "memory": memory.measure,
     "scrape": scrape.measure,
     "watches": watches.measure,

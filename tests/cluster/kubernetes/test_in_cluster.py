@@ -33,7 +33,7 @@ class Rotating:
 
     def rotate(self, token: str) -> None:
         self.file.write_text(token)
-        self._loader.token_expires_at = datetime.datetime.min
+        self._loader.token_expires_at = datetime.datetime.min  # noqa: DTZ901 - as the client keeps it
 
 
 async def test_a_token_that_is_rotated_is_read_again_and_one_that_is_not_there_is_waited_for(
