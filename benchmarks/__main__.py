@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks import (
     api_faults,
+    daemon,
     judging,
     kill_switch,
     kills,
