@@ -16,6 +16,7 @@ NEEDED = (
     "iptables",
     "mount",
     "openssl",
+    "postgresql",  # the tests keep a ledger in one of their own
     "prometheus",  # the tests have it scrape chaosd
     "python3-venv",  # the CSI driver's packages, where python3 is Debian's
     "runc",
