@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 
 from testbed import nodes
-from testbed.layout import CACHE, HERE
+from testbed.layout import CACHE, HERE, VENV
 from testbed.shell import run, succeeds
 
 ROOT = HERE.parents[1]
@@ -40,11 +39,8 @@ def give_to_nodes() -> str:
 def build(archive: Path, *, anew: bool = False) -> str:
     """The image as a docker-archive, and its id, which is the digest of all that is in it. `anew`: without what is left of
     earlier builds."""
-    _STORAGE.mkdir(parents=True, exist_ok=True)
-    if not succeeds(*_buildah("inspect", "--type=image", _BASE)):
-        _make_base()
+    prepare()
     print("building the image of chaosd", flush=True)
-    _download_wheels()
     config = _STORAGE / "pip.conf"
     config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     mounts = (f"--volume={_WHEELS}:/wheels:ro", f"--volume={config}:/etc/pip.conf:ro")
@@ -53,6 +49,14 @@ def build(archive: Path, *, anew: bool = False) -> str:
     archive.unlink(missing_ok=True)
     run(*_buildah("push", "--quiet", NAME, f"docker-archive:{archive}:{NAME}"))
     return image.strip()
+
+
+def prepare() -> None:
+    """What the image is made of and the sources do not have: its base, and packages."""
+    _STORAGE.mkdir(parents=True, exist_ok=True)
+    if not succeeds(*_buildah("inspect", "--type=image", _BASE)):
+        _make_base()
+    _download_wheels()
 
 
 def _make_base() -> None:
@@ -70,7 +74,7 @@ def _download_wheels() -> None:
     for lock in _LOCKS:
         exactly = ("--no-deps", "--only-binary=:all:", f"--python-version={_PYTHON}", "--require-hashes")
         fetched = ("--requirement", ROOT / "requirements" / lock, "--dest", _WHEELS)
-        run(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *exactly, *fetched)
+        run(VENV / "bin" / "pip", "download", "--quiet", "--disable-pip-version-check", *exactly, *fetched)
 
 
 def _buildah(*words: str | Path) -> list[str | Path]:
