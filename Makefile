@@ -10,7 +10,7 @@ demo: $(VENV)/runtime ## the main job on the embedded sandbox, with a report
 	$(BIN)/chaosd run experiments/soak.yaml --cluster sandbox --out $(OUT)
 
 test: $(VENV)/dev lint ## everything that needs only Python
-	$(BIN)/pytest -m "not e2e"
+	$(BIN)/pytest -m "not e2e" --numprocesses=4 --dist=worksteal
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
