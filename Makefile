@@ -37,6 +37,7 @@ schema: $(VENV)/runtime ## write the experiments' JSON Schema anew
 docs: $(VENV)/runtime ## write the documents that are made from the code anew
 	$(BIN)/chaosd disruptions --markdown > docs/disruptions.md
 	$(BIN)/python -c 'from chaosd.report import metrics; print(metrics.markdown(), end="")' > docs/metrics.md
+	$(BIN)/python -m dashboards
 
 lock: ## pin the dependencies anew
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
