@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chaosd.quantities import Seconds
+
 
 class Settings(BaseSettings):
     """One process' settings."""
@@ -24,6 +26,10 @@ class Settings(BaseSettings):
     sandbox_dir: Annotated[Path | None, Field(description="The sandbox's folder; left out: in the out folder.")] = None
     listen: Annotated[str, Field(description="HOST:PORT of the daemon's metrics.")] = "127.0.0.1:9187"
     lease_seconds: Annotated[int, Field(ge=4, description="How long a dead chaosd keeps others off its target.")] = 45
+
+    retention: Annotated[
+        Seconds, Field(ge=86400, description="How long ops are kept that were judged, such as 7d; what is owed stays.")
+    ] = 7 * 86400.0
 
     qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0
     burst: Annotated[int, Field(ge=1, description="Requests to the API server that need not wait.")] = 100
