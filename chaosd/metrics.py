@@ -193,7 +193,7 @@ class Metrics:
         )
         self.convergence_duration = histogram(
             "convergence_duration_seconds",
-            "From a disruption, by its kind, until the whole target was as it is wanted.",
+            "From a disruption, by its kind, until the whole target was as it is wanted, or was given up.",
             _RECOVERY_BUCKETS,
             "kind",
             values=product(DISRUPTIONS),
@@ -544,7 +544,7 @@ class TargetMetrics:
         if op.f in DISRUPTIONS:
             self._disruption(op)
         elif op.f == "converge" and op.kind is not Kind.INVOKE:
-            if self._disrupted and op.kind is Kind.OK:
+            if self._disrupted and op.kind is not Kind.INFO:
                 kind, began = self._disrupted
                 metrics.convergence_duration.labels(*labels, kind).observe(op.time - began)
             self._disrupted = None

@@ -36,6 +36,7 @@ from tests.histories import (
     disrupted,
     disruption_done,
     history,
+    not_converged,
     opened,
     pod,
     read,
@@ -300,6 +301,8 @@ def test_how_long_the_target_took_is_told_by_kind_of_disruption() -> None:
     scraped = Scraped(*began, *converged())
     assert scraped("convergence_duration_seconds_count", kind="pod-delete") == 1
     assert scraped("convergence_duration_seconds_sum", kind="pod-delete") == 3  # a second for each op
+    given_up = Scraped(*began, *not_converged(WEB_0, "no pod"))
+    assert given_up("convergence_duration_seconds_count", kind="pod-delete") == 1
     refused = Event(NEMESIS, "pod-delete", Kind.FAIL, {"blocked": "conflict"})
     assert (
         Scraped(*SOUND, disrupted(), refused, *converged())("convergence_duration_seconds_count", kind="pod-delete") is None
@@ -476,7 +479,7 @@ def _tally_nemesis(found: Counter[tuple[str, ...]], op: Op, disrupted_by: str) -
     if op.f in DISRUPTIONS:
         found["disruptions_total", op.f, str(op.kind)] += 1
         return "" if op.kind is Kind.FAIL else disrupted_by
-    if (op.f, op.kind) == ("converge", Kind.OK) and disrupted_by:
+    if op.f == "converge" and op.kind in (Kind.OK, Kind.FAIL) and disrupted_by:
         found["convergence_duration_seconds_count", disrupted_by] += 1
     return "" if op.f == "converge" and op.kind is not Kind.INVOKE else disrupted_by
 

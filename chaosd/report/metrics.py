@@ -13,6 +13,7 @@ from chaosd.nemesis import DISRUPTIONS
 _HEAD = """# Metrics
 
 What the daemon tells at `/metrics`, in Prometheus' text format. This page is made from `chaosd/metrics.py` (`make docs`).
+Which of them to alert on, and why, is in [alerts.md](alerts.md); what Grafana shows in [dashboard.md](dashboard.md).
 
 ## How to use them
 
