@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chaosd import daemon
+from chaosd import commands
 from chaosd.cluster.lock import LEDGER_ANNOTATION, TargetLock
 from chaosd.cluster.port import StatefulSet
 from chaosd.cluster.sandbox import SandboxCluster
@@ -139,8 +139,8 @@ def test_what_was_invoked_and_never_answered_is_info(start: Start, run: Start, t
     ("changed", "args", "why"),
     [
         ({}, ["--seed", "12"], "its seed is 11, and this one is 12"),
-        ({"timeouts": {"probe": "31s"}}, [], "it is of another experiment, or of this one before it was changed"),
-        ({}, ["--rounds", "2"], "it is of another experiment"),
+        ({"timeouts": {"probe": "31s"}}, [], "it is of this experiment before that was changed"),
+        ({}, ["--rounds", "2"], "it is of this experiment before that was changed"),
     ],
 )
 def test_another_experiment_or_seed_begins_a_new_run_and_says_so(
@@ -241,17 +241,17 @@ async def test_a_statefulset_that_was_being_recreated_is_made_again_by_the_next_
     await _being_recreated(tmp_path)
     experiment = Experiment.model_validate(yaml.safe_load(_experiment(tmp_path, rounds=1).read_text()))
     settings = Settings(cluster="sandbox", out=tmp_path / "out")
-    assert (await daemon.run_experiment(settings, experiment, None, Ending())).verdict.verdict == "pass"
+    assert (await commands.run_experiment(settings, experiment, None, Ending())).verdict.verdict == "pass"
     assert [one["name"] for one in _state(tmp_path)["statefulsets"]] == ["web"]
 
 
 async def test_a_statefulset_that_was_being_recreated_is_made_again_by_undo_where_it_is_named(tmp_path: Path) -> None:
     await _being_recreated(tmp_path)
     settings = Settings(cluster="sandbox", out=tmp_path / "out")
-    assert await daemon.undo_runs(settings, None, Ending()) == []  # nothing tells that there ever was one
-    (done,) = await daemon.undo_runs(settings, "default/web", Ending())
+    assert await commands.undo_runs(settings, None, Ending()) == []  # nothing tells that there ever was one
+    (done,) = await commands.undo_runs(settings, "default/web", Ending())
     assert done == "default/web was created again from ConfigMap kept"
-    assert await daemon.undo_runs(settings, "default/web", Ending()) == []
+    assert await commands.undo_runs(settings, "default/web", Ending()) == []
 
 
 # A ledger that was rolled back.

@@ -183,7 +183,7 @@ class World:
     async def scale(self, replicas: int) -> None:
         """Scale `web`, and wait until it has converged."""
         found = await self.cluster.get(StatefulSet, self.namespace, "web")
-        await self.cluster.scale(self.namespace, "web", replicas=replicas, expected=found.replicas)
+        await self.cluster.scale(self.namespace, "web", uid=found.uid, replicas=replicas, expected=found.replicas)
         await self.converged(replicas)
 
     async def replaced(self, pod: Pod) -> Pod:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -356,8 +357,11 @@ async def _restarted(world: World, before: Pod) -> Pod:
     return found[0]
 
 
-async def _signal(world: World, signal: str, pod: Pod, *, uid: str = "", container: str = "app") -> None:
-    await world.cluster.signal_container(world.namespace, pod.name, container, signal, uid=uid or pod.uid)
+async def _signal(
+    world: World, signal: str, pod: Pod, *, uid: str = "", container: str = "app", container_id: str = ""
+) -> None:
+    meant = {"uid": uid or pod.uid, "container_id": container_id or pod.containers[0].id}
+    await world.cluster.signal_container(world.namespace, pod.name, container, signal, **meant)
 
 
 async def test_term_restarts_a_container_that_handles_it_and_its_files_stay(world: World) -> None:
@@ -415,10 +419,12 @@ async def test_a_signal_is_bound_to_the_uid_and_the_container(world: World) -> N
     pod = await _pod(world)
     with pytest.raises(ConflictError):
         await _signal(world, "TERM", pod, uid=NOBODY)
+    with pytest.raises(ConflictError):
+        await _signal(world, "TERM", pod, container_id="of-one-that-ended")
     with pytest.raises(NotFoundError):
         await _signal(world, "TERM", pod, container="absent")
     with pytest.raises(NotFoundError):
-        await world.cluster.signal_container(world.namespace, "web-9", "app", "TERM", uid=pod.uid)
+        await _signal(world, "TERM", replace(pod, name="web-9"))
     assert (await _pod(world)).containers == pod.containers
 
 
