@@ -1,7 +1,7 @@
 """A picture of what the dashboard shows, for the docs, from the same queries and a real Prometheus. It is drawn by Altair,
 not by Grafana: what is in it is the dashboard's, how it looks is not.
 
-    python -m dashboards.pictures http://127.0.0.1:9090 docs/dashboard.png
+    python -m dashboards.pictures http://127.0.0.1:9090 docs/dashboard.svg
 """
 
 from __future__ import annotations
