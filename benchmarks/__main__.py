@@ -6,7 +6,20 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import api_faults, judging, kill_switch, kills, ledger, memory, power, probe, sandbox, simulation, watches
+from benchmarks import (
+    api_faults,
+    judging,
+    kill_switch,
+    kills,
+    ledger,
+    memory,
+    power,
+    probe,
+    retention,
+    sandbox,
+    simulation,
+    watches,
+)
 from benchmarks.figure import Figure
 
 MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
@@ -21,6 +34,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "kills": kills.measure,
     "memory": memory.measure,
     "watches": watches.measure,
+    "retention": retention.measure,
 }
 
 
