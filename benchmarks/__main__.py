@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks import (
     api_faults,
+    daemon,
     judging,
     kill_switch,
     kills,
@@ -17,6 +18,7 @@ from benchmarks import (
     probe,
     retention,
     sandbox,
+    scrape,
     simulation,
     watches,
 )
@@ -32,7 +34,9 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "api_faults": api_faults.measure,
     "kill_switch": kill_switch.measure,
     "kills": kills.measure,
+    "daemon": daemon.measure,
     "memory": memory.measure,
+    "scrape": scrape.measure,
     "watches": watches.measure,
     "retention": retention.measure,
 }

@@ -33,7 +33,7 @@ from chaosd.compaction import Checkpoint, Piece
 from chaosd.errors import LedgerError, UsageError
 from chaosd.history import COMPACTED, NEMESIS, RUN, Event, Kind, Op
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _BUSY_SECONDS = 5
 _PAGE = 1_000  # rows of one query
 _LONGEST = 100  # ops in a row
@@ -51,6 +51,7 @@ _runs = sa.Table(
     _metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("run", sa.String(26), nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
     sa.Column("experiment", sa.Text, nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("target", sa.Text, nullable=False),
@@ -59,6 +60,7 @@ _runs = sa.Table(
     sa.Column("started_at", sa.Double, nullable=False),
     sa.Column("ended_at", sa.Double),
     sa.Column("verdict", sa.Text),
+    sa.Column("epoch", sa.Integer, nullable=False, default=0),
 )
 _ops = sa.Table(
     "ops",
@@ -90,6 +92,7 @@ _checkpoints = sa.Table(
 _writable = sa.Table("writable", _metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.Double))
 # Undo entries are looked for across all runs at every start.
 sa.Index("ops_undo", _ops.c.run_id, sqlite_where=_ops.c.f == "undo", postgresql_where=_ops.c.f == "undo")
+_RUN_COLUMNS = tuple(column for column in _runs.c if column.name != "epoch")
 # So are rounds that ended, at every compaction; without parameters, so that the index is seen to fit.
 _OF_ROUNDS = sa.text(f"process = '{RUN}' AND f IN ('round', '{COMPACTED}') AND kind = '{Kind.OK}'")
 _ROUNDS_INDEX = sa.Index("ops_rounds", _ops.c.run_id, sqlite_where=_OF_ROUNDS, postgresql_where=_OF_ROUNDS)
@@ -107,11 +110,12 @@ _new_op = tuple.__new__  # what Op() itself calls, in a third of the time
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the ledger knows it. `experiment` and `verdict` are JSON documents, `cluster` is its kind and version,
-    `cluster_id` empty where it could not be seen; times in seconds since the epoch."""
+    """A run as the ledger knows it. `name` is its experiment's, `experiment` and `verdict` are JSON documents, `cluster` is
+    its kind and version, `cluster_id` empty where it could not be seen; times in seconds since the epoch."""
 
     id: int
     run: str
+    name: str
     experiment: str
     seed: int
     target: str
@@ -129,8 +133,11 @@ class RunLedger(Protocol):
     def id(self) -> str:
         """What tells it from every other ledger, and not from a copy of it."""
 
-    def run(self, name: str | None = None, target: str | None = None, cluster_id: str = "") -> Run | None:
-        """The run of that name; the latest (of that target) where none is named; None where there is none."""
+    def run(
+        self, name: str | None = None, target: str | None = None, cluster_id: str = "", experiment: str | None = None
+    ) -> Run | None:
+        """The run of that name; the latest (of that target, of the experiment of that name) where none is named; None where
+        there is none."""
 
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
         """Store what came of a run."""
@@ -155,7 +162,7 @@ class RunLedger(Protocol):
         """When disruptions of a run's target began, by any run, after `since`; in seconds since the epoch, oldest first."""
 
     def journal(self, run: Run) -> Journal:
-        """The journal of a run, which continues where its history ends."""
+        """The journal of a run, which continues where its history ends. An earlier one of it can write no more."""
 
     def append(self, run: Run, event: Event, now: float) -> Op:
         """One more op, at `now`, of a run that nobody journals."""
@@ -209,27 +216,31 @@ class Ledger:
         self, run: str, *, experiment: str, seed: int, target: str, cluster: str, cluster_id: str, started_at: float
     ) -> Run:
         """A new run."""
-        values = {"run": run, "experiment": experiment, "seed": seed, "target": target}
-        values |= {"cluster": cluster, "cluster_id": cluster_id}
+        values = {"run": run, "name": json.loads(experiment).get("name", ""), "experiment": experiment, "seed": seed}
+        values |= {"target": target, "cluster": cluster, "cluster_id": cluster_id}
         with self._transaction() as connection:
             result = connection.execute(_runs.insert().values(**values, started_at=started_at))
             key = result.inserted_primary_key
         assert key is not None, "the table has a primary key"
-        return Run(id=key[0], started_at=started_at, **values)  # type: ignore[arg-type]
+        return Run(id=key[0], started_at=started_at, **values)
 
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
         """Store what came of a run."""
         with self._transaction() as connection:
             connection.execute(_runs.update().where(_runs.c.id == run.id).values(verdict=verdict, ended_at=ended_at))
 
-    def run(self, name: str | None = None, target: str | None = None, cluster_id: str = "") -> Run | None:
-        """The run of that name; the latest (of that target) where none is named; None where there is none. Not those of
-        another cluster, where it is told which."""
-        query = sa.select(_runs).order_by(_runs.c.id.desc()).limit(1)
+    def run(
+        self, name: str | None = None, target: str | None = None, cluster_id: str = "", experiment: str | None = None
+    ) -> Run | None:
+        """The run of that name; the latest (of that target, of the experiment of that name) where none is named; None where
+        there is none. Not those of another cluster, where it is told which."""
+        query = sa.select(*_RUN_COLUMNS).order_by(_runs.c.id.desc()).limit(1)
         if name:
             query = query.where(_runs.c.run == name)
         if target:
             query = query.where(_runs.c.target == target)
+        if experiment:
+            query = query.where(_runs.c.name == experiment)
         if cluster_id:
             query = query.where(_runs.c.cluster_id.in_(("", cluster_id)))
         with self._transaction() as connection:
@@ -258,7 +269,7 @@ class Ledger:
             rows = connection.execute(query).all()
             last = dict(zip((row[0] for row in rows), _ops_of(row[1:] for row in rows), strict=True))
             owing = [run_id for run_id, op in last.items() if op.kind is Kind.INVOKE]
-            runs = connection.execute(sa.select(_runs).where(_runs.c.id.in_(owing)).order_by(_runs.c.id)).all()
+            runs = connection.execute(sa.select(*_RUN_COLUMNS).where(_runs.c.id.in_(owing)).order_by(_runs.c.id)).all()
         return [(Run(**row._mapping), last[row.id].value) for row in runs]
 
     def disrupted_since(self, run: Run, since: float) -> list[float]:
@@ -271,12 +282,16 @@ class Ledger:
         return sorted(op.time for op in _ops_of(found) if op.value.get("disrupts"))
 
     def journal(self, run: Run) -> Journal:
-        """The journal of a run, which continues where its history ends."""
+        """The journal of a run, which continues where its history ends. An earlier one of it can write no more: whoever
+        still holds that has lost the target's Lease without having noticed."""
+        with self._transaction() as connection:
+            connection.execute(_runs.update().where(_runs.c.id == run.id).values(epoch=_runs.c.epoch + 1))
+            epoch = _epoch(connection, run)
 
         def commit(ops: Sequence[Op]) -> asyncio.Future[None]:
-            return asyncio.get_running_loop().run_in_executor(self._thread, self._write, run, ops)
+            return asyncio.get_running_loop().run_in_executor(self._thread, self._write, run, ops, epoch)
 
-        return Journal(run, self._next_index(run), time.time, commit)
+        return Journal(run, self._next_index(run), time.time, commit, epoch)
 
     def append(self, run: Run, event: Event, now: float) -> Op:
         """One more op, at `now`, of a run that nobody journals."""
@@ -349,10 +364,16 @@ class Ledger:
             query = sa.select(_ops.c.index + _ops.c.count).where(_ops.c.run_id == run.id)
             return connection.execute(query.order_by(_ops.c.index.desc()).limit(1)).scalar() or 0
 
-    def _write(self, run: Run, ops: Sequence[Op]) -> None:
-        """Store ops durably, in one transaction."""
+    def _write(self, run: Run, ops: Sequence[Op], epoch: int | None = None) -> None:
+        """Store ops durably, in one transaction; of a journal, only while it is the run's last."""
         with self._transaction() as connection:
             connection.execute(_ops.insert(), _rows(run, ops))
+            # After the insert, which keeps others from writing.
+            if epoch is not None and (last := _epoch(connection, run)) != epoch:
+                raise LedgerError(
+                    f"ledger {self._name}: another chaosd goes on with run {run.run} (epoch {last}, and this one's is "
+                    f"{epoch}): leave it to that one"
+                )
 
     def _keep(self, run: Run, checkpoint: Checkpoint) -> None:
         state = zlib.compress(json.dumps(checkpoint.state, separators=(",", ":")).encode())
@@ -421,9 +442,12 @@ class Journal:
         next_index: int,
         clock: Callable[[], float],
         commit: Callable[[Sequence[Op]], asyncio.Future[None]],
+        epoch: int,
     ) -> None:
+        """`epoch` counts the journals that the run has had."""
         self.run = run
         self.clock = clock
+        self.epoch = epoch
         self.last_index = next_index - 1
         self.last_durable: Op | None = None  # of those that this journal wrote, or was told of
         self._commit = commit
@@ -483,6 +507,14 @@ class Journal:
         for op in ops:
             for listener in self._listeners:
                 listener(op)
+
+
+def _epoch(connection: sa.Connection, run: Run) -> int:
+    """How many journals the run has had. PostgreSQL waits for whoever is about to have another."""
+    found: int = connection.execute(
+        sa.select(_runs.c.epoch).where(_runs.c.id == run.id).with_for_update(read=True)
+    ).scalar_one()
+    return found
 
 
 def _rows(run: Run, ops: Sequence[Op]) -> list[dict[str, Any]]:

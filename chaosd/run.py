@@ -183,7 +183,7 @@ class Runner:
         return retention
 
     def resume(self) -> None:
-        """Go on with a run that another chaosd began and died in."""
+        """Go on with a run that another chaosd began, or this one before."""
         self._resumes = self.replay()
         self._told.append(resumption.restarted(self._resumes))
 
@@ -242,7 +242,7 @@ class Runner:
             target,
             experiment.target.folder,
             self._run.run,
-            f"{self._run.run[-6:]}.{self.journal.last_index + 1}",
+            f"{self._run.run[-6:]}.{self.journal.epoch}",
             experiment.target.program,
             experiment.target.probe_image,
         )
@@ -257,6 +257,7 @@ class Runner:
                 seed=self._run.seed,
                 spec=experiment.workload,
                 timeout_seconds=experiment.timeouts.probe,
+                note=self._lock.note,
             )
         )
         self.generator = Generator(self._run.seed, plans, self.panel.integrity, target.replicas_up_to, _limits(experiment))

@@ -453,7 +453,7 @@ def test_a_manifest_that_is_no_mapping(sandbox: Main, experiment: Write, tmp_pat
 
 
 def test_a_fault_of_its_own_is_no_broken_promise(sandbox: Main, experiment: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaosd.daemon.run_experiment", None)
+    monkeypatch.setattr("chaosd.commands.run_experiment", None)
     told = sandbox("run", experiment())
     assert (told.code, "a fault of chaosd itself" in told.error) == (3, True)
 

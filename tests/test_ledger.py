@@ -344,3 +344,29 @@ def test_a_ledger_that_is_locked_cannot_be_written(tmp_path: Path, monkeypatch: 
 def _files(folder: Path) -> dict[str, bytes]:
     """But for who reads, which stands in the shared memory of a WAL."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
+
+
+async def test_of_two_journals_of_a_run_the_earlier_can_write_no_more(tmp_path: Path) -> None:
+    """Such as of a chaosd that was suspended while its Lease ended, and does not know yet."""
+    with Ledger.open(f"sqlite:///{tmp_path / 'a.db'}") as ledger:
+        run = begin(ledger)
+        earlier, later = ledger.journal(run), ledger.journal(run)
+        assert (earlier.epoch, later.epoch) == (1, 2)
+        writers = [asyncio.create_task(journal.write()) for journal in (earlier, later)]
+        with pytest.raises(LedgerError, match=r"another chaosd goes on with run .* \(epoch 2, and this one's is 1\)"):
+            await earlier.append([Event("run", "warning", Kind.OK, {"warning": "earlier"})])
+        await later.append([Event("run", "warning", Kind.OK, {"warning": "later"})])
+        assert [op.value["warning"] for op in ledger.history(run)] == ["later"]
+        for writer in writers:
+            writer.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+
+
+def test_the_last_run_of_an_experiment_is_found_behind_those_of_others(tmp_path: Path) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path / 'a.db'}") as ledger:
+        named = {"seed": 1, "target": "default/web", "cluster": "sandbox v1", "cluster_id": "c", "started_at": 1.0}
+        soak = ledger.begin("A", experiment='{"name": "soak"}', **named)
+        gate = ledger.begin("B", experiment='{"name": "gate"}', **named)
+        assert ledger.run(target="default/web") == gate
+        assert ledger.run(target="default/web", experiment="soak") == soak
+        assert ledger.run(target="default/web", experiment="flap") is None

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,13 +58,13 @@ class Survived:
 
 
 def survive(seed: int) -> Survived:
-    """Kill the daemon of a run after an op that is drawn from all of them, and every third time the next one, too, while it
-    starts. Of four seeds one has disruptions alone, one every fault of the observer, one crashes of nodes, and one a fault
-    that must be found all the same."""
+    """Kill the daemon of a run after an op, half of the time one after which an undo is open, and every third time the next
+    one, too, while it starts. Of four seeds one has disruptions alone, one every fault of the observer, one crashes of
+    nodes, and one a fault that must be found all the same."""
     scenario, plant = _scenario(seed)
     unharmed = simulate(scenario, plant())
     rng = stream(seed, "kill")
-    first = rng.randrange(len(unharmed.ops))
+    first = rng.choice(_open_at(unharmed.ops) if rng.randrange(2) else range(len(unharmed.ops)))
     kills = (first, first + rng.randint(1, _OPS_OF_A_START)) if rng.randrange(3) == 0 else (first,)
     watched = _Watched(plant())
     outcome = simulate(scenario, watched, kills=[Kill(at) for at in kills])
@@ -73,6 +73,17 @@ def survive(seed: int) -> Survived:
     if unharmed.judgement.value is not Value.FAIL:
         wrong += watched.gone(outcome.ops, before)
     return Survived(seed, kills, outcome.judgement.value, len(before), tuple(wrong))
+
+
+def _open_at(ops: Sequence[Op]) -> Sequence[int]:
+    """The indices of ops after which something is to be undone; of all, where there is none."""
+    found, is_open = [], False
+    for op in ops:
+        if op.f == "undo":
+            is_open = op.kind is Kind.INVOKE
+        if is_open:
+            found.append(op.index)
+    return found or range(len(ops))
 
 
 def _scenario(seed: int) -> tuple[Scenario, Callable[[], Hook]]:

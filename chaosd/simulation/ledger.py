@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,8 +29,8 @@ class Death:
 class MemoryJournal(Journal):
     """Ops are durable as soon as they are appended, and nobody waits."""
 
-    def __init__(self, run: Run, held: list[Op], clock: Callable[[], float], death: Death | None) -> None:
-        super().__init__(run, _next_index(held), clock, _refused)
+    def __init__(self, run: Run, held: list[Op], clock: Callable[[], float], death: Death | None, epoch: int) -> None:
+        super().__init__(run, _next_index(held), clock, _refused, epoch)
         self._held = held
         self._death = death
 
@@ -67,6 +68,7 @@ class MemoryLedger:
         self._clock = clock
         self._runs: dict[int, Run] = {}
         self._ops: dict[int, list[Op]] = {}
+        self._epochs: Counter[int] = Counter()
         self._checkpoints: dict[int, list[Checkpoint]] = {}  # all of them, since a copy may be restored
 
     def begin(self, run: str, *, seed: int, target: str, experiment: str = "{}") -> Run:
@@ -74,6 +76,7 @@ class MemoryLedger:
         made = Run(
             id=len(self._runs) + 1,
             run=run,
+            name=json.loads(experiment).get("name", ""),
             experiment=experiment,
             seed=seed,
             target=target,
@@ -84,9 +87,12 @@ class MemoryLedger:
         self._runs[made.id], self._ops[made.id], self._checkpoints[made.id] = made, [], []
         return made
 
-    def run(self, name: str | None = None, target: str | None = None, cluster_id: str = "") -> Run | None:
-        """The run of that name (of that target); the latest where none is named; None where there is none."""
-        found = (r for r in reversed(self._runs.values()) if name in (None, r.run) and target in (None, r.target))
+    def run(
+        self, name: str | None = None, target: str | None = None, cluster_id: str = "", experiment: str | None = None
+    ) -> Run | None:
+        """See Ledger."""
+        wanted = ((name, "run"), (target, "target"), (experiment, "name"))
+        found = (r for r in reversed(self._runs.values()) if all(w in (None, getattr(r, of)) for w, of in wanted))
         return next(found, None)
 
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
@@ -140,7 +146,8 @@ class MemoryLedger:
 
     def journal(self, run: Run) -> MemoryJournal:
         """The journal of a run, which continues where its history ends."""
-        return MemoryJournal(run, self._ops[run.id], self._clock, self.death)
+        self._epochs[run.id] += 1
+        return MemoryJournal(run, self._ops[run.id], self._clock, self.death, self._epochs[run.id])
 
     def append(self, run: Run, event: Event, now: float) -> Op:
         """One more op, at `now`, of a run that nobody journals."""

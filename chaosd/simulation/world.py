@@ -19,7 +19,6 @@ from chaosd.cluster.sandbox import SandboxCluster, Timings
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk
 from chaosd.cluster.target import Target
 from chaosd.cluster.unreliable import Rates, UnreliableCluster
-from chaosd.daemon import heal_target
 from chaosd.errors import ClusterError
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan, stream
@@ -28,6 +27,7 @@ from chaosd.ledger import Run
 from chaosd.run import Ending, Finished, Runner
 from chaosd.simulation.crash import NodeCrash
 from chaosd.simulation.ledger import Death, MemoryLedger
+from chaosd.taking import heal_target
 
 NAMESPACE, NAME, TEMPLATE = "default", "web", "disk"
 LEASE_SECONDS = 30
@@ -193,10 +193,10 @@ class _Chaosd:
         self._lives += 1
         lock = TargetLock(cluster, NAMESPACE, NAME, f"chaosd-{self._lives}", LEASE_SECONDS, self._clock)
         undo = await lock.acquire()
-        key, last = f"{NAMESPACE}/{NAME}", self._ledger.run()
+        key = f"{NAMESPACE}/{NAME}"
         await heal_target(cluster, self._ledger, lock, key, undo, self._clock)
         lost = resumption.note_loss(self._ledger, lock.noted, key, "", self._clock())
-        left = resumption.left_behind(self._ledger, lock.noted, lost, last, self._document)
+        left = resumption.left_behind(self._ledger, lock.noted, lost, key, "", self._document)
         run = left.goes_on or self._begun(key)
         statefulset = await self._sandbox.get(StatefulSet, NAMESPACE, NAME)
         target = targets.resolve(statefulset, path="", container="", require_claim=True)

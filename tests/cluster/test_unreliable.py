@@ -55,8 +55,10 @@ REQUESTS: dict[str, Callable[[UnreliableCluster, StatefulSet], Awaitable[object]
     "cluster_id": lambda cluster, _: cluster.cluster_id(),
     "get": lambda cluster, _: cluster.get(Pod, "default", "web-0"),
     "list": lambda cluster, _: cluster.list(Pod, "default"),
-    "scale": lambda cluster, _: cluster.scale("default", "web", replicas=1, expected=1),
-    "signal_container": lambda cluster, _: cluster.signal_container("default", "web-0", "app", "TERM", uid="u"),
+    "scale": lambda cluster, _: cluster.scale("default", "web", uid="u", replicas=1, expected=1),
+    "signal_container": lambda cluster, _: cluster.signal_container(
+        "default", "web-0", "app", "TERM", uid="u", container_id="c"
+    ),
     "cordon": lambda cluster, _: cluster.cordon("sandbox-1", uid="u", by="run"),
     "uncordon": lambda cluster, _: cluster.uncordon("sandbox-1", uid="u", by="run"),
     "annotate": lambda cluster, _: cluster.annotate(StatefulSet, "default", "web", {"a": "b"}),
