@@ -243,18 +243,18 @@ def run_drill(
         str | None, typer.Option(help="Of the real target's volumes. Default: the cluster's default.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the namespace.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Plant every fault, and show under which name each is found."""
     first = seed if seed is not None else secrets.randbits(32)
     real = {"--kubeconfig": kubeconfig, "--context": context, "--image": image, "--storage-class": storage_class}
     if cluster == "kubernetes":
         settings = _settings(cluster, kubeconfig, context, None, None, None)
-        return _drill_really(
-            settings, Wanted(image or DEFAULT_IMAGE, storage_class or "", keep), classes or [], first, count
-        )
+        wanted = Wanted(image or DEFAULT_IMAGE, storage_class or "", keep)
+        return _drill_really(settings, wanted, classes or [], first, count, as_json=as_json)
     if given := [name for name, value in (real | {"--keep": keep or None}).items() if value is not None]:
         raise UsageError(f"{given[0]} is of a real cluster: add --cluster kubernetes, or leave it out")
-    return _drill_simulated(classes or [], first, count)
+    return _drill_simulated(classes or [], first, count, as_json=as_json)
 
 
 @app.command("daemon")
@@ -455,17 +455,19 @@ def _throw_kill_switch(settings: Settings, subject: str, namespace: str | None, 
     return PASS
 
 
-def _drill_simulated(classes: Sequence[str], seed: int, count: int) -> int:
+def _drill_simulated(classes: Sequence[str], seed: int, count: int, *, as_json: bool) -> int:
     from chaosd.drill import simulated, table
 
     chosen = simulated.chosen(classes)
     with Console(stderr=True).status("drill") as status:
         results = simulated.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
-    typer.echo(table.table(results, simulated.WHERE, width=_terminal_width()))
+    typer.echo(table.as_json(results) if as_json else table.table(results, simulated.WHERE, width=_terminal_width()))
     return _drill_code(results)
 
 
-def _drill_really(settings: Settings, wanted: Wanted, classes: Sequence[str], seed: int, count: int) -> int:
+def _drill_really(
+    settings: Settings, wanted: Wanted, classes: Sequence[str], seed: int, count: int, *, as_json: bool
+) -> int:
     from chaosd.drill import on_cluster, plants, table
     from chaosd.drill.progress import DrillProgress
 
@@ -476,7 +478,9 @@ def _drill_really(settings: Settings, wanted: Wanted, classes: Sequence[str], se
         with progress.shown():
             _run(lambda ending: on_cluster.drill_in_own_target(settings, wanted, chosen, seed, count, ending, progress))
     finally:
-        if progress.results:  # what was found before an error, too
+        if as_json:
+            typer.echo(table.as_json(progress.results))
+        elif progress.results:  # what was found before an error, too
             where = f"{on_cluster.WHERE}{progress.ended_early()}"
             typer.echo(table.table(progress.results, where, absent, _terminal_width()))
     return _drill_code(progress.results)

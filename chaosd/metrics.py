@@ -113,6 +113,7 @@ class Metrics:
         self._families: list[Family] = []
         self._registry = registry
         self._running: dict[str, TargetMetrics] = {}
+        self._before_scrapes: list[Callable[[], None]] = []
         self._open: dict[str, dict[str, Mapping[Class, int]]] = {}  # by target and experiment
         self._declare_workload()
         self._declare_disruptions()
@@ -285,7 +286,11 @@ class Metrics:
             values=product(_EXPERIMENT_STATES),
             each="process",
         )
-        self.paused = gauge("paused", "1 while the daemon is paused, and disrupts nothing.", each="process")
+        self.paused = gauge(
+            "paused",
+            "Experiments that the kill switch, or a closed window of a guard, keeps from their targets.",
+            each="process",
+        )
         self.leader = gauge("leader", "1 for the process that acts, 0 for one that waits for its turn.", each="process")
         self.drill_detected = gauge(
             "drill_detected",
@@ -340,10 +345,16 @@ class Metrics:
 
     def texts(self) -> Iterator[str]:
         """What a scrape is told, in parts, so that whoever serves it can do something else between two."""
+        for measure in self._before_scrapes:
+            measure()
         for target in list(self._running.values()):
             target.refresh()
             yield ""
         yield from self._exposition.texts()
+
+    def before_scrapes(self, measure: Callable[[], None]) -> None:
+        """Have `measure` set what is only known when it is asked for."""
+        self._before_scrapes.append(measure)
 
     def ended(self, target: str, experiment: str, verdict: str, at: float) -> None:
         """That a run of an experiment on a target (`NAMESPACE/STATEFULSET`) ended `at` seconds since the epoch."""

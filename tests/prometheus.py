@@ -43,8 +43,8 @@ class Prometheus(Asked):
 
 @contextmanager
 def prometheus(folder: Path, address: str) -> Iterator[Prometheus]:
-    """Scrapes an address, such as http://127.0.0.1:9187, every second. Groups of rules are evaluated as often, since no test
-    waits five minutes."""
+    """Scrapes an address, such as http://127.0.0.1:9187, every second. Groups of rules are evaluated as often, since no
+    test waits five minutes."""
     assert shutil.which("prometheus"), "Debian's prometheus is needed: tests/testbed/cluster.py packages installs it"
     rules, target = folder / "rules.yaml", address.removeprefix("http://")
     rules.write_text(re.sub(r"interval: 5m", "interval: 1s", RULES.read_text()))

@@ -56,5 +56,6 @@ async def _left_behind(folder: Path) -> None:
         await lock.acquire()
         undo = {"kind": "scale", "namespace": "default", "statefulset": name, "restore": 2, "wrote": [0]}
         await lock.register_undo(undo)
-        await cluster.scale("default", name, replicas=0, expected=2)
+        uid = (await cluster.get(StatefulSet, "default", name)).uid
+        await cluster.scale("default", name, uid=uid, replicas=0, expected=2)
     await cluster.close()

@@ -58,8 +58,20 @@ class TargetLock(HeldLease):
 
     def follow(self, standing: Callable[[], Mapping[str, Any]]) -> None:
         """From now on note with every write of the Lease how far a run's ledger is, as `standing` tells: its name is at
-        `run`. It costs no request of its own."""
+        `run`, and its `index` counts up. It costs no request of its own."""
         self._standing = standing
+
+    async def note(self) -> None:
+        """Have the Lease say that the ledger is at least as far as it is now. Who asks while it is being written shares the
+        next write with all who do. Raises ClusterError."""
+        if self._standing is None:
+            return
+        now = self._standing()
+        async for attempt in patiently(self._seconds / RENEWALS_PER_LEASE):
+            with attempt:
+                async with self._turn:
+                    if self.noted.get("run") != now["run"] or self.noted.get("index", -1) < now["index"]:
+                        await self._put(self._lease)
 
     def finished(self, run: str) -> None:
         """This run needs nothing noted of its ledger any more."""

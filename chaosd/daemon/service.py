@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from chaosd import server
 from chaosd.adapters import open_cluster, open_ledger
 from chaosd.cluster.port import Cluster
+from chaosd.cluster.shared_watches import sharing_watches
 from chaosd.daemon import logs
 from chaosd.daemon.conductor import Conductor
 from chaosd.daemon.folder import ExperimentFolder, Loaded
@@ -42,7 +43,12 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
     state = _State()
     async with server.serving(settings.listen, metrics.texts, state.not_ready) as address:
         log.info(f"metrics {address}/metrics")
-        async with open_cluster(settings, *manifests) as cluster, _leading(cluster, settings, ending, state):
+        async with (
+            open_cluster(settings, *manifests) as opened,
+            sharing_watches(opened) as cluster,
+            _leading(cluster, settings, ending, state),
+        ):
+            metrics.leader.set(1)
             log.info("leads" if settings.pod_name else "runs")
             with await _opened(settings, ending, state, log) as ledger:
                 scheduler = AsyncIOScheduler(timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None})

@@ -4,10 +4,12 @@ is changed."""
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -18,7 +20,7 @@ from chaosd.cluster.target import Target
 from chaosd.daemon.logs import Logger
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.turns import Turns
-from chaosd.errors import AbortedError, ChaosdError, UsageError
+from chaosd.errors import AbortedError, ChaosdError, TargetError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.history import Op
 from chaosd.ledger import Ledger, Run, file_of
@@ -38,6 +40,7 @@ class State(StrEnum):
     STARTING = "starting"  # a run was begun, and no round of it
     RUNNING = "running"
     WAITING = "waiting"  # for its time, or its turn on the target
+    PAUSED = "paused"  # by the kill switch or a guard, and tried again
     FAILED = "failed"  # and is tried again
     STOPPED = "stopped"  # by a guard, for good
 
@@ -64,12 +67,14 @@ class Supervisor:
         self.target = f"{experiment.target.namespace}/{experiment.target.statefulset}"
         self.why = ""  # it failed or stopped
         self.finished: Finished | None = None  # the last run
+        self.journaled: int | None = None  # the id of the run that is under way
         self._state = State.WAITING if experiment.schedule else State.STARTING
         self._means = means
         self._log = means.log.bind(experiment=experiment.name, target=self.target)
         self._ending = Ending()
         self._due = asyncio.Event()
         self._runner: Runner | None = None
+        self._measured: TargetMetrics | None = None
         # A run of a daemon goes on for ever, unless it is one of many.
         endless = {} if experiment.schedule else {"rounds": None, "duration": None}
         self._chosen = experiment.model_copy(update=endless)
@@ -89,7 +94,7 @@ class Supervisor:
         """Until it is stopped. Raises nothing that a run may end with."""
         self._schedule()
         pauses = _pauses()
-        while await self._unless_ended(self._due.wait()):
+        while not self._ending.stop.is_set() and await self._unless_ended(self._due.wait()):
             self._due.clear()
             try:
                 self.finished = await self._turn()
@@ -106,13 +111,19 @@ class Supervisor:
             self._due.set()
             return
         last = means.ledger.run(target=self.target, experiment=self.experiment.name)
+        if last and last.ended_at and last.verdict:
+            means.metrics.ended(self.target, last.name, json.loads(last.verdict)["verdict"], last.ended_at)
 
         async def due() -> None:
             self._due.set()
 
         first = schedule.due(last.started_at if last else None, time.time())
         means.scheduler.add_job(due, schedule.trigger, id=self.experiment.name, next_run_time=first, replace_existing=True)
-        self._log.info(f"the next run is due at {first.astimezone():%Y-%m-%d %H:%M %Z}")
+        self._awaits(first)
+
+    def _awaits(self, due: datetime) -> None:
+        self._log.info(f"the next run is due at {due:%Y-%m-%d %H:%M %Z}")
+        self._means.metrics.due(self.target, self.experiment.name, due.timestamp())
 
     async def _turn(self) -> Finished:
         """One run, once the target is free."""
@@ -123,22 +134,27 @@ class Supervisor:
             self._state, self._runner = State.STARTING, None
             if means.settings.ledger_on_tested_storage == "refuse":
                 await means.own_pod.refuse_shared_storage(file_of(means.settings.ledger_url), self.experiment)
-            return await carry_out(
-                means.cluster,
-                means.ledger,
-                means.settings,
-                self._chosen,
-                self._ending,
-                self._begins,
-                until=lambda: self._chosen.is_endless and turns.wanted(self.target),
-            )
+            try:
+                return await carry_out(
+                    means.cluster,
+                    means.ledger,
+                    means.settings,
+                    self._chosen,
+                    self._ending,
+                    self._begins,
+                    until=lambda: self._chosen.is_endless and turns.wanted(self.target),
+                )
+            finally:
+                self.journaled = None
+                if self._measured:
+                    self._measured.close()
 
     def _begins(self, target: Target, runner: Runner, run: Run) -> None:
-        self._runner = runner
+        self._runner, self.journaled = runner, run.id
         narrator, log = Narrator(run, runner.coverage), self._log.bind(run=run.run)
         log.info(f"run {run.run}, seed {run.seed}, on {run.cluster}")
-        measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
-        runner.journal.listen(measured.record)
+        self._measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
+        runner.journal.listen(self._measured.record)
 
         def told(op: Op) -> None:
             for line in narrator.lines(op):
@@ -158,10 +174,13 @@ class Supervisor:
             await self._ending.stop.wait()
         elif finished.error and not self.experiment.schedule:
             await self._failed(finished.error, pause_seconds)
+        elif self.experiment.schedule is None:
+            self._due.set()  # it let another pass
         else:
             self._state = State.WAITING
-            if not self.experiment.schedule:
-                self._due.set()
+            self._means.metrics.ended(self.target, verdict.experiment, verdict.verdict, verdict.ended_at)
+            next_run: datetime = self._means.scheduler.get_job(self.experiment.name).next_run_time
+            self._awaits(datetime.now(UTC) if self._due.is_set() else next_run)
 
     async def _failed(self, error: ChaosdError, pause_seconds: float) -> None:
         """Try again later: what stands in the way may go."""
@@ -169,7 +188,10 @@ class Supervisor:
             return
         if str(error) != self.why:
             self._log.warning(f"{error}; tried again for as long as that lasts")
-        self._state, self.why = State.FAILED, str(error)
+        if isinstance(error, TargetError):
+            self._means.metrics.targets_empty.inc()
+        self._state = State.PAUSED if isinstance(error, AbortedError) else State.FAILED
+        self.why = str(error)
         await self._unless_ended(asyncio.sleep(pause_seconds))
         self._due.set()
 

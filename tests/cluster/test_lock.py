@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -167,6 +168,39 @@ async def test_how_far_the_ledger_is_goes_with_each_write_and_stays_until_the_ru
     successor.finished("R")
     await successor.release()
     assert cluster._store.leases == {}
+
+
+async def test_who_asks_for_a_note_while_one_is_written_shares_the_next(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, index, put, written, started = (
+        _lock(cluster, "one", Clock(monkeypatch)),
+        [0],
+        cluster.put_lease,
+        [],
+        asyncio.Event(),
+    )
+    await lock.acquire()
+    await lock.note()
+    assert lock.noted == {}
+    lock.follow(lambda: {"run": "R", "index": index[0]})
+
+    async def slowly(lease: Lease) -> Lease:
+        await started.wait()
+        written.append(lease.annotations[LEDGER_ANNOTATION])
+        return await put(lease)
+
+    async def asked(at: int) -> None:
+        index[0] = at
+        await lock.note()
+        assert lock.noted["index"] >= at
+
+    monkeypatch.setattr(cluster, "put_lease", slowly)
+    tasks = [asyncio.ensure_future(asked(at)) for at in range(1, 6)]
+    asyncio.get_running_loop().call_soon(started.set)
+    await asyncio.gather(*tasks)
+    await lock.note()
+    assert [json.loads(noted)["index"] for noted in written] == [1, 5]
 
 
 async def test_a_bad_way_neither_keeps_it_from_being_taken_nor_leaves_it_behind(

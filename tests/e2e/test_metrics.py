@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import urllib.request
@@ -9,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaosd_process import Chaosd
-from tests.e2e.conftest import EXPERIMENTS
 from tests.prometheus import prometheus
 
 
-def test_prometheus_scrapes_the_daemon(web: str, start: Callable[..., Chaosd], tmp_path: Path) -> None:
-    with start("daemon", EXPERIMENTS / "soak.yaml", "-n", web, "--listen", "127.0.0.1:0") as daemon:
+def test_prometheus_scrapes_the_daemon(
+    web: str, start: Callable[..., Chaosd], experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = experiment(target={"namespace": web})
+    with start("daemon", path, "--listen", "127.0.0.1:0", env={"CHAOSD_DRILL": "never"}) as daemon:
         address = daemon.address()
         with prometheus(tmp_path, address) as asked:
             daemon.until_line(lambda line: " round 3" in line)
@@ -32,7 +35,7 @@ def test_prometheus_scrapes_the_daemon(web: str, start: Callable[..., Chaosd], t
             assert asked.until(f"sum(chaosd_violations_total{{{this}}})") == 0
         daemon.send(signal.SIGTERM)
         assert daemon.wait(90) == 4
-        assert daemon.verdict["violations"] == []
+    assert json.loads((tmp_path / "out" / "soak" / "verdict.json").read_text())["violations"] == []
 
 
 def _get(url: str) -> str:

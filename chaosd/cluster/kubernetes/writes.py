@@ -36,11 +36,12 @@ async def patch(
         raise
 
 
-async def scale(client: Client, namespace: str, name: str, *, replicas: int, expected: int) -> None:
+async def scale(client: Client, namespace: str, name: str, *, uid: str, replicas: int, expected: int) -> None:
     """See the port."""
     path = RESOURCES[StatefulSet].path(namespace, name, "scale")
 
     def change(found: Json) -> Json:
+        check_uid(found, uid)
         now = found["spec"].get("replicas", 0)
         if now != expected:
             raise ConflictError(f"{namespace}/{name} has {now} replicas, not {expected}")

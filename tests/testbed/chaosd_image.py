@@ -1,0 +1,88 @@
+"""The product's own image: built by its Dockerfile, without a registry, on a base of Debian's, and given to the nodes."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from testbed import nodes
+from testbed.layout import CACHE, HERE
+from testbed.shell import run, succeeds
+
+ROOT = HERE.parents[1]
+NAME = "testbed.local/chaosd:1"
+
+# With the Python that the lock files are for (3.11). Documents would be a third of it.
+_SUITE, _PYTHON = "bookworm", "3.11"
+_PACKAGES = "python3-venv,ca-certificates"
+_UNPACKED = tuple(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "locale", "man"))
+_BASE = f"localhost/chaosd-base:{hashlib.sha256(repr((_SUITE, _PACKAGES, _UNPACKED)).encode()).hexdigest()[:12]}"
+_LOCKS = ("image.txt", "build.txt")
+
+_ARCHIVE = CACHE / "chaosd-image.tar"
+_WHEELS = CACHE / "wheels"
+_STORAGE = CACHE / "buildah"
+_FOLDERS = ("--root", _STORAGE / "root", "--runroot", _STORAGE / "run")
+
+
+def give_to_nodes() -> str:
+    """Every node has the image of the sources as they are now; its name. Some minutes the very first time, half a minute
+    after the sources changed."""
+    stamp = _ARCHIVE.with_suffix(".stamp")
+    if not (stamp.exists() and stamp.read_text() == _sources_key()):
+        build(_ARCHIVE)
+        stamp.write_text(_sources_key())
+    nodes.import_images(_ARCHIVE)
+    return NAME
+
+
+def build(archive: Path, *, anew: bool = False) -> str:
+    """The image as a docker-archive, and its id, which is the digest of all that is in it. `anew`: without what is left of
+    earlier builds."""
+    _STORAGE.mkdir(parents=True, exist_ok=True)
+    if not succeeds(*_buildah("inspect", "--type=image", _BASE)):
+        _make_base()
+    print("building the image of chaosd", flush=True)
+    _download_wheels()
+    config = _STORAGE / "pip.conf"
+    config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    mounts = (f"--volume={_WHEELS}:/wheels:ro", f"--volume={config}:/etc/pip.conf:ro")
+    how = ("--pull-never", "--quiet", "--timestamp=0", "--no-cache" if anew else "--layers", f"--build-arg=BASE={_BASE}")
+    image = run(*_buildah("build", *how, *mounts, f"--tag={NAME}", ROOT))
+    archive.unlink(missing_ok=True)
+    run(*_buildah("push", "--quiet", NAME, f"docker-archive:{archive}:{NAME}"))
+    return image.strip()
+
+
+def _make_base() -> None:
+    print(f"making a base for the image of Debian {_SUITE}", flush=True)
+    tar = _STORAGE / "base.tar"
+    run("mmdebstrap", "--quiet", "--variant=essential", f"--include={_PACKAGES}", *_UNPACKED, _SUITE, tar)
+    container = run(*_buildah("from", "scratch")).strip()
+    run(*_buildah("add", "--quiet", container, tar, "/"))
+    run(*_buildah("commit", "--quiet", "--rm", container, _BASE))
+    tar.unlink()
+
+
+def _download_wheels() -> None:
+    """Here, where pip finds its index as ever; so the build needs no network."""
+    for lock in _LOCKS:
+        exactly = ("--no-deps", "--only-binary=:all:", f"--python-version={_PYTHON}", "--require-hashes")
+        fetched = ("--requirement", ROOT / "requirements" / lock, "--dest", _WHEELS)
+        run(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *exactly, *fetched)
+
+
+def _buildah(*words: str | Path) -> list[str | Path]:
+    return ["env", "STORAGE_DRIVER=overlay", "BUILDAH_ISOLATION=chroot", "buildah", *_FOLDERS, *words]
+
+
+def _sources_key() -> str:
+    """Of all that the Dockerfile takes."""
+    named = ("Dockerfile", ".dockerignore", "image/rootfs.py", "pyproject.toml", "README.md")
+    modules = (path for path in (ROOT / "chaosd").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    files = sorted((*modules, *(ROOT / name for name in named), *(ROOT / "requirements" / lock for lock in _LOCKS)))
+    digest = hashlib.sha256(_BASE.encode())
+    for file in files:
+        digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
