@@ -426,9 +426,9 @@ ROWS: tuple[Row, ...] = (
             Panel(
                 "Paused",
                 Look.STAT,
-                (Query("max (chaosd_paused)", "paused"),),
-                "It disrupts nothing then.",
-                words={0: ("no", "green"), 1: ("yes", "orange")},
+                (Query("max (chaosd_paused)", "experiments"),),
+                "Experiments that the kill switch, or a closed window, keeps from their targets.",
+                thresholds=((None, "green"), (1, "orange")),
                 width=3,
             ),
             Panel(

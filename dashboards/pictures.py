@@ -20,8 +20,8 @@ from dashboards.asking import Asked
 from dashboards.board import COLUMNS
 from dashboards.panels import ROWS, Look, Panel, Query
 
-_MINUTES, _POINTS = 4, 80
-_COLUMN, _GAP, _TALL, _TILE = 46, 56, 100, 40  # pixels
+_MINUTES, _POINTS = 3, 60
+_COLUMN, _GAP, _TALL, _TILE, _TILE_WIDE = 46, 56, 100, 38, 88  # pixels
 _COLOURS = {"green": "#2e7d32", "orange": "#ef6c00", "red": "#c62828", "text": "#455a64"}
 _HIDDEN = {"__name__", "job", "instance"}
 
@@ -29,7 +29,7 @@ _HIDDEN = {"__name__", "job", "instance"}
 def draw(asked: Asked, path: Path) -> None:
     """Write the picture of the last minutes as PNG or SVG, as the path ends."""
     rows = [line for row in ROWS for line in _row(asked, row.title, row.panels)]
-    whole = alt.vconcat(*rows, spacing=18).configure(font="DejaVu Sans").configure_view(stroke=None)
+    whole = alt.vconcat(*rows, spacing=18).configure(font="DejaVu Sans", aria=False).configure_view(stroke=None)
     whole = whole.configure_axis(labelFontSize=9, titleFontSize=9, grid=True, gridColor="#eceff1", domain=False)
     whole.configure_legend(labelFontSize=9, title=None, orient="bottom", symbolSize=40, labelLimit=220).save(
         str(path), ppi=72
@@ -99,13 +99,14 @@ def _title(panel: Panel) -> alt.TitleParams:
 def _tiles(panel: Panel, values: list[dict[str, Any]], wide: int) -> alt.Chart | alt.LayerChart:
     if not values:
         return _empty(panel, wide, _TILE)
-    data = alt.Data(values=values)
-    tile = alt.Chart(data).mark_rect(cornerRadius=3, stroke="white", strokeWidth=3)
-    placed = tile.encode(x=alt.X("name:N", axis=None), color=alt.Color("colour:N", scale=None))
-    value = alt.Chart(data).mark_text(color="white", fontSize=15, fontWeight="bold", dy=-6)
-    name = alt.Chart(data).mark_text(color="white", fontSize=8, dy=12)
-    layers = (placed, value.encode(x=alt.X("name:N"), text="text:N"), name.encode(x=alt.X("name:N"), text="name:N"))
-    return alt.layer(*layers).properties(width=wide, height=_TILE, title=_title(panel))
+    beside = min(len(values), max(1, wide // _TILE_WIDE))
+    placed = [{**value, "x": i % beside, "y": i // beside} for i, value in enumerate(values)]
+    base = alt.Chart(alt.Data(values=placed)).encode(x=alt.X("x:O", axis=None), y=alt.Y("y:O", axis=None))
+    tile = base.mark_rect(cornerRadius=3, stroke="white", strokeWidth=3).encode(color=alt.Color("colour:N", scale=None))
+    value = base.mark_text(color="white", fontSize=14, fontWeight="bold", dy=-6).encode(text="text:N")
+    name = base.mark_text(color="white", fontSize=8, dy=11).encode(text="name:N")
+    tall = _TILE * (placed[-1]["y"] + 1)
+    return alt.layer(tile, value, name).properties(width=wide, height=tall, title=_title(panel))
 
 
 def _empty(panel: Panel, wide: int, tall: int) -> alt.Chart:
