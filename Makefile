@@ -36,6 +36,8 @@ schema: $(VENV)/runtime ## write the experiments' JSON Schema anew
 
 docs: $(VENV)/runtime ## write the documents that are made from the code anew
 	$(BIN)/chaosd disruptions --markdown > docs/disruptions.md
+	$(BIN)/chaosd disruptions --rules > charts/chaosd/files/rights.yaml
+	$(BIN)/python charts/values_table.py charts/chaosd
 	$(BIN)/python -c 'from chaosd.report import metrics; print(metrics.markdown(), end="")' > docs/metrics.md
 	$(BIN)/python -m dashboards
 

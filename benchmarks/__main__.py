@@ -16,6 +16,7 @@ from benchmarks import (
     memory,
     power,
     probe,
+    retention,
     sandbox,
     scrape,
     simulation,
@@ -37,6 +38,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "memory": memory.measure,
     "scrape": scrape.measure,
     "watches": watches.measure,
+    "retention": retention.measure,
 }
 
 

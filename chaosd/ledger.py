@@ -323,7 +323,7 @@ class Ledger:
     def runs(self) -> list[tuple[Run, float]]:
         """Those that have ops, oldest first, and when the last op of each was."""
         last = sa.select(_ops.c.time).where(_ops.c.run_id == _runs.c.id).order_by(_ops.c.index.desc()).limit(1)
-        query = sa.select(_runs, last.scalar_subquery().label("last_at")).order_by(_runs.c.id)
+        query = sa.select(*_RUN_COLUMNS, last.scalar_subquery().label("last_at")).order_by(_runs.c.id)
         with self._transaction() as connection:
             rows = connection.execute(query).all()
         return [(Run(*row[:-1]), row.last_at) for row in rows if row.last_at is not None]
@@ -379,8 +379,8 @@ class Ledger:
         state = zlib.compress(json.dumps(checkpoint.state, separators=(",", ":")).encode())
         known = sa.select(_checkpoints.c.index).where(_checkpoints.c.run_id == run.id)
         with self._transaction() as connection:
-            if connection.execute(known).scalar() == checkpoint.index:
-                return
+            if (at := connection.execute(known).scalar()) is not None and at >= checkpoint.index:
+                return  # by a later one ops may have gone that an earlier one needs
             connection.execute(_checkpoints.delete().where(_checkpoints.c.run_id == run.id))
             connection.execute(_checkpoints.insert().values(run_id=run.id, index=checkpoint.index, state=state))
 

@@ -157,7 +157,7 @@ ROWS: tuple[Row, ...] = (
                     Query(f"namespace_statefulset:chaosd_durability:ratio{window}{{{TARGET}}}", f"{NAMED} in {window}")
                     for window in ("1h", "1d", "30d")
                 ),
-                "The durability SLI, by window. Readings that failed count on neither side.",
+                "The durability SLI, by window. Only what was acknowledged, and could be read, counts.",
                 unit="percentunit",
                 width=6,
             ),

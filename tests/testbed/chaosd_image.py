@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import json
+import tarfile
 from pathlib import Path
+from typing import Any
 
 from testbed import nodes
-from testbed.layout import CACHE, HERE
+from testbed.layout import CACHE, HERE, VENV
 from testbed.shell import run, succeeds
 
 ROOT = HERE.parents[1]
@@ -20,7 +22,7 @@ _UNPACKED = tuple(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in 
 _BASE = f"localhost/chaosd-base:{hashlib.sha256(repr((_SUITE, _PACKAGES, _UNPACKED)).encode()).hexdigest()[:12]}"
 _LOCKS = ("image.txt", "build.txt")
 
-_ARCHIVE = CACHE / "chaosd-image.tar"
+ARCHIVE = CACHE / "chaosd-image.tar"
 _WHEELS = CACHE / "wheels"
 _STORAGE = CACHE / "buildah"
 _FOLDERS = ("--root", _STORAGE / "root", "--runroot", _STORAGE / "run")
@@ -29,30 +31,42 @@ _FOLDERS = ("--root", _STORAGE / "root", "--runroot", _STORAGE / "run")
 def give_to_nodes() -> str:
     """Every node has the image of the sources as they are now; its name. Some minutes the very first time, half a minute
     after the sources changed."""
-    stamp = _ARCHIVE.with_suffix(".stamp")
+    stamp = ARCHIVE.with_suffix(".stamp")
     if not (stamp.exists() and stamp.read_text() == _sources_key()):
-        build(_ARCHIVE)
+        build(ARCHIVE)
         stamp.write_text(_sources_key())
-    nodes.import_images(_ARCHIVE)
+    nodes.import_images(ARCHIVE)
     return NAME
 
 
-def build(archive: Path, *, anew: bool = False) -> str:
-    """The image as a docker-archive, and its id, which is the digest of all that is in it. `anew`: without what is left of
-    earlier builds."""
-    _STORAGE.mkdir(parents=True, exist_ok=True)
-    if not succeeds(*_buildah("inspect", "--type=image", _BASE)):
-        _make_base()
+def build(archive: Path, *, anew: bool = False) -> None:
+    """The image as a docker-archive; `anew`: without what is left of earlier builds."""
+    prepare()
     print("building the image of chaosd", flush=True)
-    _download_wheels()
     config = _STORAGE / "pip.conf"
     config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     mounts = (f"--volume={_WHEELS}:/wheels:ro", f"--volume={config}:/etc/pip.conf:ro")
     how = ("--pull-never", "--quiet", "--timestamp=0", "--no-cache" if anew else "--layers", f"--build-arg=BASE={_BASE}")
-    image = run(*_buildah("build", *how, *mounts, f"--tag={NAME}", ROOT))
+    run(*_buildah("build", *how, *mounts, f"--tag={NAME}", ROOT))
     archive.unlink(missing_ok=True)
     run(*_buildah("push", "--quiet", NAME, f"docker-archive:{archive}:{NAME}"))
-    return image.strip()
+
+
+def unpacked(archive: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The only layer of an archive, as a tar, and the configuration."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    [image] = json.loads((folder / "manifest.json").read_text())
+    [layer] = image["Layers"]
+    return folder / layer, json.loads((folder / image["Config"]).read_text())
+
+
+def prepare() -> None:
+    """What the image is made of and the sources do not have: its base, and packages."""
+    _STORAGE.mkdir(parents=True, exist_ok=True)
+    if not succeeds(*_buildah("inspect", "--type=image", _BASE)):
+        _make_base()
+    _download_wheels()
 
 
 def _make_base() -> None:
@@ -70,7 +84,7 @@ def _download_wheels() -> None:
     for lock in _LOCKS:
         exactly = ("--no-deps", "--only-binary=:all:", f"--python-version={_PYTHON}", "--require-hashes")
         fetched = ("--requirement", ROOT / "requirements" / lock, "--dest", _WHEELS)
-        run(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *exactly, *fetched)
+        run(VENV / "bin" / "pip", "download", "--quiet", "--disable-pip-version-check", *exactly, *fetched)
 
 
 def _buildah(*words: str | Path) -> list[str | Path]:
