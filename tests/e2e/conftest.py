@@ -88,3 +88,25 @@ def nobody(testbed: Any) -> Iterator[Path]:
     with (STATE / "nobody.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield testbed.nobody_kubeconfig
+
+
+@pytest.fixture(scope="session")
+def chaosd_image(real: RealCluster) -> str:
+    """The name of the image of these sources, which the cluster's nodes have."""
+    if named := os.environ.get("CHAOSD_E2E_CHAOSD_IMAGE"):
+        return named
+    if os.environ.get("KUBECONFIG"):
+        pytest.skip("CHAOSD_E2E_CHAOSD_IMAGE does not name an image of these sources that the cluster can pull")
+    from testbed import chaosd_image
+
+    return chaosd_image.give_to_nodes()
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """The folder of helm and kube-score."""
+    from testbed import build
+    from testbed.layout import TOOLS
+
+    build.build()
+    return TOOLS
