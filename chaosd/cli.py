@@ -22,14 +22,14 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console, RenderableType
 
-from chaosd import __version__, commands, experiment
+from chaosd import __version__, commands, experiment, reporting
 from chaosd.checkers import Value
 from chaosd.drill.table import Drilled
 from chaosd.drill.target import DEFAULT_IMAGE, Wanted
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.progress import Progress
-from chaosd.report import disruptions, text
+from chaosd.report import disruptions, runs, text
 from chaosd.report import outlook as plan_report
 from chaosd.report import preflight as preflight_report
 from chaosd.report.verdict import Verdict
@@ -295,6 +295,40 @@ def shutdown(
     done = _run(lambda ending: shut_down(settings, experiments, deployment, namespace, ending))
     for told in done or ["nothing to undo"]:
         typer.echo(told)
+    return PASS
+
+
+RunName = Annotated[str, typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.")]
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> int:
+    """List the runs of a ledger, the newest first; of a running daemon's, too."""
+    settings = _settings(None, None, None, ledger, out, None)
+    listed = reporting.list_runs(settings, limit)
+    if as_json:
+        typer.echo(json.dumps(runs.as_json(listed), indent=2))
+    else:
+        _print(runs.table(listed))
+    return PASS
+
+
+@app.command()
+def show(run_name: RunName = runs.LATEST, ledger: LedgerUrl = None, out: Out = None, as_json: AsJson = False) -> int:
+    """Show what came of one run, as in its report.txt; of one that is still running, so far."""
+    settings = _settings(None, None, None, ledger, out, None)
+    standing, verdict = reporting.look_at(settings, run_name)
+    if as_json:
+        typer.echo(verdict.as_json(), nl=False)
+        return PASS
+    if standing.told:
+        typer.echo(f"{standing.told}\n")
+    typer.echo(text.render(verdict), nl=False)
     return PASS
 
 
