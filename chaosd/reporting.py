@@ -4,9 +4,14 @@ not disturbed."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from chaosd.ledger import Ledger
-from chaosd.report import runs
+from chaosd.report import diff, files, runs
+from chaosd.report.diff import Diff
+from chaosd.report.document import Report
+from chaosd.report.making import make
 from chaosd.report.replay import verdict_of
 from chaosd.report.runs import Standing
 from chaosd.report.verdict import Verdict
@@ -24,3 +29,18 @@ def look_at(settings: Settings, name: str) -> tuple[Standing, Verdict]:
     with Ledger.open_to_read(settings.ledger_url) as ledger:
         standing = runs.standing(ledger, runs.find(ledger, name), time.time())
         return standing, verdict_of(ledger, standing)
+
+
+def report(settings: Settings, name: str, formats: Sequence[str]) -> tuple[Report, list[Path]]:
+    """A run's report in each of the formats, as files in the out folder. Raises UsageError, LedgerError."""
+    with Ledger.open_to_read(settings.ledger_url) as ledger:
+        standing = runs.standing(ledger, runs.find(ledger, name), time.time())
+        made, written = files.write(ledger, standing, formats, settings.out)
+        return made.report, written
+
+
+def compare(settings: Settings, one: str, other: str) -> Diff:
+    """What differs between two runs. Raises UsageError, LedgerError."""
+    with Ledger.open_to_read(settings.ledger_url) as ledger:
+        found = [runs.standing(ledger, runs.find(ledger, name), time.time()) for name in (one, other)]
+        return diff.compare(*(make(ledger, standing) for standing in found))
