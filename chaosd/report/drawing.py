@@ -58,11 +58,12 @@ def draw(timeline: Timeline, seen: Sequence[tuple[str, int, float]]) -> Drawing:
     axes = _Axes(timeline)
     height = _TOP + 2 * _LANE + 3 * _GAP + len(chosen) * (_LANE + _POD + _DISK + _IO + 3 * _GAP)
     body = [*_grid(axes, height), *_doings(axes)]
+    marks: list[str] = []
     top = _TOP + 2 * _LANE + 3 * _GAP
     most = _most(timeline, chosen)
     for name in chosen:
         body += _replica(axes, name, timeline.tracks[name], top, most)
-        body += (_violation(axes, number, place, top) for replica, number, place in seen if replica == name)
+        marks += (_violation(axes, number, place, top) for replica, number, place in seen if replica == name)
         top += _LANE + _POD + _DISK + _IO + 3 * _GAP
     title = "What happened when"
     told = (
@@ -70,10 +71,12 @@ def draw(timeline: Timeline, seen: Sequence[tuple[str, int, float]]) -> Drawing:
         "and what was read (down), over time. The tables below say the same in words."
     )
     head = (
-        f'<svg class="timeline" viewBox="0 0 {_WIDTH:.0f} {height:.0f}" role="img" aria-labelledby="tl-title tl-desc">'
+        f'<svg class="timeline" viewBox="0 0 {_WIDTH:.0f} {height:.0f}" role="group" aria-labelledby="tl-title tl-desc">'
         f'<title id="tl-title">{title}</title><desc id="tl-desc">{told}</desc>'
     )
-    return Drawing(f"{head}{''.join(body)}</svg>", len(timeline.tracks) - len(chosen))
+    # Marks are not read out one by one; what leads somewhere can be reached.
+    inside = f'<g aria-hidden="true">{"".join(body)}</g>{"".join(marks)}'
+    return Drawing(f"{head}{inside}</svg>", len(timeline.tracks) - len(chosen))
 
 
 def _chosen(timeline: Timeline, violated: set[str]) -> list[str]:

@@ -188,8 +188,7 @@ class Timeline:
         if self._open:
             self._keep(self._open)
             self._open = None
-        if self._act:
-            self.acts.add(Span(self._act[0], self.length, "in-doubt", self._act[1].words), self.step_seconds)
+        self._leave_open()
         for states in self._states():
             states.close(self.length, self.step_seconds)
         self.disruptions.sort(key=lambda disruption: disruption.index)
@@ -285,7 +284,14 @@ class Timeline:
                 self._keep(self._open)
                 self._open = None
 
+    def _leave_open(self) -> None:
+        """An act that was never answered."""
+        if self._act:
+            self.acts.add(Span(self._act[0], self.length, "in-doubt", self._act[1].words), self.step_seconds)
+            self._act = None
+
     def _begun(self, op: Op) -> None:
+        self._leave_open()
         if self._open:
             self._keep(self._open)
         self._open = Disruption(op.index, op.f, in_words(op), self._round, op.time)

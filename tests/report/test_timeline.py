@@ -98,9 +98,12 @@ def test_rounds_have_phases_and_disruptions_an_outcome_and_a_recovery() -> None:
 
 
 def test_a_disruption_that_was_never_answered_is_in_doubt() -> None:
-    found = timeline(round_began(1), disrupted("scale"))
-    assert [one.outcome for one in found.worst()] == ["in-doubt"]
-    assert [span.state for span in found.acts.spans] == ["in-doubt"]
+    found = timeline(round_began(1), disrupted("scale"), disrupted("scale"), round_ended())
+    assert [one.outcome for one in found.worst()] == ["in-doubt", "in-doubt"]
+    assert [(span.begin, span.end, span.state) for span in found.acts.spans] == [
+        (1.0, 2.0, "in-doubt"),
+        (2.0, 3.0, "in-doubt"),
+    ]
 
 
 def test_what_it_keeps_does_not_grow_with_the_run_and_counts_everything() -> None:
