@@ -16,6 +16,7 @@ from benchmarks import (
     memory,
     power,
     probe,
+    report,
     retention,
     sandbox,
     scrape,
@@ -27,6 +28,7 @@ from benchmarks.figure import Figure
 MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "ledger": ledger.measure,
     "judging": judging.measure,
+    "report": report.measure,
     "simulation": simulation.measure,
     "sandbox": sandbox.measure,
     "probe": probe.measure,
