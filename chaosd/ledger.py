@@ -423,6 +423,7 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute(_ops.delete().where(going))
             connection.execute(_ops.insert(), _rows(run, [mark]))
+
     def _is_one(self) -> bool:
         """Whether it is a ledger, and not of another version (LedgerError)."""
         with self._transaction() as connection:
