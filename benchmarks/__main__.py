@@ -6,7 +6,21 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import api_faults, judging, kill_switch, kills, ledger, memory, power, probe, sandbox, simulation
+from benchmarks import (
+    api_faults,
+    daemon,
+    judging,
+    kill_switch,
+    kills,
+    ledger,
+    memory,
+    power,
+    probe,
+    sandbox,
+    scrape,
+    simulation,
+    watches,
+)
 from benchmarks.figure import Figure
 
 MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
@@ -19,7 +33,10 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "api_faults": api_faults.measure,
     "kill_switch": kill_switch.measure,
     "kills": kills.measure,
+    "daemon": daemon.measure,
     "memory": memory.measure,
+    "scrape": scrape.measure,
+    "watches": watches.measure,
 }
 
 

@@ -34,7 +34,8 @@ def measure() -> Iterator[Figure]:
         survived = kills.survive(real, namespace, start, path, _KILLS, random.Random(_SEED))
         verdict = survived.verified.verdict
     coverage, value = verdict["coverage"], verdict["verdict"]
-    detail = f"one run, {coverage['rounds']} rounds, {coverage['disruptions']}; in the end its verdict is {value}"
+    struck = ", ".join(f"{count} within {kind}" for kind, count in survived.healed.most_common()) or "none within anything"
+    detail = f"{struck}; one run, {coverage['rounds']} rounds, {coverage['disruptions']}; in the end its verdict is {value}"
     for left in survived.left:
         print(left, file=sys.stderr)
     healed = _KILLS - len(survived.left)

@@ -51,7 +51,7 @@ def _soak(folder: Path) -> tuple[float, float]:
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(60)
-    assert not json.loads((folder / "verdict.json").read_text())["violations"]
+    assert not json.loads((folder / "soak" / "verdict.json").read_text())["violations"]
     return early, late
 
 

@@ -19,7 +19,7 @@ from unittest import mock
 
 from benchmarks import real_cluster
 from benchmarks.figure import Figure
-from chaosd import daemon
+from chaosd import commands
 from chaosd.experiment import Experiment
 from chaosd.probe import protocol
 from chaosd.probe.protocol import Program
@@ -143,7 +143,7 @@ async def _run_all(
             document = {"name": "power", "target": target, "workload": workload, "rounds": _ROUNDS}
             experiment = Experiment.model_validate({**document, "seed": _SEED + number, "disruptions": disruptions})
             settings = Settings(kubeconfig=real.path, out=out)
-            runs.create_task(daemon.run_experiment(settings, experiment, None, Ending()))
+            runs.create_task(commands.run_experiment(settings, experiment, None, Ending()))
 
 
 def _told(real: RealCluster, namespace: str, out: Path) -> _Told:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chaosd import daemon
+from chaosd import commands
 from chaosd.checkers import Value
 from chaosd.experiment import Experiment
 from chaosd.history import Op
@@ -19,7 +19,7 @@ from chaosd.settings import Settings
 def history_of(experiment: Mapping[str, Any], settings: Settings, manifest: Path | None = None) -> list[Op]:
     """Run it, and give its history. A run that does not pass is no measurement."""
     parsed = Experiment.model_validate(experiment)
-    finished = asyncio.run(daemon.run_experiment(settings, parsed, manifest, Ending()))
+    finished = asyncio.run(commands.run_experiment(settings, parsed, manifest, Ending()))
     assert finished.verdict.verdict is Value.PASS, finished.verdict.as_json()
     with Ledger.open(settings.ledger_url) as ledger:
         run = ledger.run()

@@ -21,7 +21,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console, RenderableType
 
-from chaosd import __version__, daemon, experiment
+from chaosd import __version__, commands, experiment
 from chaosd.checkers import Value
 from chaosd.drill.table import Drilled
 from chaosd.drill.target import DEFAULT_IMAGE, Wanted
@@ -92,7 +92,7 @@ def run(
     chosen, manifest = _experiment(subject, namespace, rounds, duration, seed)
     progress = Progress(Console(stderr=True))
     with progress.shown():
-        finished = _run(lambda ending: daemon.run_experiment(settings, chosen, manifest, ending, watch=progress.watch))
+        finished = _run(lambda ending: commands.run_experiment(settings, chosen, manifest, ending, watch=progress.watch))
     return _finish(settings, finished)
 
 
@@ -112,7 +112,7 @@ def plan(
     """Show what a run would touch and decide; touches nothing."""
     settings = _settings(cluster, kubeconfig, context, None, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
-    outlook = _run(lambda _: daemon.plan_experiment(settings, chosen, manifest))
+    outlook = _run(lambda _: commands.plan_experiment(settings, chosen, manifest))
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(outlook), indent=2))
     else:
@@ -137,7 +137,7 @@ def run_preflight(
     """Check whether anything stands in the way of a run, such as rights or room; ends with 2 if so. Writes nothing."""
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
-    preflight = _run(lambda _: daemon.preflight_experiment(settings, chosen, manifest))
+    preflight = _run(lambda _: commands.preflight_experiment(settings, chosen, manifest))
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(preflight), indent=2))
     else:
@@ -162,7 +162,7 @@ def verify(
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     progress = Progress(Console(stderr=True))
     with progress.shown():
-        latest, *older = _run(lambda ending: daemon.verify_runs(settings, run_name, ending, watch=progress.watch))
+        latest, *older = _run(lambda ending: commands.verify_runs(settings, run_name, ending, watch=progress.watch))
     for finished in older:
         typer.echo(f"older run {finished.verdict.run}: {settings.out / finished.verdict.run / 'report.txt'}")
         typer.echo(text.summary(finished.verdict))
@@ -187,7 +187,7 @@ def undo(
     """Put right what a dead run left, such as the count of replicas."""
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     only = _target(target, namespace)
-    for done in _run(lambda ending: daemon.undo_runs(settings, only, ending)) or ["nothing to undo"]:
+    for done in _run(lambda ending: commands.undo_runs(settings, only, ending)) or ["nothing to undo"]:
         typer.echo(done)
     return PASS
 
@@ -242,56 +242,76 @@ def run_drill(
         str | None, typer.Option(help="Of the real target's volumes. Default: the cluster's default.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the namespace.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Plant every fault, and show under which name each is found."""
     first = seed if seed is not None else secrets.randbits(32)
     real = {"--kubeconfig": kubeconfig, "--context": context, "--image": image, "--storage-class": storage_class}
     if cluster == "kubernetes":
         settings = _settings(cluster, kubeconfig, context, None, None, None)
-        return _drill_really(
-            settings, Wanted(image or DEFAULT_IMAGE, storage_class or "", keep), classes or [], first, count
-        )
+        wanted = Wanted(image or DEFAULT_IMAGE, storage_class or "", keep)
+        return _drill_really(settings, wanted, classes or [], first, count, as_json=as_json)
     if given := [name for name, value in (real | {"--keep": keep or None}).items() if value is not None]:
         raise UsageError(f"{given[0]} is of a real cluster: add --cluster kubernetes, or leave it out")
-    return _drill_simulated(classes or [], first, count)
+    return _drill_simulated(classes or [], first, count, as_json=as_json)
 
 
 @app.command("daemon")
 def run_daemon(
-    subject: Subject,
-    namespace: Namespace = None,
+    experiments: Annotated[
+        Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Experiments, read anew when they change.")
+    ],
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    seed: Seed = None,
     ledger: LedgerUrl = None,
     out: Out = None,
     sandbox_dir: SandboxDir = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT. Default: 127.0.0.1:9187.")] = None,
 ) -> int:
-    """Run an experiment's rounds for ever, and serve /metrics, /healthz and /readyz."""
+    """Run experiments on their schedules, or for ever, and serve /metrics, /healthz and /readyz."""
+    from chaosd import daemon
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir, listen)
-    chosen, manifest = _experiment(subject, namespace, None, None, seed)
-    if chosen.steps:
-        raise UsageError(f"{subject} is a script: the daemon runs random rounds, so give it one with `disruptions`")
-    progress = Progress(Console(stderr=True))
-    with progress.shown():
-        finished = _run(
-            lambda ending: daemon.serve(settings, chosen, manifest, ending, watch=progress.watch, serving=progress.serving)
-        )
-    return _finish(settings, finished)
+    codes = [exit_code(finished) for finished in _run(lambda ending: daemon.serve(settings, experiments, ending))]
+    return min([*codes, ABORTED], key=_WORST_FIRST.index)
+
+
+@app.command()
+def shutdown(
+    experiments: Annotated[Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Those of the daemon.")],
+    deployment: Annotated[
+        str | None, typer.Option(help="Of the daemon: scaled to 0 and waited for before its targets are healed.")
+    ] = None,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Of that Deployment.")] = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> int:
+    """End a daemon for good, and put right what it left, as its targets' Leases say: its ledger is not needed."""
+    from chaosd.daemon.shutdown import shut_down
+
+    settings = _settings(None, kubeconfig, context, None, None, None)
+    done = _run(lambda ending: shut_down(settings, experiments, deployment, namespace, ending))
+    for told in done or ["nothing to undo"]:
+        typer.echo(told)
+    return PASS
 
 
 @app.command("disruptions")
 def list_disruptions(
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/disruptions.md.")] = False,
+    as_rules: Annotated[bool, typer.Option("--rules", help="Rights alone, as rules of Roles, for the chart.")] = False,
 ) -> int:
     """List what can be done to a target: parameters, rights, and what each finds."""
-    if as_json and as_markdown:
-        raise UsageError("--json and --markdown are two ways to tell it: give one of them")
-    if as_json or as_markdown:
-        typer.echo(disruptions.as_json() if as_json else disruptions.markdown(), nl=as_json)
+    if as_json + as_markdown + as_rules > 1:
+        raise UsageError("--json, --markdown and --rules are ways to tell it: give one of them")
+    if as_json:
+        typer.echo(disruptions.as_json())
+    elif as_markdown:
+        typer.echo(disruptions.markdown(), nl=False)
+    elif as_rules:
+        typer.echo(disruptions.rules(), nl=False)
     else:
         _print(disruptions.table())
     return PASS
@@ -434,21 +454,23 @@ def _throw_kill_switch(settings: Settings, subject: str, namespace: str | None, 
     if kind == "namespace" and namespace:
         raise UsageError(f"{subject} is a namespace itself: leave --namespace out")
     in_namespace = namespace or "default"
-    typer.echo(_run(lambda _: daemon.throw_kill_switch(settings, kind, name, in_namespace, paused=paused)))
+    typer.echo(_run(lambda _: commands.throw_kill_switch(settings, kind, name, in_namespace, paused=paused)))
     return PASS
 
 
-def _drill_simulated(classes: Sequence[str], seed: int, count: int) -> int:
+def _drill_simulated(classes: Sequence[str], seed: int, count: int, *, as_json: bool) -> int:
     from chaosd.drill import simulated, table
 
     chosen = simulated.chosen(classes)
     with Console(stderr=True).status("drill") as status:
         results = simulated.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
-    typer.echo(table.table(results, simulated.WHERE, width=_terminal_width()))
+    typer.echo(table.as_json(results) if as_json else table.table(results, simulated.WHERE, width=_terminal_width()))
     return _drill_code(results)
 
 
-def _drill_really(settings: Settings, wanted: Wanted, classes: Sequence[str], seed: int, count: int) -> int:
+def _drill_really(
+    settings: Settings, wanted: Wanted, classes: Sequence[str], seed: int, count: int, *, as_json: bool
+) -> int:
     from chaosd.drill import on_cluster, plants, table
     from chaosd.drill.progress import DrillProgress
 
@@ -459,7 +481,9 @@ def _drill_really(settings: Settings, wanted: Wanted, classes: Sequence[str], se
         with progress.shown():
             _run(lambda ending: on_cluster.drill_in_own_target(settings, wanted, chosen, seed, count, ending, progress))
     finally:
-        if progress.results:  # what was found before an error, too
+        if as_json:
+            typer.echo(table.as_json(progress.results))
+        elif progress.results:  # what was found before an error, too
             where = f"{on_cluster.WHERE}{progress.ended_early()}"
             typer.echo(table.table(progress.results, where, absent, _terminal_width()))
     return _drill_code(progress.results)

@@ -7,6 +7,7 @@
     │   └── RightsError       the credentials lack a right that the experiment needs
     ├── InconclusiveError     nothing is wrong with the input, yet nothing can be said   exit 3
     │   ├── NotReadyError     the target is not in a state in which it can be tested
+    │   │   └── NoRoomError   the share does not fit on a volume
     │   └── LedgerError       the ledger cannot be read or written
     ├── AbortedError          a signal, the kill switch or a guard ended the work        exit 4
     ├── ClusterError          the cluster answered with an error, or not at all          exit 3
@@ -62,6 +63,10 @@ class InconclusiveError(ChaosdError):
 
 class NotReadyError(InconclusiveError):
     """The target is not in a state in which it can be tested."""
+
+
+class NoRoomError(NotReadyError):
+    """A volume has too little room for what chaosd's files may take."""
 
 
 class LedgerError(InconclusiveError):

@@ -22,6 +22,7 @@ from chaosd.guards import Guards
 from chaosd.nemesis import AnyDisruption, Together
 from chaosd.probe.protocol import Program
 from chaosd.quantities import Seconds
+from chaosd.schedule import Schedule
 from chaosd.workload.spec import Workload
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -164,6 +165,9 @@ class Experiment(BaseModel):
     steps: Annotated[tuple[Step, ...], Field(description="The script.")] = ()
     timeouts: Timeouts = Timeouts()
     guards: Guards = Guards()
+    schedule: Annotated[
+        Schedule | None, Field(description="When a daemon begins its runs; left out: one run, that goes on for ever.")
+    ] = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Experiment:

@@ -1,8 +1,9 @@
-"""The ledger: an append-only journal of runs and their ops, in any database that SQLAlchemy speaks.
+"""The ledger: a journal of runs and their ops, in any database that SQLAlchemy speaks.
 
 SQLite by default, PostgreSQL by URL. Ops are durable when `append` returns: those of many callers share one commit
 (group commit). The keys of a written record have columns of their own; whatever else an op tells is JSON. Of files that are
 written once, ops that were journaled together and name one after the other stand in one row: nearly all of a history does.
+No op is ever changed; what is judged and old may be compacted (`chaosd.compaction`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -23,10 +28,13 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from chaosd import compaction
+from chaosd.compaction import Checkpoint, Piece
 from chaosd.errors import LedgerError, UsageError
-from chaosd.history import NEMESIS, Event, Kind, Op
+from chaosd.history import COMPACTED, NEMESIS, RUN, Event, Kind, Op
 
-SCHEMA_VERSION = 3
+# Raised with the format of blocks, too (payload): a log's are made again from what the ledger says of them.
+SCHEMA_VERSION = 5
 _BUSY_SECONDS = 5
 _PAGE = 1_000  # rows of one query
 _LONGEST = 100  # ops in a row
@@ -44,6 +52,7 @@ _runs = sa.Table(
     _metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("run", sa.String(26), nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
     sa.Column("experiment", sa.Text, nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("target", sa.Text, nullable=False),
@@ -52,6 +61,7 @@ _runs = sa.Table(
     sa.Column("started_at", sa.Double, nullable=False),
     sa.Column("ended_at", sa.Double),
     sa.Column("verdict", sa.Text),
+    sa.Column("epoch", sa.Integer, nullable=False, default=0),
 )
 _ops = sa.Table(
     "ops",
@@ -71,8 +81,22 @@ _ops = sa.Table(
     sa.Column("value", sa.Text),
     sqlite_with_rowid=False,
 )
+# What the folds over a run's history knew after the op of that index, as JSON, deflated.
+_checkpoints = sa.Table(
+    "checkpoints",
+    _metadata,
+    sa.Column("run_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("index", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+)
+# When it was last seen that the ledger can be written: one row.
+_writable = sa.Table("writable", _metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.Double))
 # Undo entries are looked for across all runs at every start.
 sa.Index("ops_undo", _ops.c.run_id, sqlite_where=_ops.c.f == "undo", postgresql_where=_ops.c.f == "undo")
+_RUN_COLUMNS = tuple(column for column in _runs.c if column.name != "epoch")
+# So are rounds that ended, at every compaction; without parameters, so that the index is seen to fit.
+_OF_ROUNDS = sa.text(f"process = '{RUN}' AND f IN ('round', '{COMPACTED}') AND kind = '{Kind.OK}'")
+_ROUNDS_INDEX = sa.Index("ops_rounds", _ops.c.run_id, sqlite_where=_OF_ROUNDS, postgresql_where=_OF_ROUNDS)
 _COLUMNS = ("sequence", "length", "digest", "file", "how")
 _OP_COLUMNS = tuple(_ops.c[name] for name in ("index", "count", "time", "process", "f", "kind", *_COLUMNS, "value"))
 _PAGE_OF_OPS = (
@@ -87,11 +111,12 @@ _new_op = tuple.__new__  # what Op() itself calls, in a third of the time
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the ledger knows it. `experiment` and `verdict` are JSON documents, `cluster` is its kind and version,
-    `cluster_id` empty where it could not be seen; times in seconds since the epoch."""
+    """A run as the ledger knows it. `name` is its experiment's, `experiment` and `verdict` are JSON documents, `cluster` is
+    its kind and version, `cluster_id` empty where it could not be seen; times in seconds since the epoch."""
 
     id: int
     run: str
+    name: str
     experiment: str
     seed: int
     target: str
@@ -109,14 +134,24 @@ class RunLedger(Protocol):
     def id(self) -> str:
         """What tells it from every other ledger, and not from a copy of it."""
 
-    def run(self, name: str | None = None, target: str | None = None, cluster_id: str = "") -> Run | None:
-        """The run of that name; the latest (of that target) where none is named; None where there is none."""
+    def run(
+        self, name: str | None = None, target: str | None = None, cluster_id: str = "", experiment: str | None = None
+    ) -> Run | None:
+        """The run of that name; the latest (of that target, of the experiment of that name) where none is named; None where
+        there is none."""
 
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
         """Store what came of a run."""
 
-    def history(self, run: Run) -> Iterator[Op]:
-        """Every op of a run, in order."""
+    def history(self, run: Run, first: int = 0) -> Iterator[Op]:
+        """Every op of a run from an index on, in order, but for what was compacted."""
+
+    def checkpoint(self, run: Run) -> Checkpoint | None:
+        """The latest of a run; None where there is none. Raises LedgerError."""
+
+    async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
+        """Keep the checkpoint, and let go what it makes needless of rounds that ended before a time in seconds since the
+        epoch and found nothing (`compaction.pieces`). Raises LedgerError."""
 
     def op(self, run: Run, index: int) -> Op | None:
         """The op of that index; None where there is none."""
@@ -128,7 +163,7 @@ class RunLedger(Protocol):
         """When disruptions of a run's target began, by any run, after `since`; in seconds since the epoch, oldest first."""
 
     def journal(self, run: Run) -> Journal:
-        """The journal of a run, which continues where its history ends."""
+        """The journal of a run, which continues where its history ends. An earlier one of it can write no more."""
 
     def append(self, run: Run, event: Event, now: float) -> Op:
         """One more op, at `now`, of a run that nobody journals."""
@@ -147,9 +182,9 @@ class Ledger:
     def open(cls, url: str) -> Ledger:
         """Open or create. Raises UsageError for a URL that is none, LedgerError for a ledger that cannot be used."""
         engine = _engine(url)
-        if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _sqlite_pragmas)
         ledger = cls(engine, engine.url.render_as_string(hide_password=True))
+        if ledger._is_sqlite:
+            sa.event.listen(engine, "connect", _sqlite_pragmas)
         ledger._check_version()
         return ledger
 
@@ -182,40 +217,44 @@ class Ledger:
         self, run: str, *, experiment: str, seed: int, target: str, cluster: str, cluster_id: str, started_at: float
     ) -> Run:
         """A new run."""
-        values = {"run": run, "experiment": experiment, "seed": seed, "target": target}
-        values |= {"cluster": cluster, "cluster_id": cluster_id}
+        values = {"run": run, "name": json.loads(experiment).get("name", ""), "experiment": experiment, "seed": seed}
+        values |= {"target": target, "cluster": cluster, "cluster_id": cluster_id}
         with self._transaction() as connection:
             result = connection.execute(_runs.insert().values(**values, started_at=started_at))
             key = result.inserted_primary_key
         assert key is not None, "the table has a primary key"
-        return Run(id=key[0], started_at=started_at, **values)  # type: ignore[arg-type]
+        return Run(id=key[0], started_at=started_at, **values)
 
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
         """Store what came of a run."""
         with self._transaction() as connection:
             connection.execute(_runs.update().where(_runs.c.id == run.id).values(verdict=verdict, ended_at=ended_at))
 
-    def run(self, name: str | None = None, target: str | None = None, cluster_id: str = "") -> Run | None:
-        """The run of that name; the latest (of that target) where none is named; None where there is none. Not those of
-        another cluster, where it is told which."""
-        query = sa.select(_runs).order_by(_runs.c.id.desc()).limit(1)
+    def run(
+        self, name: str | None = None, target: str | None = None, cluster_id: str = "", experiment: str | None = None
+    ) -> Run | None:
+        """The run of that name; the latest (of that target, of the experiment of that name) where none is named; None where
+        there is none. Not those of another cluster, where it is told which."""
+        query = sa.select(*_RUN_COLUMNS).order_by(_runs.c.id.desc()).limit(1)
         if name:
             query = query.where(_runs.c.run == name)
         if target:
             query = query.where(_runs.c.target == target)
+        if experiment:
+            query = query.where(_runs.c.name == experiment)
         if cluster_id:
             query = query.where(_runs.c.cluster_id.in_(("", cluster_id)))
         with self._transaction() as connection:
             row = connection.execute(query).one_or_none()
         return Run(**row._mapping) if row else None
 
-    def history(self, run: Run) -> Iterator[Op]:
-        """Every op of a run, in order."""
+    def history(self, run: Run, first: int = 0) -> Iterator[Op]:
+        """Every op of a run from an index on, in order, but for what was compacted."""
         with self._transaction() as connection:
-            first = 0
-            while rows := _page(connection, run, first):
-                yield from _ops_of(rows)
-                first = rows[-1][0] + 1
+            row = _row_of(connection, run, first)
+            while rows := _page(connection, run, row):
+                yield from dropwhile(lambda op: op.index < first, _ops_of(rows))
+                row = rows[-1][0] + 1
 
     def op(self, run: Run, index: int) -> Op | None:
         """The op of that index; None where there is none."""
@@ -231,7 +270,7 @@ class Ledger:
             rows = connection.execute(query).all()
             last = dict(zip((row[0] for row in rows), _ops_of(row[1:] for row in rows), strict=True))
             owing = [run_id for run_id, op in last.items() if op.kind is Kind.INVOKE]
-            runs = connection.execute(sa.select(_runs).where(_runs.c.id.in_(owing)).order_by(_runs.c.id)).all()
+            runs = connection.execute(sa.select(*_RUN_COLUMNS).where(_runs.c.id.in_(owing)).order_by(_runs.c.id)).all()
         return [(Run(**row._mapping), last[row.id].value) for row in runs]
 
     def disrupted_since(self, run: Run, since: float) -> list[float]:
@@ -244,12 +283,16 @@ class Ledger:
         return sorted(op.time for op in _ops_of(found) if op.value.get("disrupts"))
 
     def journal(self, run: Run) -> Journal:
-        """The journal of a run, which continues where its history ends."""
+        """The journal of a run, which continues where its history ends. An earlier one of it can write no more: whoever
+        still holds that has lost the target's Lease without having noticed."""
+        with self._transaction() as connection:
+            connection.execute(_runs.update().where(_runs.c.id == run.id).values(epoch=_runs.c.epoch + 1))
+            epoch = _epoch(connection, run)
 
         def commit(ops: Sequence[Op]) -> asyncio.Future[None]:
-            return asyncio.get_running_loop().run_in_executor(self._thread, self._write, run, ops)
+            return asyncio.get_running_loop().run_in_executor(self._thread, self._write, run, ops, epoch)
 
-        return Journal(run, self._next_index(run), time.time, commit)
+        return Journal(run, self._next_index(run), time.time, commit, epoch)
 
     def append(self, run: Run, event: Event, now: float) -> Op:
         """One more op, at `now`, of a run that nobody journals."""
@@ -257,19 +300,116 @@ class Ledger:
         self._write(run, [op])
         return op
 
+    def checkpoint(self, run: Run) -> Checkpoint | None:
+        """The latest of a run; None where there is none."""
+        with self._transaction() as connection:
+            query = sa.select(_checkpoints.c.index, _checkpoints.c.state).where(_checkpoints.c.run_id == run.id)
+            row = connection.execute(query).one_or_none()
+        return Checkpoint(row[0], json.loads(zlib.decompress(row[1]))) if row else None
+
+    async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
+        """See RunLedger. Each piece is a transaction of its own, so that what is appended meanwhile waits for one at most.
+        SQLite uses the room again, its file does not shrink; nor does PostgreSQL's, before it vacuums the table."""
+
+        def piece_by_piece() -> Iterator[Callable[[], None]]:
+            yield partial(self._keep, run, checkpoint)
+            last_undo, last = self._last_undo(run), self._next_index(run) - 1
+            for piece in compaction.pieces(self.milestones(run), min(checkpoint.index, last - 1), before):
+                yield partial(self._let_go, run, piece, last_undo)
+
+        loop, todo = asyncio.get_running_loop(), piece_by_piece()
+        while step := await loop.run_in_executor(self._thread, next, todo, None):
+            await loop.run_in_executor(self._thread, step)
+
+    def runs(self) -> list[tuple[Run, float]]:
+        """Those that have ops, oldest first, and when the last op of each was."""
+        last = sa.select(_ops.c.time).where(_ops.c.run_id == _runs.c.id).order_by(_ops.c.index.desc()).limit(1)
+        query = sa.select(_runs, last.scalar_subquery().label("last_at")).order_by(_runs.c.id)
+        with self._transaction() as connection:
+            rows = connection.execute(query).all()
+        return [(Run(*row[:-1]), row.last_at) for row in rows if row.last_at is not None]
+
+    def size_bytes(self) -> int:
+        """What it takes: SQLite's file with its WAL and index of that, PostgreSQL's database. May wait for the server."""
+        if self._is_sqlite:
+            return sum(file.stat().st_size for file in self._files() if file.exists())
+        with self._transaction() as connection:
+            return int(connection.execute(sa.select(sa.func.pg_database_size(sa.func.current_database()))).scalar_one())
+
+    def available_bytes(self) -> int | None:
+        """What is free for it on its file system; None where it is in no file of this machine, as in PostgreSQL."""
+        file = next(iter(self._files()), None)
+        try:
+            return shutil.disk_usage(file.parent).free if file else None
+        except OSError as error:
+            raise LedgerError(f"ledger {self._name}: {error}: {_mend('unable to open')}") from error
+
+    def check_writable(self) -> None:
+        """Write a few bytes, durably. May wait for the disk, a lock or the server, so not to be called in an event loop.
+        Raises LedgerError, which names cause and mend, where that cannot be done."""
+        with self._transaction() as connection:
+            connection.execute(_writable.delete())
+            connection.execute(_writable.insert().values(id=1, at=time.time()))
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    def _files(self) -> list[Path]:
+        """The files that it consists of, there or not; none where it is in memory or on a server."""
+        file = _file(self._engine)
+        return [file.with_name(f"{file.name}{suffix}") for suffix in ("", "-wal", "-shm")] if file else []
+
     def _next_index(self, run: Run) -> int:
         with self._transaction() as connection:
             query = sa.select(_ops.c.index + _ops.c.count).where(_ops.c.run_id == run.id)
             return connection.execute(query.order_by(_ops.c.index.desc()).limit(1)).scalar() or 0
 
-    def _write(self, run: Run, ops: Sequence[Op]) -> None:
-        """Store ops durably, in one transaction."""
+    def _write(self, run: Run, ops: Sequence[Op], epoch: int | None = None) -> None:
+        """Store ops durably, in one transaction; of a journal, only while it is the run's last."""
         with self._transaction() as connection:
             connection.execute(_ops.insert(), _rows(run, ops))
+            # After the insert, which keeps others from writing.
+            if epoch is not None and (last := _epoch(connection, run)) != epoch:
+                raise LedgerError(
+                    f"ledger {self._name}: another chaosd goes on with run {run.run} (epoch {last}, and this one's is "
+                    f"{epoch}): leave it to that one"
+                )
+
+    def _keep(self, run: Run, checkpoint: Checkpoint) -> None:
+        state = zlib.compress(json.dumps(checkpoint.state, separators=(",", ":")).encode())
+        known = sa.select(_checkpoints.c.index).where(_checkpoints.c.run_id == run.id)
+        with self._transaction() as connection:
+            if connection.execute(known).scalar() == checkpoint.index:
+                return
+            connection.execute(_checkpoints.delete().where(_checkpoints.c.run_id == run.id))
+            connection.execute(_checkpoints.insert().values(run_id=run.id, index=checkpoint.index, state=state))
+
+    def milestones(self, run: Run) -> list[Op]:
+        """By which rounds ended, and what was left by compactions, in their order."""
+        # Without the last condition, which tells nothing, SQLite does not see that the index is better than the whole run.
+        query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id == run.id, _OF_ROUNDS, _ops.c.index >= 0)
+        with self._transaction() as connection:
+            return list(_ops_of(connection.execute(query.order_by(_ops.c.index))))
+
+    def _last_undo(self, run: Run) -> int:
+        """The index of what a run undid last, or did not undo: `open_undo` must find it."""
+        query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id, _ops.c.f == "undo")
+        with self._transaction() as connection:
+            found = connection.execute(query).scalar()
+        return -1 if found is None else int(found)
+
+    def _let_go(self, run: Run, piece: Piece, kept: int) -> None:
+        mark = piece.mark._replace(index=piece.first + 1) if piece.first == kept else piece.mark
+        going = sa.and_(_ops.c.run_id == run.id, _ops.c.index.between(piece.first, piece.last), _ops.c.index != kept)
+        with self._transaction() as connection:
+            connection.execute(_ops.delete().where(going))
+            connection.execute(_ops.insert(), _rows(run, [mark]))
 
     def _check_version(self) -> None:
         with self._transaction() as connection:
             _metadata.create_all(connection)
+            _ROUNDS_INDEX.create(connection, checkfirst=True)  # which a ledger that was there has not
             found = connection.execute(sa.select(_meta.c.schema_version)).scalar()
             if found is None:
                 connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION, id=secrets.token_hex(16)))
@@ -303,9 +443,12 @@ class Journal:
         next_index: int,
         clock: Callable[[], float],
         commit: Callable[[Sequence[Op]], asyncio.Future[None]],
+        epoch: int,
     ) -> None:
+        """`epoch` counts the journals that the run has had."""
         self.run = run
         self.clock = clock
+        self.epoch = epoch
         self.last_index = next_index - 1
         self.last_durable: Op | None = None  # of those that this journal wrote, or was told of
         self._commit = commit
@@ -367,6 +510,14 @@ class Journal:
                 listener(op)
 
 
+def _epoch(connection: sa.Connection, run: Run) -> int:
+    """How many journals the run has had. PostgreSQL waits for whoever is about to have another."""
+    found: int = connection.execute(
+        sa.select(_runs.c.epoch).where(_runs.c.id == run.id).with_for_update(read=True)
+    ).scalar_one()
+    return found
+
+
 def _rows(run: Run, ops: Sequence[Op]) -> list[dict[str, Any]]:
     rows = [_row(run.id, ops[0])]
     for op in ops[1:]:
@@ -418,6 +569,12 @@ def _row(run_id: int, op: Op) -> dict[str, Any]:
     }
 
 
+def _row_of(connection: sa.Connection, run: Run, index: int) -> int:
+    """The index of the row that holds an op, or would."""
+    query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id, _ops.c.index <= index)
+    return connection.execute(query).scalar() or 0
+
+
 def _page(connection: sa.Connection, run: Run, first: int) -> Sequence[Sequence[Any]]:
     """Some rows of a run from an index on, as the driver makes them: SQLAlchemy's own take half as long again."""
     with connection.execute(_PAGE_OF_OPS, {"run_id": run.id, "first": first}) as result:
@@ -450,7 +607,10 @@ def _engine(url: str) -> sa.Engine:
 
 def file_of(url: str) -> Path | None:
     """The file that a ledger is, whether it is there or not; None where it is none. Raises UsageError."""
-    engine = _engine(url)
+    return _file(_engine(url))
+
+
+def _file(engine: sa.Engine) -> Path | None:
     in_file = engine.dialect.name == "sqlite" and engine.url.database not in (None, "", ":memory:")
     return Path(str(engine.url.database)).absolute() if in_file else None
 

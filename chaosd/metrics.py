@@ -1,112 +1,469 @@
-"""Every metric, and `record`, which feeds them from the history.
+"""Every metric: declared in `Metrics`, fed from the history by `TargetMetrics.record`, and by whoever holds the process.
 
-Names and labels are fixed in ARCHITECTURE.md, "Metrics". Labels are bounded: namespace and StatefulSet, a kind, class or
-outcome from a fixed set; never a run, a file or a pod's UID. Counters start at 0 in every combination, so that a first
-failure is seen as a rise; histograms and timestamps appear with their first value. Source of the conventions: Prometheus
-docs, "Metric and label naming", "Instrumentation".
+docs/metrics.md is made of what is declared here (`make docs`). Labels are bounded: namespace and StatefulSet, a kind, class
+or outcome from a fixed set; never a run, a file or a pod's UID. Counters start at 0 in every combination that can come, so
+that a first failure is seen as a rise; histograms, timestamps and verdicts appear with their first value. Source of the
+conventions: Prometheus docs, "Metric and label naming", "Instrumentation", "Histograms and summaries".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Protocol, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from chaosd import __version__
 from chaosd.checkers import Judgement, Panel, Value
 from chaosd.checkers.integrity import LOST, MISSING, UNSETTLED
 from chaosd.checkers.records import how_many
+from chaosd.checkers.recovery import PHASES
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
+from chaosd.experiment import Experiment
+from chaosd.exposition import Exposition, Family
 from chaosd.guards import REASONS
-from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op
+from chaosd.history import NEMESIS, OBSERVER, RESTART, RUN, Kind, Op
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.nemesis.base import BLOCKED
 from chaosd.payload import State
 
+Made = TypeVar("Made", Counter, Gauge, Histogram)
+
 PREFIX = "chaosd"
 # In the text format each would be a gauge of its own, beside every counter and histogram.
 disable_created_metrics()
-_TARGET = ("namespace", "statefulset")
-_WRITE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_RECOVERY_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
+
+TARGET = ("namespace", "statefulset")
+# From a disk of one's own, through one behind a network, to a volume that hangs.
+_PROBE_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
+# From a pod that is back at once, through a volume that must be attached elsewhere, to the usual limit.
+_RECOVERY_BUCKETS = (2, 5, 15, 30, 60, 120, 300)
+_ROUND_BUCKETS = (2, 10, 30, 120, 600, 1800)
 _OUTCOMES = (Kind.OK, Kind.FAIL, Kind.INFO)
-_RESULTS = (*State, MISSING, LOST, UNSETTLED, "failed")
-_CACHES = ("cold", "cached")
-_NOT_READ = "none"  # what was not read, or is not there, came from nowhere
 _REPLICA_STATES = ("wanted", "ready")
 _OBSERVER_ERRORS = ("open", "read", "watch_gap", "unobservable")
+_EXPERIMENT_STATES = ("loaded", "refused")
+
+COLD, CACHED, NOT_READ = "cold", "cached", "none"  # what is not there, or could not be read, came from nowhere
+_INTACT, _DAMAGED, _FAILED = "intact", "damaged", "failed"
+# Everything else that bytes can be is damage; which, the class of its violation says.
+_RESULT_OF: Mapping[str, str] = {State.INTACT: _INTACT, UNSETTLED: UNSETTLED, MISSING: MISSING, LOST: MISSING}
+_VERIFICATIONS = (
+    *product((_INTACT, UNSETTLED), (COLD, CACHED)),
+    *product((_DAMAGED, MISSING), (COLD, CACHED, NOT_READ)),
+    (_FAILED, NOT_READ),
+)
+
+_COUNTS_ANEW = "starts again at 0, as `rate()` and `increase()` expect"
+_FROM_HISTORY = "comes back from the run's history"
+_FROM_LEDGER = "is told again from the ledger"
+_TOLD_ANEW = "is told anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A metric as it is documented. `values` are all that its last `labels` can be together, for each `each` (target,
+    replica, experiment, process); `again` is what a restart of the daemon does to it."""
+
+    name: str
+    type: str
+    text: str
+    each: str
+    labels: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    buckets: tuple[float, ...]
+    again: str
+
+    @property
+    def unit(self) -> str:
+        """As the name tells; empty for what is counted."""
+        if self.name.endswith("_timestamp_seconds"):
+            return "s since 1970"
+        words = self.name.split("_")
+        return next((unit for word, unit in (("seconds", "s"), ("bytes", "B")) if word in words), "")
+
+    @property
+    def series(self) -> int:
+        """How many there are for `each`, at most. A histogram has one for each bucket, +Inf, sum and count."""
+        return max(1, len(self.values)) * (len(self.buckets) + 3 if self.buckets else 1)
+
+
+class Drilled(Protocol):
+    """What came of a planted fault: the class that was `wanted`, and whether the answer was `right`."""
+
+    @property
+    def wanted(self) -> str:
+        """The class; something else of what must be unknown, and of controls."""
+
+    @property
+    def right(self) -> bool:
+        """Whether it was found under its own name and no other."""
 
 
 class Metrics:
     """The metrics of one process. One registry, given from outside, so that tests have their own."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"{PREFIX}_{name}", text, (*_TARGET, *labels), registry=registry)
+        self.declared: list[Declared] = []
+        self._families: list[Family] = []
+        self._registry = registry
+        self._running: dict[str, TargetMetrics] = {}
+        self._before_scrapes: list[Callable[[], None]] = []
+        self._open: dict[str, dict[str, Mapping[Class, int]]] = {}  # by target and experiment
+        self._declare_workload()
+        self._declare_disruptions()
+        self._declare_runs()
+        self._declare_process()
+        self._exposition = Exposition(self._families)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"{PREFIX}_{name}", text, (*_TARGET, *labels), registry=registry)
-
-        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-            return Histogram(f"{PREFIX}_{name}", text, (*_TARGET, *labels), registry=registry, buckets=buckets)
-
-        self.writes = counter("writes_total", "Records written, by outcome.", "outcome")
+    def _declare_workload(self) -> None:
+        """What is written, and read back."""
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.writes = counter(
+            "writes_total",
+            "Records written (files, values of registers, entries of logs), by outcome.",
+            "outcome",
+            values=product(_OUTCOMES),
+        )
         self.written_bytes = counter("written_bytes_total", "Bytes of acknowledged records.")
         self.write_duration = histogram(
-            "write_duration_seconds", "From a record's invocation to its acknowledgement.", _WRITE_BUCKETS
+            "write_duration_seconds", "From the invocation of a record's write to its acknowledgement.", _PROBE_BUCKETS
         )
-        self.verifications = counter("verifications_total", "Records read back, by what they were.", "result", "cache")
-        self.verified_bytes = counter("verified_bytes_total", "Bytes of records read back intact.", "cache")
+        self.verifications = counter(
+            "verifications_total",
+            "Records read back, by what they were, and whether past the page cache.",
+            "result",
+            "cache",
+            values=_VERIFICATIONS,
+        )
+        self.verified_bytes = counter(
+            "verified_bytes_total", "Bytes of records read back intact.", "cache", values=product((COLD, CACHED))
+        )
         self.verification_duration = histogram(
-            "verification_duration_seconds", "From a reading's invocation to its outcome, a batch each.", _WRITE_BUCKETS
+            "verification_duration_seconds", "From the invocation of a batch of readings to its outcomes.", _PROBE_BUCKETS
         )
-        self.violations = counter("violations_total", "Violations found, by class.", "class")
-        self.violations_open = gauge("violations_open", "Violations of the present run in its ledger.", "class")
-        self.binding_checks = counter("binding_checks_total", "Rounds in which bindings were judged.", "result")
-        self.binding_info = gauge(
-            "binding_info", "1 for what each replica stands on.", "ordinal", "claim", "volume", "handle", "node"
+        self.owed = gauge(
+            "owed_verifications",
+            "Acknowledged records that must be there. Only while a run is under way.",
+            again=_FROM_HISTORY,
         )
-        self.disruptions = counter("disruptions_total", "Disruptions, by what came of them.", "kind", "outcome")
-        self.blocked = counter("disruptions_blocked_total", "Disruptions that were not done, by reason.", "reason")
+        self.records_at_risk = gauge(
+            "records_at_risk",
+            "Owed records that were not read since the last disruption. Only while a run is under way.",
+            again=_FROM_HISTORY,
+        )
+        self.bytes_at_risk = gauge("bytes_at_risk", "Bytes of the records at risk.", again=_FROM_HISTORY)
+        self.last_verification = gauge(
+            "last_verification_timestamp_seconds",
+            "When a record was last read intact.",
+            again="appears with the first reading",
+        )
+
+    def _declare_disruptions(self) -> None:
+        """What is done to the target, and how it comes back."""
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.disruptions = counter(
+            "disruptions_total",
+            "Disruptions, of those kinds that the experiment has, by what came of them.",
+            "kind",
+            "outcome",
+            values=product(DISRUPTIONS, _OUTCOMES),
+        )
+        self.blocked = counter(
+            "disruptions_blocked_total",
+            "Disruptions that were not done, and rounds that a guard held back, by reason.",
+            "reason",
+            values=product((*BLOCKED, *REASONS)),
+        )
+        self.held_until = gauge(
+            "held_until_timestamp_seconds",
+            "Until when a guard holds the next round back, or held the last one that it did.",
+            again="appears when a guard holds a round back",
+        )
         self.recovery_duration = histogram(
-            "recovery_duration_seconds", "From a disruption to each phase of recovery.", _RECOVERY_BUCKETS, "phase"
+            "recovery_duration_seconds",
+            "From a disruption that takes a pod away to each phase in which its replica comes back.",
+            _RECOVERY_BUCKETS,
+            "phase",
+            values=product(PHASES),
         )
-        self.records_at_risk = gauge("records_at_risk", "Owed records not read since the last disruption.")
-        self.bytes_at_risk = gauge("bytes_at_risk", "Bytes of those records.")
-        self.owed = gauge("owed_verifications", "Acknowledged records that must be there.")
-        self.last_verification = gauge("last_verification_timestamp_seconds", "When a record was last read intact.")
-        self.round = gauge("round", "The round under way.")
-        self.round_duration = histogram("round_duration_seconds", "How long rounds took.", _RECOVERY_BUCKETS)
-        self.target_replicas = gauge("target_replicas", "Replicas of the target, by state.", "state")
-        self.observer_errors = counter("observer_errors_total", "What could not be seen, by reason.", "reason")
-        self.targets = Gauge(f"{PREFIX}_targets", "Targets under test.", registry=registry)
-        self.run_verdict = Gauge(
-            f"{PREFIX}_run_verdict",
-            "1 for the verdict of the experiment's run so far.",
-            (*_TARGET, "experiment", "verdict"),
-            registry=registry,
+        self.convergence_duration = histogram(
+            "convergence_duration_seconds",
+            "From a disruption, by its kind, until the whole target was as it is wanted, or was given up.",
+            _RECOVERY_BUCKETS,
+            "kind",
+            values=product(DISRUPTIONS),
         )
-        Info(f"{PREFIX}_build", "Which chaosd this is.", registry=registry).info({"version": __version__})
+        self.recovery_limit = gauge(
+            "recovery_limit_seconds", "How long the target may take to converge, as the experiment says."
+        )
+        self.target_replicas = gauge(
+            "target_replicas",
+            "Replicas of the target, by state.",
+            "state",
+            values=product(_REPLICA_STATES),
+        )
+        self.binding_info = gauge(
+            "binding_info",
+            "1 for what each replica stands on, as its last session told.",
+            "ordinal",
+            "claim",
+            "volume",
+            "handle",
+            "node",
+            each="replica",
+            again="comes back with each replica's first session",
+        )
+
+    def _declare_runs(self) -> None:
+        """What is judged."""
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.violations = counter(
+            "violations_total", "Violations found by this process, by class.", "class", values=product(Class)
+        )
+        self.violations_open = gauge(
+            "violations_open",
+            "Violations of the last run of each experiment on the target, from its history, by class. Alert on it.",
+            "class",
+            values=product(Class),
+            again=_FROM_HISTORY,
+        )
+        self.binding_checks = counter(
+            "binding_checks_total", "Rounds in which bindings were judged, by verdict.", "result", values=product(Value)
+        )
+        self.round = gauge("round", "The round under way. Only while a run is.", again=_FROM_HISTORY)
+        self.round_duration = histogram("round_duration_seconds", "How long rounds took.", _ROUND_BUCKETS)
+        self.run_verdict = gauge(
+            "run_verdict",
+            "1 for the verdict on the experiment's last run so far, from the end of a round on.",
+            "experiment",
+            "verdict",
+            values=product(Value),
+            each="experiment",
+            again="appears with the end of a round",
+        )
+        self.gate_last_verdict = gauge(
+            "gate_last_verdict",
+            "1 for the verdict on the experiment's last run that has ended.",
+            "experiment",
+            "verdict",
+            values=product(Value),
+            each="experiment",
+            again=_FROM_LEDGER,
+        )
+        self.gate_last_timestamp = gauge(
+            "gate_last_timestamp_seconds", "When that run ended.", "experiment", each="experiment", again=_FROM_LEDGER
+        )
+        self.gate_due_timestamp = gauge(
+            "gate_due_timestamp_seconds",
+            "When the experiment's schedule begins the run whose verdict is awaited.",
+            "experiment",
+            each="experiment",
+        )
+        self.observer_errors = counter(
+            "observer_errors_total",
+            "What could not be seen, by reason.",
+            "reason",
+            values=product(_OBSERVER_ERRORS),
+        )
+
+    def _declare_process(self) -> None:
+        """What the daemon tells of itself. Of a ledger nothing is known at first, and 0 would be an alarm."""
+        counter, gauge = self._counter, self._gauge
+        self.targets = gauge("targets", "Targets under test.", each="process")
+        self.targets_empty = counter(
+            "targets_empty_total", "How often an experiment found no target that it may test.", each="process"
+        )
+        self.experiments = gauge(
+            "experiments",
+            "Experiments, by whether their files were loaded or refused.",
+            "state",
+            values=product(_EXPERIMENT_STATES),
+            each="process",
+        )
+        self.paused = gauge(
+            "paused",
+            "Experiments that the kill switch, or a closed window of a guard, keeps from their targets.",
+            each="process",
+        )
+        self.leader = gauge("leader", "1 for the process that acts, 0 for one that waits for its turn.", each="process")
+        self.drill_detected = gauge(
+            "drill_detected",
+            "1 where every fault of the class that the last drill planted was found under its own name, else 0.",
+            "class",
+            values=product(Class),
+            each="process",
+            again="appears with the first drill",
+        )
+        self.ledger_size = gauge("ledger_size_bytes", "Size of the ledger; NaN where it is no file.", each="process")
+        self.ledger_available = gauge(
+            "ledger_available_bytes", "What is free where the ledger is; NaN where it is no file.", each="process"
+        )
+        build = gauge(
+            "build_info", "1 for the version that this chaosd is.", "version", values=[(__version__,)], each="process"
+        )
+        build.labels(__version__).set(1)
+        for state in _EXPERIMENT_STATES:
+            self.experiments.labels(state)
+        self.ledger_size.set(math.nan)
+        self.ledger_available.set(math.nan)
+
+    def _counter(self, name: str, text: str, *labels: str, **about: Any) -> Counter:
+        return self._declare(Counter, name, text, labels, **{"again": _COUNTS_ANEW, **about})
+
+    def _gauge(self, name: str, text: str, *labels: str, **about: Any) -> Gauge:
+        return self._declare(Gauge, name, text, labels, **{"again": _TOLD_ANEW, **about})
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str, **about: Any) -> Histogram:
+        return self._declare(Histogram, name, text, labels, **{"again": _COUNTS_ANEW, "buckets": buckets, **about})
+
+    def _declare(
+        self,
+        make: Callable[..., Made],
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        *,
+        again: str,
+        values: Iterable[tuple[str, ...]] = (),
+        each: str = "target",
+        buckets: Sequence[float] = (),
+    ) -> Made:
+        all_labels = tuple(labels) if each == "process" else (*TARGET, *labels)
+        more = {"buckets": buckets} if buckets else {}
+        family = make(f"{PREFIX}_{name}", text, all_labels, registry=self._registry, **more)
+        type_ = next(iter(family.describe())).type
+        told = (f"{PREFIX}_{name}", type_, text, each, tuple(labels), tuple(values), tuple(buckets), again)
+        self.declared.append(Declared(*told))
+        self._families.append(family)
+        return family
+
+    def texts(self) -> Iterator[str]:
+        """What a scrape is told, in parts, so that whoever serves it can do something else between two."""
+        for measure in self._before_scrapes:
+            measure()
+        for target in list(self._running.values()):
+            target.refresh()
+            yield ""
+        yield from self._exposition.texts()
+
+    def before_scrapes(self, measure: Callable[[], None]) -> None:
+        """Have `measure` set what is only known when it is asked for."""
+        self._before_scrapes.append(measure)
+
+    def ended(self, target: str, experiment: str, verdict: str, at: float) -> None:
+        """That a run of an experiment on a target (`NAMESPACE/STATEFULSET`) ended `at` seconds since the epoch."""
+        labels = (*target.split("/"), experiment)
+        for value in Value:
+            self.gate_last_verdict.labels(*labels, value).set(value == verdict)
+        self.gate_last_timestamp.labels(*labels).set(at)
+
+    def due(self, target: str, experiment: str, at: float) -> None:
+        """When the run begins whose verdict is awaited next, in seconds since the epoch. To be told when the experiment is
+        loaded and when a run of it has ended, not when one begins: one that never ends is to be missed."""
+        self.gate_due_timestamp.labels(*target.split("/"), experiment).set(at)
+
+    def drilled(self, results: Iterable[Drilled]) -> None:
+        """What came of a drill. Of classes that it did not plant nothing is told any more."""
+        found: dict[Class, bool] = {}
+        for result in results:
+            if result.wanted in set(Class):
+                failure = Class(result.wanted)
+                found[failure] = found.get(failure, True) and result.right
+        self.drill_detected.clear()
+        for failure, right in found.items():
+            self.drill_detected.labels(failure).set(right)
+
+    def start(self, target: str, kinds: Iterable[str]) -> None:
+        """Counters of a target at 0, in every combination that can come where these kinds of disruption are drawn."""
+        drawn = set(kinds)
+        for family, declared in zip(self._families, self.declared, strict=True):
+            if isinstance(family, Counter) and declared.each == "target":
+                at = declared.labels.index("kind") if "kind" in declared.labels else None
+                for values in declared.values or ((),):
+                    if at is None or values[at] in drawn:
+                        family.labels(*target.split("/"), *values)
+
+    def found(self, target: str, experiment: str, violations: Mapping[Class, int]) -> None:
+        """What is open of the experiment's last run. Others may take turns with it on the same target."""
+        self._open.setdefault(target, {})[experiment] = violations
+        self._tell_open(target)
+
+    def _tell_open(self, target: str) -> None:
+        for failure in Class:
+            of_all = sum(violations[failure] for violations in self._open[target].values())
+            self.violations_open.labels(*target.split("/"), failure).set(of_all)
+
+    def follow(self, target: str, metrics: TargetMetrics) -> None:
+        """What is counted when it is asked for, these tell from now on."""
+        self._running[target] = metrics
+
+    def rest(self, target: str, metrics: TargetMetrics) -> None:
+        """They do not any more, since their run has ended; nothing where another's run has begun meanwhile."""
+        if self._running.get(target) is metrics:
+            del self._running[target]
+            for family in (self.owed, self.records_at_risk, self.bytes_at_risk, self.round):
+                family.remove(*target.split("/"))
+
+    def forget(self, target: str) -> None:
+        """Remove every series of a target that is not tested any more."""
+        self._running.pop(target, None)
+        self._open.pop(target, None)
+        for family, declared in zip(self._families, self.declared, strict=True):
+            if declared.each != "process":
+                family.remove_by_labels(dict(zip(TARGET, target.split("/"), strict=True)))
+
+    def forget_experiment(self, experiment: str) -> None:
+        """Remove every series of an experiment that is not there any more."""
+        for family, declared in zip(self._families, self.declared, strict=True):
+            if declared.each == "experiment":
+                family.remove_by_labels({"experiment": experiment})
+        for target, found in self._open.items():
+            if found.pop(experiment, None):
+                self._tell_open(target)
 
 
 class TargetMetrics:
     """The metrics of one run on one target; a listener of its journal."""
 
-    def __init__(self, metrics: Metrics, target: Target, experiment: str, panel: Panel) -> None:
+    def __init__(self, metrics: Metrics, target: Target, experiment: Experiment, panel: Panel) -> None:
         self._metrics = metrics
+        self._target = target.key
         self._labels = (target.namespace, target.statefulset)
-        self._experiment = experiment
+        self._experiment = experiment.name
         self._panel = panel
         self._invoked_at: dict[str, float] = {}
         self._round_began = 0.0
+        self._disrupted: tuple[str, float] | None = None
         self._counted: dict[Class, int] = {}
         self._bindings: dict[str, tuple[str, ...]] = {}
-        self._initialise()
+        self._latest, self._refreshed = -1, -2
+        self._initialise(experiment)
         self._recall(panel.judge())
+
+    def close(self) -> None:
+        """The run has ended: what was found stays, and what is only true of a run that is under way goes."""
+        self._metrics.rest(self._target, self)
+
+    def refresh(self) -> None:
+        """What is counted only when it is asked for: the records are many, and change with every op."""
+        if self._refreshed == self._latest:
+            return
+        self._refreshed = self._latest
+        metrics, labels = self._metrics, self._labels
+        replicas = self._panel.integrity.replicas.values()
+        at_risk = [record.length for replica in replicas for record in replica.at_risk()]
+        metrics.owed.labels(*labels).set(sum(len(replica.owed) for replica in replicas))
+        metrics.records_at_risk.labels(*labels).set(len(at_risk))
+        metrics.bytes_at_risk.labels(*labels).set(sum(at_risk))
 
     def record(self, op: Op) -> None:
         """Take in the next op, after the checkers did."""
+        self._latest = op.index
         if op.process == OBSERVER:
             self._observed(op)
         elif op.process == NEMESIS:
@@ -137,37 +494,16 @@ class TargetMetrics:
         self._counted = dict.fromkeys(Class, 0)
         for violation in judgement.violations:
             self._counted[violation.failure] += 1
-        for failure, count in self._counted.items():
-            self._metrics.violations_open.labels(*self._labels, failure).set(count)
+        self._metrics.found(self._target, self._experiment, self._counted)
 
-    def _initialise(self) -> None:
+    def _initialise(self, experiment: Experiment) -> None:
         metrics, labels = self._metrics, self._labels
-        for family, values in self._zeroes():
-            for value in values:
-                family.labels(*labels, *value)
-        for plain in (metrics.written_bytes, metrics.round):
-            plain.labels(*labels)
-        # Counted when they are scraped: the records are many, and change with every op.
-        replicas = self._panel.integrity.replicas
-        metrics.owed.labels(*labels).set_function(lambda: sum(len(r.owed) for r in replicas.values()))
-        metrics.records_at_risk.labels(*labels).set_function(lambda: len(self._at_risk()))
-        metrics.bytes_at_risk.labels(*labels).set_function(lambda: sum(self._at_risk()))
-
-    def _zeroes(self) -> Iterable[tuple[Counter | Gauge, Iterable[tuple[str, ...]]]]:
-        metrics = self._metrics
-        yield metrics.writes, ((str(outcome),) for outcome in _OUTCOMES)
-        yield metrics.verifications, ((result, cache) for result in _RESULTS for cache in (*_CACHES, _NOT_READ))
-        yield metrics.verified_bytes, ((cache,) for cache in _CACHES)
-        yield metrics.violations, ((str(failure),) for failure in Class)
-        yield metrics.binding_checks, ((str(value),) for value in Value)
-        yield metrics.disruptions, ((kind, str(outcome)) for kind in DISRUPTIONS for outcome in _OUTCOMES)
-        yield metrics.blocked, ((reason,) for reason in (*BLOCKED, *REASONS))
-        yield metrics.target_replicas, ((state,) for state in _REPLICA_STATES)
-        yield metrics.observer_errors, ((reason,) for reason in _OBSERVER_ERRORS)
-
-    def _at_risk(self) -> list[int]:
-        """Bytes of each owed record that was not read since the last disruption."""
-        return [record.length for r in self._panel.integrity.replicas.values() for record in r.at_risk()]
+        steps = (step.disrupt for step in experiment.steps)
+        metrics.start(self._target, {move.kind for move in (*experiment.disruptions, *steps) if move})
+        metrics.binding_info.remove_by_labels(dict(zip(TARGET, labels, strict=True)))  # of an earlier run
+        metrics.recovery_limit.labels(*labels).set(experiment.timeouts.converge)
+        metrics.round.labels(*labels).set(0)
+        metrics.follow(self._target, self)
 
     def _written(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
@@ -179,15 +515,14 @@ class TargetMetrics:
     def _read(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
         records = how_many(op.value.get("sequences", ()))
-        cache = op.value.get("cache") or _NOT_READ
         if op.kind is not Kind.OK:
-            metrics.verifications.labels(*labels, "failed", cache).inc(records)
+            metrics.verifications.labels(*labels, _FAILED, NOT_READ).inc(records)
             metrics.observer_errors.labels(*labels, "read").inc()
             return
-        finding = op.value["finding"]
-        metrics.verifications.labels(*labels, finding, cache).inc(records)
+        result, cache = _RESULT_OF.get(op.value["finding"], _DAMAGED), op.value.get("cache") or NOT_READ
+        metrics.verifications.labels(*labels, result, cache).inc(records)
         metrics.verification_duration.labels(*labels).observe(op.time - self._invoked_at.get(op.process, op.time))
-        if finding in (State.INTACT, UNSETTLED):
+        if result in (_INTACT, UNSETTLED):
             metrics.verified_bytes.labels(*labels, cache).inc(op.value["bytes"])
             metrics.last_verification.labels(*labels).set(op.time)
 
@@ -206,10 +541,25 @@ class TargetMetrics:
 
     def _nemesis(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
-        if op.f in DISRUPTIONS and op.kind is not Kind.INVOKE:
-            metrics.disruptions.labels(*labels, op.f, op.kind).inc()
+        if op.f in DISRUPTIONS:
+            self._disruption(op)
+        elif op.f == "converge" and op.kind is not Kind.INVOKE:
+            if self._disrupted and op.kind is not Kind.INFO:
+                kind, began = self._disrupted
+                metrics.convergence_duration.labels(*labels, kind).observe(op.time - began)
+            self._disrupted = None
+        elif op.f == "hold":
+            metrics.held_until.labels(*labels).set(op.value["until"])
         if reason := op.value.get("blocked"):
             metrics.blocked.labels(*labels, reason).inc()
+
+    def _disruption(self, op: Op) -> None:
+        if op.kind is Kind.INVOKE:
+            self._disrupted = (op.f, op.time)
+            return
+        self._metrics.disruptions.labels(*self._labels, op.f, op.kind).inc()
+        if op.kind is Kind.FAIL:
+            self._disrupted = None  # surely nothing happened
 
     def _observed(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
@@ -225,6 +575,9 @@ class TargetMetrics:
 
     def _run(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
+        if op.f == RESTART:
+            self._disrupted = None  # nobody watched: how long it took is not known
+            metrics.round.labels(*labels).set(op.value["round"])
         if op.f != "round":
             return
         if op.kind is Kind.INVOKE:

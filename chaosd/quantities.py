@@ -1,4 +1,5 @@
-"""Quantities as people write them in Kubernetes and in experiments: bytes (`64Ki`, `20Gi`) and durations (`90s`, `5m`).
+"""Quantities as people write them in Kubernetes and in experiments: bytes (`64Ki`, `20Gi`), durations (`90s`, `5m`), and
+time zones (`Europe/Berlin`).
 
 Source: Kubernetes docs, "Quantity" (API reference), and Go's time.ParseDuration.
 """
@@ -8,8 +9,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 # As Kubernetes writes them in claims (API conventions, "Quantities"), without exponents.
 KUBERNETES_QUANTITY = r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?"
@@ -50,6 +52,14 @@ def parse_seconds(value: object) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"no time zone is called {name!r}: name one of the IANA database, such as UTC") from error
+    return name
+
+
 _BYTES_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G)?$"}]}
 _SECONDS_SCHEMA = {
     "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}]
@@ -57,3 +67,4 @@ _SECONDS_SCHEMA = {
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema(_BYTES_SCHEMA)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), WithJsonSchema(_SECONDS_SCHEMA)]
+TimeZone = Annotated[str, AfterValidator(_known_zone)]

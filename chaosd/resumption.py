@@ -52,12 +52,19 @@ def note_loss(ledger: RunLedger, noted: Mapping[str, Any], target: str, cluster_
     return lost
 
 
-def left_behind(ledger: RunLedger, noted: Mapping[str, Any], lost: str, last: Run | None, experiment: Experiment) -> Left:
-    """What to do about the `last` run of this target and cluster, given what its Lease says and what the ledger `lost`."""
+def left_behind(
+    ledger: RunLedger, noted: Mapping[str, Any], lost: str, target: str, cluster_id: str, experiment: Experiment
+) -> Left:
+    """What to do about the last run of the experiment on this target (NAMESPACE/STATEFULSET) and cluster, given what its
+    Lease says and what the ledger `lost`. Runs of other experiments there may be unfinished, and go on later."""
     if lost:
         return Left(None, (_unfinished(noted["run"], lost),))
     elsewhere = noted and noted["ledger"] != ledger.id
-    told = (_unfinished(noted["run"], "it is in another ledger"),) if elsewhere else ()
+    told: tuple[Event, ...] = (_unfinished(noted["run"], "it is in another ledger"),) if elsewhere else ()
+    latest = ledger.run(target=target, cluster_id=cluster_id)
+    last = ledger.run(target=target, cluster_id=cluster_id, experiment=experiment.name)
+    if latest and latest.ended_at is None and latest.name != experiment.name:
+        told += (_unfinished(latest.run, f"it is of the experiment {latest.name}"),)
     if last is None or last.ended_at is not None:
         return Left(None, told)
     if why := _at_odds(last, experiment):
@@ -74,15 +81,15 @@ def _at_odds(run: Run, experiment: Experiment) -> str:
     if experiment.seed not in (None, run.seed):
         return f"its seed is {run.seed}, and this one is {experiment.seed}"
     if _document(run.experiment) != _document(experiment.model_dump_json(by_alias=True)):
-        return "it is of another experiment, or of this one before it was changed"
+        return "it is of this experiment before that was changed"
     if experiment.steps:
         return "it is a script, and what its steps had brought about was undone when it was interrupted"
     return ""
 
 
 def _document(experiment: str) -> dict[str, Any]:
-    """Without the seed, which a run has even where its experiment leaves it out."""
-    return {**json.loads(experiment), "seed": None}
+    """Without the seed, which a run has even where its experiment leaves it out, and without when it begins."""
+    return {**json.loads(experiment), "seed": None, "schedule": None}
 
 
 def _lost(ledger: RunLedger, noted: Mapping[str, Any]) -> str:
@@ -113,6 +120,13 @@ class Unanswered:
         self.last: Op | None = None
         self.round = 0  # the last that began
         self._open: dict[tuple[str, str], Op] = {}
+
+    @classmethod
+    def after(cls, ended: Op) -> Unanswered:
+        """What a history leaves unanswered in which a round has just `ended`, when nothing is under way: nothing."""
+        made = cls()
+        made.last, made.round = ended, ended.value["round"]
+        return made
 
     def step(self, op: Op) -> None:
         """Take in the next op."""

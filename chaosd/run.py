@@ -30,6 +30,7 @@ from chaosd.probe.protocol import MAX_NAMES
 from chaosd.probe.session import Place
 from chaosd.report.coverage import Coverage
 from chaosd.report.verdict import Verdict, make_verdict
+from chaosd.retention import Retention, recalled
 from chaosd.workload.worker import Worker
 
 Result = TypeVar("Result")
@@ -86,8 +87,9 @@ class Runner:
         experiment: Experiment,
         run: Run,
         told: Sequence[Event] = (),
+        keep_seconds: float | None = None,
     ) -> None:
-        """`told` begins what is journaled."""
+        """`told` begins what is journaled; of what is judged, `keep_seconds` are kept, None for all."""
         self.panel = Panel()
         self.coverage = Coverage()
         self.journal = ledger.journal(run)
@@ -96,6 +98,7 @@ class Runner:
         self.observer = Observer(cluster, target, self.journal.append)
         self._announcer = Announcer(cluster, lambda: self.observer.view.statefulset, run.run, self.journal.append)
         self.journal.listen(self._announcer.record)
+        self._retention = self._retained(ledger, run, experiment, keep_seconds)
         self.generator: Generator | None = None
         self.older_runs: tuple[Run, ...] = ()  # of this ledger and target, whose files stand on the volumes, too
         self._cluster = cluster
@@ -153,6 +156,8 @@ class Runner:
                 tasks.create_task(self._lock.keep(), name="lock"),
                 tasks.create_task(self._announcer.run(), name="announcer"),
             ]
+            if self._retention:
+                background.append(tasks.create_task(self._retention.run(), name="retention"))
             await ending.unless_ended(self._prepared(writes))
             self.began = True
             await interpreter.run(ending.stop)
@@ -162,17 +167,23 @@ class Runner:
     def replay(self) -> int:
         """Take in the run's history so far; returns the last round that began. What was invoked and never answered is
         `info` from the next op on."""
-        unanswered = resumption.Unanswered()
-        for op in self._ledger.history(self._run):
-            self.panel.step(op)
-            self.coverage.step(op)
-            unanswered.step(op)
+        unanswered = recalled(self._ledger, self._run, self.panel, self.coverage)
         self.journal.last_durable = unanswered.last
         self._told += unanswered.events(self.panel.integrity)
         return unanswered.round
 
+    def _retained(
+        self, ledger: RunLedger, run: Run, experiment: Experiment, keep_seconds: float | None
+    ) -> Retention | None:
+        if keep_seconds is None:
+            return None
+        kept = max(keep_seconds, remembered_seconds(experiment.guards))
+        retention = Retention(ledger, run, self.panel, self.coverage, kept)
+        self.journal.listen(retention.record)
+        return retention
+
     def resume(self) -> None:
-        """Go on with a run that another chaosd began and died in."""
+        """Go on with a run that another chaosd began, or this one before."""
         self._resumes = self.replay()
         self._told.append(resumption.restarted(self._resumes))
 
@@ -231,7 +242,7 @@ class Runner:
             target,
             experiment.target.folder,
             self._run.run,
-            f"{self._run.run[-6:]}.{self.journal.last_index + 1}",
+            f"{self._run.run[-6:]}.{self.journal.epoch}",
             experiment.target.program,
             experiment.target.probe_image,
         )
@@ -246,6 +257,7 @@ class Runner:
                 seed=self._run.seed,
                 spec=experiment.workload,
                 timeout_seconds=experiment.timeouts.probe,
+                note=self._lock.note,
             )
         )
         self.generator = Generator(self._run.seed, plans, self.panel.integrity, target.replicas_up_to, _limits(experiment))

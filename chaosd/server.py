@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.aiohttp import make_aiohttp_handler
 
 from chaosd.errors import UsageError
+from chaosd.exposition import CONTENT_TYPE
 
 Ready = Callable[[], str]
+Texts = Callable[[], Iterator[str]]
 
 
 @asynccontextmanager
-async def serving(listen: str, registry: CollectorRegistry, not_ready: Ready) -> AsyncIterator[str]:
-    """Serve at HOST:PORT while the context is open; yields the address. `not_ready` says what is missing, or nothing.
+async def serving(listen: str, metrics: Texts, not_ready: Ready) -> AsyncIterator[str]:
+    """Serve at HOST:PORT while the context is open; yields the address. `metrics` are told in parts; `not_ready` says what
+    is missing, or nothing.
 
     Raises UsageError when the address cannot be had.
     """
@@ -24,7 +26,7 @@ async def serving(listen: str, registry: CollectorRegistry, not_ready: Ready) ->
     if not port.isdigit() or int(port) > 65535:
         raise UsageError(f"cannot listen on {listen}: it names no port: give --listen HOST:PORT")
     application = web.Application()
-    application.router.add_get("/metrics", make_aiohttp_handler(registry))
+    application.router.add_get("/metrics", _exposed(metrics))
     application.router.add_get("/healthz", _healthy)
     application.router.add_get("/readyz", _readiness(not_ready))
     runner = web.AppRunner(application, access_log=None)
@@ -37,6 +39,17 @@ async def serving(listen: str, registry: CollectorRegistry, not_ready: Ready) ->
         raise UsageError(f"cannot listen on {listen}: {error}: give --listen HOST:PORT") from error
     finally:
         await runner.cleanup()
+
+
+def _exposed(metrics: Texts) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def exposed(_: web.Request) -> web.Response:
+        parts = []
+        for text in metrics():
+            parts.append(text)
+            await asyncio.sleep(0)  # those of hundreds of targets take tens of milliseconds
+        return web.Response(body="".join(parts).encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    return exposed
 
 
 async def _healthy(_: web.Request) -> web.Response:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chaosd.quantities import Seconds
+
 
 class Settings(BaseSettings):
     """One process' settings."""
@@ -22,8 +24,24 @@ class Settings(BaseSettings):
     )
     ledger: Annotated[str, Field(description="SQLAlchemy URL; left out: SQLite in the out folder.")] = ""
     sandbox_dir: Annotated[Path | None, Field(description="The sandbox's folder; left out: in the out folder.")] = None
-    listen: Annotated[str, Field(description="HOST:PORT of the daemon's metrics.")] = "127.0.0.1:9187"
+    listen: Annotated[str, Field(description="HOST:PORT where the daemon serves.")] = "127.0.0.1:9187"
     lease_seconds: Annotated[int, Field(ge=4, description="How long a dead chaosd keeps others off its target.")] = 45
+
+    log_format: Annotated[Literal["text", "json"], Field(description="Of the daemon's log, on stderr.")] = "text"
+    daemon_name: Annotated[str, Field(description="Of the Lease by which one of several daemons leads.")] = "chaosd"
+    pod_name: Annotated[str, Field(description="The daemon's own pod, where it runs in one.")] = ""
+    pod_namespace: Annotated[str, Field(description="Its namespace, where the Lease is.")] = ""
+    ledger_on_tested_storage: Annotated[
+        Literal["refuse", "allow"],
+        Field(description="What to do about a target of the storage class of the ledger's claim."),
+    ] = "refuse"
+
+    drill: Annotated[
+        Literal["at-start", "never"], Field(description="When the daemon drills, in a process of its own.")
+    ] = "at-start"
+    retention: Annotated[
+        Seconds, Field(ge=86400, description="How long ops are kept that were judged, such as 7d; what is owed stays.")
+    ] = 7 * 86400.0
 
     qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0
     burst: Annotated[int, Field(ge=1, description="Requests to the API server that need not wait.")] = 100

@@ -1,5 +1,5 @@
-"""Fixtures of the tests that need a real cluster, shared by tests/conformance and tests/e2e; and the fresh seed, which is
-told whatever comes of the tests."""
+"""Fixtures of the tests that need a real cluster, shared by tests/conformance and tests/e2e; the fresh seed, which is told
+whatever comes of the tests; and how hypothesis looks for examples."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import seeds
 from tests.real import RealCluster
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_report_header() -> str:

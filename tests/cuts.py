@@ -15,17 +15,18 @@ from tests.real import RealCluster
 _POWER = Path(__file__).parent / "testbed" / "power.py"
 
 
-def cut(real: RealCluster, after_writes: int, *, first: str = "true") -> Document:
-    """Does `first`, which is told as much as the rest, cuts the power of a replica's disk at a write in its burst, and
-    deletes the pod, so that the disk is unstaged, staged, and its journal recovered."""
-    power_off = f"{sys.executable} {_POWER} cut {{handle}} --after-writes {after_writes}"
+def cut(real: RealCluster, after_writes: int | None, *, first: str = "true") -> Document:
+    """Does `first`, which is told as much as the rest, cuts the power of a replica's disk at a write in its burst (or at
+    once), and deletes the pod, so that the disk is unstaged, staged, and its journal recovered."""
+    moment = f" --after-writes {after_writes}" if after_writes else ""
+    power_off = f"{sys.executable} {_POWER} cut {{handle}}{moment}"
     delete = f"{real.kubectl_command} delete pod {{pod}} --namespace={{namespace}}"
     return {"kind": "external", "crash": True, "command": ["sh", "-c", f"{first} && {power_off} && {delete}"]}
 
 
 def lie() -> str:
-    """What comes first so that the disk lies from then on, with some writes in between."""
-    return f"{sys.executable} {_POWER} mode {{handle}} lying"
+    """What comes first so that the disk lies from then on; long enough for writes of every kind, which come each second."""
+    return f"{sys.executable} {_POWER} mode {{handle}} lying && sleep 3"
 
 
 def history(out: Path) -> Sequence[Op]:

@@ -6,7 +6,8 @@ import os
 import random
 
 _VARIABLE = "CHAOSD_TEST_SEED"
-FRESH = int(os.environ.get(_VARIABLE) or random.SystemRandom().randrange(1 << 32))
+# In the environment, so that every process of the session has the same.
+FRESH = int(os.environ.setdefault(_VARIABLE, str(random.SystemRandom().randrange(1 << 32))))
 
 
 def told() -> str:

@@ -20,10 +20,15 @@ from chaosd.checkers.verdict import Class, Violation, root_causes
 from chaosd.guards import REASONS, Guards
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.preflight import checks
-from chaosd.report import disruptions
+from chaosd.report import disruptions, metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests" / "testbed" / "README.md"]
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    ROOT / "tests" / "testbed" / "README.md",
+    *ROOT.glob("charts/*/README.md"),
+]
 
 
 def _shell_lines(document: Path) -> Iterator[list[str]]:
@@ -84,6 +89,10 @@ def test_architecture_names_every_module_and_every_class() -> None:
 
 def test_the_page_of_disruptions_is_made_of_the_registry() -> None:
     assert (ROOT / "docs" / "disruptions.md").read_text() == disruptions.markdown(), "make docs"
+
+
+def test_the_page_of_metrics_is_made_of_what_is_declared() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == metrics.markdown(), "make docs"
 
 
 def test_every_expectation_and_disruption_is_documented() -> None:

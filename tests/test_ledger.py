@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -290,6 +291,82 @@ def test_a_look_refuses_what_could_not_be_opened(tmp_path: Path) -> None:
         Ledger.look("nonsense")
 
 
+def test_a_ledger_tells_how_much_it_takes_and_how_much_is_left_for_it(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        before = ledger.size_bytes()
+        ledger._write(run, many(10_000))
+        files = (path.stat().st_size for path in tmp_path.iterdir())
+        assert ledger.size_bytes() == sum(files) > before + 100_000
+        assert ledger.available_bytes() == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    with Ledger.open("sqlite://") as ledger:
+        assert ledger.available_bytes() is None
+
+
+def test_whether_a_ledger_can_be_written_is_found_out_by_writing(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        ledger.check_writable()
+        with sqlite3.connect(tmp_path / "ledger.db") as connection:
+            first = connection.execute("SELECT at FROM writable").fetchall()
+        ledger.check_writable()
+        second = connection.execute("SELECT at FROM writable").fetchall()
+        assert len(first) == len(second) == 1
+        assert second > first
+        connection.close()
+
+
+def test_a_ledger_on_a_full_or_a_read_only_disk_says_so(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+        with ledger._engine.begin() as connection:  # of its own limits SQLite says what it says of the disk's
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(LedgerError, match="its disk is full; make room"):
+            ledger._write(run, many(10_000))
+        with ledger._engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+        with pytest.raises(LedgerError, match="its folder must exist and be writable"):
+            ledger.check_writable()
+
+
+def test_a_ledger_that_is_locked_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaosd.ledger._BUSY_SECONDS", 0)
+    with Ledger.open(url(tmp_path)) as ledger:
+        holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="another process writes"):
+            ledger.check_writable()
+        holder.execute("ROLLBACK")
+        holder.close()
+        ledger.check_writable()
+
+
 def _files(folder: Path) -> dict[str, bytes]:
     """But for who reads, which stands in the shared memory of a WAL."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
+
+
+async def test_of_two_journals_of_a_run_the_earlier_can_write_no_more(tmp_path: Path) -> None:
+    """Such as of a chaosd that was suspended while its Lease ended, and does not know yet."""
+    with Ledger.open(f"sqlite:///{tmp_path / 'a.db'}") as ledger:
+        run = begin(ledger)
+        earlier, later = ledger.journal(run), ledger.journal(run)
+        assert (earlier.epoch, later.epoch) == (1, 2)
+        writers = [asyncio.create_task(journal.write()) for journal in (earlier, later)]
+        with pytest.raises(LedgerError, match=r"another chaosd goes on with run .* \(epoch 2, and this one's is 1\)"):
+            await earlier.append([Event("run", "warning", Kind.OK, {"warning": "earlier"})])
+        await later.append([Event("run", "warning", Kind.OK, {"warning": "later"})])
+        assert [op.value["warning"] for op in ledger.history(run)] == ["later"]
+        for writer in writers:
+            writer.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+
+
+def test_the_last_run_of_an_experiment_is_found_behind_those_of_others(tmp_path: Path) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path / 'a.db'}") as ledger:
+        named = {"seed": 1, "target": "default/web", "cluster": "sandbox v1", "cluster_id": "c", "started_at": 1.0}
+        soak = ledger.begin("A", experiment='{"name": "soak"}', **named)
+        gate = ledger.begin("B", experiment='{"name": "gate"}', **named)
+        assert ledger.run(target="default/web") == gate
+        assert ledger.run(target="default/web", experiment="soak") == soak
+        assert ledger.run(target="default/web", experiment="flap") is None

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chaosd.checkers import Panel
+from chaosd import commands
+from chaosd.adapters import open_ledger
+from chaosd.checkers import Panel, Value
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
-from chaosd.history import NEMESIS, RESTART, RUN, Event, Kind
-from chaosd.metrics import Metrics, TargetMetrics
+from chaosd.drill.table import Drilled
+from chaosd.experiment import Experiment, load
+from chaosd.history import NEMESIS, OBSERVER, RESTART, RUN, Event, Kind, Op
+from chaosd.ledger import Run
+from chaosd.metrics import Declared, Metrics, TargetMetrics
+from chaosd.nemesis import DISRUPTIONS
+from chaosd.run import Ending, Runner
+from chaosd.settings import Settings
+from tests import manifests
 from tests.histories import (
     WEB_0,
     claim,
+    converged,
     disrupted,
+    disruption_done,
     history,
+    not_converged,
     opened,
     pod,
     read,
@@ -31,7 +48,51 @@ from tests.histories import (
 )
 
 TARGET = Target("default", "web", "uid", "app", "/data", "disk-ssd", 2, 0)
+SOAK = load(Path(__file__).resolve().parents[1] / "experiments" / "soak.yaml")
 THIS = {"namespace": "default", "statefulset": "web"}
+# The names that are fixed, and those that were added since.
+DESIGNED = {
+    "writes_total",
+    "written_bytes_total",
+    "write_duration_seconds",
+    "verifications_total",
+    "verified_bytes_total",
+    "verification_duration_seconds",
+    "violations_total",
+    "violations_open",
+    "binding_checks_total",
+    "binding_info",
+    "disruptions_total",
+    "disruptions_blocked_total",
+    "recovery_duration_seconds",
+    "records_at_risk",
+    "bytes_at_risk",
+    "owed_verifications",
+    "last_verification_timestamp_seconds",
+    "round",
+    "round_duration_seconds",
+    "target_replicas",
+    "targets",
+    "targets_empty_total",
+    "run_verdict",
+    "gate_last_verdict",
+    "gate_last_timestamp_seconds",
+    "drill_detected",
+    "observer_errors_total",
+    "leader",
+    "build_info",
+}
+ADDED = {
+    "convergence_duration_seconds",
+    "recovery_limit_seconds",
+    "held_until_timestamp_seconds",
+    "gate_due_timestamp_seconds",
+    "experiments",
+    "paused",
+    "ledger_size_bytes",
+    "ledger_available_bytes",
+}
+EACH = ("target", "replica", "experiment")
 FORBIDDEN_LABELS = {"run", "file", "pod", "pod_uid", "uid"}
 
 
@@ -41,10 +102,12 @@ class Scraped:
     def __init__(self, *events: Event) -> None:
         self.registry = CollectorRegistry()
         panel = Panel()
-        metrics = TargetMetrics(Metrics(self.registry), TARGET, "soak", panel)
+        self.metrics = Metrics(self.registry)
+        self.run = TargetMetrics(self.metrics, TARGET, SOAK, panel)
         for op in history(*events):
             panel.step(op)
-            metrics.record(op)
+            self.run.record(op)
+        self.texts = list(self.metrics.texts())
 
     def __call__(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"chaosd_{name}", {**THIS, **labels})
@@ -89,16 +152,61 @@ def test_no_label_is_unbounded() -> None:
             if "ordinal" in sample.labels:
                 assert sample.name == "chaosd_binding_info"
             if "experiment" in sample.labels:
-                assert sample.name == "chaosd_run_verdict"
+                assert sample.name.startswith(("chaosd_run_", "chaosd_gate_"))
 
 
-def test_names_are_those_of_the_documentation() -> None:
-    text = (Path(__file__).resolve().parents[1] / "ARCHITECTURE.md").read_text()
-    documented = set(re.findall(r"^\| `(chaosd_\w+)", text, re.MULTILINE))
-    exported = {f.name for f in text_string_to_metric_families(Scraped(*SOUND).text)}
-    exported = {name + "_total" if f"{name}_total" in documented else name for name in exported}
-    exported = {"chaosd_build_info" if name == "chaosd_build" else name for name in exported}
-    assert exported == documented
+def test_every_metric_of_the_design_is_there() -> None:
+    declared = {told.name.removeprefix("chaosd_") for told in Metrics(CollectorRegistry()).declared}
+    assert declared >= DESIGNED
+    assert declared - DESIGNED == ADDED
+
+
+def test_a_scrape_is_told_what_the_client_would_tell() -> None:
+    events = (*SOUND, round_began(1), *written(WEB_0, 0), disrupted("pod-delete", (WEB_0, "pod-0")), disruption_done())
+    scraped = Scraped(*events, pod(0, "deleted"), pod(0, "added", "pod-2", ready=True), *converged(), ENDED)
+    scraped.metrics.ended("default/web", 'a "quoted"\n\\name', "fail", 1.7e9)
+    assert "".join(scraped.metrics.texts()) == scraped.text
+    assert scraped("recovery_duration_seconds_count", phase="ready") == 1
+    scraped.metrics.forget("default/web")
+    assert "".join(scraped.metrics.texts()) == scraped.text
+
+
+def test_series_grow_with_targets_and_with_nothing_else() -> None:
+    metrics = Metrics(CollectorRegistry())
+    series = {
+        each: sum(d.series for d in metrics.declared if d.each == each) for each in ("target", "replica", "experiment")
+    }
+    kinds = sum(d.series for d in metrics.declared if "kind" in d.labels) // len(DISRUPTIONS)
+    of_one = series["target"] - kinds * len(DISRUPTIONS) + kinds * 2 + series["replica"] * 2 + series["experiment"]
+    before = _of_targets(metrics)
+    for ordinal, name in enumerate(("one", "two", "three"), 1):
+        _fill(metrics, replace(TARGET, statefulset=name))
+        assert _of_targets(metrics) - before == ordinal * of_one
+
+
+def _fill(metrics: Metrics, target: Target) -> None:
+    """Every series that a target's soak can have, by feeding each metric all that its labels can be."""
+    TargetMetrics(metrics, target, SOAK, Panel())
+    labels = (target.namespace, target.statefulset)
+    for family, declared in zip(metrics._families, metrics.declared, strict=True):
+        if declared.each == "process":
+            continue
+        at = declared.labels.index("kind") if "kind" in declared.labels else None
+        for values in declared.values or ((),):
+            if at is None or values[at] in ("pod-delete", "scale"):
+                for more in _beside(declared):
+                    family.labels(*labels, *more, *values)
+
+
+def _beside(declared: Declared) -> list[tuple[str, ...]]:
+    if declared.each == "replica":
+        return [(str(ordinal), "claim", "volume", "handle", "node") for ordinal in (0, 1)]
+    return [("soak",)] if declared.each == "experiment" else [()]
+
+
+def _of_targets(metrics: Metrics) -> int:
+    lines = "".join(metrics.texts()).splitlines()
+    return sum(1 for line in lines if not line.startswith("#") and "namespace=" in line)
 
 
 def test_writes() -> None:
@@ -174,7 +282,7 @@ def test_what_was_found_before_chaosd_died_is_open_and_is_not_counted_again() ->
     ops = history(*SOUND, round_began(1), *written(WEB_0, 0), read(WEB_0, 0, finding="missing"), RESTARTED, ENDED)
     for op in ops[:-2]:
         panel.step(op)
-    metrics = TargetMetrics(Metrics(registry), TARGET, "soak", panel)
+    metrics = TargetMetrics(Metrics(registry), TARGET, SOAK, panel)
     for op in ops[-2:]:
         assert registry.get_sample_value("chaosd_violations_open", {**THIS, "class": "lost"}) == 1
         panel.step(op)
@@ -186,3 +294,201 @@ def test_what_was_found_before_chaosd_died_is_open_and_is_not_counted_again() ->
 def test_a_round_in_which_chaosd_died_has_no_duration() -> None:
     scraped = Scraped(*SOUND, Event(RUN, "round", Kind.INFO, {"round": 1, "error": "chaosd died"}))
     assert scraped("round_duration_seconds_count") in (None, 0)
+
+
+def test_how_long_the_target_took_is_told_by_kind_of_disruption() -> None:
+    began = (*SOUND, disrupted("pod-delete", (WEB_0, "pod-0")), disruption_done())
+    scraped = Scraped(*began, *converged())
+    assert scraped("convergence_duration_seconds_count", kind="pod-delete") == 1
+    assert scraped("convergence_duration_seconds_sum", kind="pod-delete") == 3  # a second for each op
+    given_up = Scraped(*began, *not_converged(WEB_0, "no pod"))
+    assert given_up("convergence_duration_seconds_count", kind="pod-delete") == 1
+    refused = Event(NEMESIS, "pod-delete", Kind.FAIL, {"blocked": "conflict"})
+    assert (
+        Scraped(*SOUND, disrupted(), refused, *converged())("convergence_duration_seconds_count", kind="pod-delete") is None
+    )
+    assert Scraped(*began, RESTARTED, *converged())("convergence_duration_seconds_count", kind="pod-delete") is None
+
+
+def test_until_when_a_guard_holds_the_next_round_back() -> None:
+    scraped = Scraped(*SOUND, Event(NEMESIS, "hold", Kind.FAIL, {"error": "night", "blocked": "blackout", "until": 900.0}))
+    assert scraped("held_until_timestamp_seconds") == 900
+    assert scraped("disruptions_blocked_total", reason="blackout") == 1
+
+
+def test_what_is_only_true_of_a_run_goes_with_it_and_what_was_found_stays() -> None:
+    scraped = Scraped(*SOUND, round_began(1), *written(WEB_0, 0), read(WEB_0, 0, finding="missing"), ENDED)
+    assert scraped("owed_verifications") is not None
+    scraped.run.close()
+    for name in ("owed_verifications", "records_at_risk", "bytes_at_risk", "round"):
+        assert scraped(name) is None
+    assert scraped("violations_open", **{"class": "lost"}) == 1
+
+
+def test_a_run_that_ended_late_does_not_speak_for_the_next_one() -> None:
+    scraped = Scraped(*SOUND, *written(WEB_0, 0))
+    TargetMetrics(scraped.metrics, TARGET, SOAK, Panel())
+    scraped.run.close()
+    list(scraped.metrics.texts())
+    assert scraped("owed_verifications") == 0
+
+
+def test_what_one_experiment_found_stays_open_while_another_has_its_turn() -> None:
+    scraped = Scraped(*SOUND, round_began(1), *written(WEB_0, 0), read(WEB_0, 0, finding="missing"), ENDED)
+    TargetMetrics(scraped.metrics, TARGET, SOAK.model_copy(update={"name": "other"}), Panel())
+    assert scraped("violations_open", **{"class": "lost"}) == 1
+    scraped.metrics.forget_experiment("other")
+    assert scraped("violations_open", **{"class": "lost"}) == 1
+    scraped.metrics.forget_experiment("soak")
+    assert scraped("violations_open", **{"class": "lost"}) == 0
+
+
+def test_a_new_run_on_a_target_tells_no_binding_of_the_one_before() -> None:
+    scraped = Scraped(*SOUND)
+    TargetMetrics(scraped.metrics, TARGET, SOAK, Panel())
+    assert "chaosd_binding_info{" not in scraped.text
+
+
+def test_verdicts_of_runs_that_ended() -> None:
+    scraped = Scraped()
+    scraped.metrics.ended("default/web", "gate", "fail", 100.0)
+    scraped.metrics.ended("default/web", "gate", "pass", 200.0)
+    scraped.metrics.due("default/web", "gate", 300.0)
+    verdicts = {value: scraped("gate_last_verdict", experiment="gate", verdict=value) for value in Value}
+    assert verdicts == {"pass": 1, "fail": 0, "unknown": 0}
+    assert scraped("gate_last_timestamp_seconds", experiment="gate") == 200
+    assert scraped("gate_due_timestamp_seconds", experiment="gate") == 300
+
+
+def test_what_a_drill_found() -> None:
+    scraped = Scraped()
+    right = Drilled("a bit", "corrupt", ("corrupt",), "fail", 1, 1, 1.0, 1.0)
+    missed = Drilled("a file", "lost", (), "pass", 1, None, None, 1.0)
+    control = Drilled("nothing", "", (), "pass", 1, None, None, 1.0)
+    for results, found in (([right, missed, right, control], {"corrupt": 1, "lost": 0}), ([right], {"corrupt": 1})):
+        scraped.metrics.drilled(results)
+        seen = re.findall(r'^chaosd_drill_detected{class="(\w+)"} (\S+)$', scraped.text, re.MULTILINE)
+        assert {failure: float(value) for failure, value in seen} == found
+    scraped.metrics.drilled([right, replace(missed, wanted="corrupt")])
+    assert scraped.registry.get_sample_value("chaosd_drill_detected", {"class": "corrupt"}) == 0
+
+
+def test_a_target_and_an_experiment_that_are_gone_take_their_series_with_them() -> None:
+    scraped = Scraped(*SOUND, round_began(1), ENDED)
+    scraped.metrics.ended("default/web", "soak", "pass", 1.0)
+    TargetMetrics(scraped.metrics, replace(TARGET, statefulset="other"), SOAK, Panel())
+    scraped.metrics.forget_experiment("soak")
+    assert 'experiment="' not in scraped.text
+    scraped.metrics.forget("default/web")
+    assert 'statefulset="web"' not in "".join(scraped.metrics.texts())
+    assert 'statefulset="other"' in scraped.text
+
+
+def test_of_a_ledger_that_is_no_file_nothing_is_told() -> None:
+    scraped = Scraped()
+    for name in ("chaosd_ledger_size_bytes", "chaosd_ledger_available_bytes"):
+        value = scraped.registry.get_sample_value(name)
+        assert value is not None
+        assert math.isnan(value)
+
+
+async def test_counters_and_ledger_agree(tmp_path: Path) -> None:
+    """A run, a fault planted in its disks, and its verification: what was counted of both is in the ledger."""
+    manifest = tmp_path / "target.yaml"
+    manifest.write_text(yaml.safe_dump(manifests.statefulset()))
+    workload = {"files": 6, "size": "4Ki", "share": {"bytes": "16Mi", "files": 500}, "keep": 1.0}
+    experiment = Experiment.model_validate(
+        {
+            "name": "counted",
+            "target": {"statefulset": "web"},
+            "workload": workload,
+            "rounds": 2,
+            "disruptions": [{"kind": "pod-delete"}, {"kind": "scale"}],
+        }
+    )
+    settings = Settings(cluster="sandbox", out=tmp_path)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+
+    def watch(target: Target, runner: Runner, _: Run) -> None:
+        runner.journal.listen(TargetMetrics(metrics, target, experiment, runner.panel).record)
+
+    assert not (await commands.run_experiment(settings, experiment, manifest, Ending(), watch=watch)).verdict.violations
+    a_file = next(path for path in (tmp_path / "sandbox" / "disks").glob("*/.chaosd/*/0000*"))
+    a_file.unlink()
+    (verified,) = await commands.verify_runs(settings, None, Ending(), watch=watch)
+    with open_ledger(settings) as ledger:
+        run = ledger.run()
+        assert run
+        expected = _tally(ledger.history(run))
+    expected += Counter({("violations_total", name): n for name, n in verified.verdict.violations_by_class.items()})
+    assert expected["violations_total", "lost"] == 1
+    assert expected["writes_total", "ok"] >= 24
+    assert {key: value for key, value in _counted(registry).items() if value} == dict(expected)
+
+
+def _tally(ops: Iterable[Op]) -> Counter[tuple[str, ...]]:
+    """What a history should be counted as, by a reading of its own: name and labels of each counter, and of the count of
+    each histogram."""
+    found: Counter[tuple[str, ...]] = Counter()
+    panel, disrupted_by = Panel(), ""
+    for op in ops:
+        panel.step(op)
+        if op.process == NEMESIS:
+            disrupted_by = _tally_nemesis(found, op, disrupted_by)
+        elif op.process == OBSERVER:
+            found.update(("recovery_duration_seconds_count", phase) for phase, _ in panel.recovery.reached)
+            found["observer_errors_total", "watch_gap"] += op.f == "watch" and op.value["change"] == "gap"
+            found["observer_errors_total", "unobservable"] += op.f == "unobservable"
+        elif (op.f, op.kind) == ("round", Kind.OK):
+            found["round_duration_seconds_count",] += 1
+            found["binding_checks_total", str(panel.checkers["binding"].verdict().value)] += 1
+        elif op.process != RUN and op.kind is not Kind.INVOKE:
+            _tally_worker(found, op)
+    return +found
+
+
+def _tally_worker(found: Counter[tuple[str, ...]], op: Op) -> None:
+    sure = op.kind is Kind.OK
+    if op.f == "write":
+        found["writes_total", str(op.kind)] += 1
+        found["written_bytes_total",] += op.value["length"] if sure else 0
+        found["write_duration_seconds_count",] += sure
+    elif op.f == "read":
+        records = sum(last - first + 1 for first, last in op.value["sequences"])
+        if sure and op.value["finding"] == "intact":
+            found["verifications_total", "intact", op.value["cache"]] += records
+            found["verified_bytes_total", op.value["cache"]] += op.value["bytes"]
+        elif sure:
+            assert op.value["finding"] == "missing", "nothing else was planted"
+            found["verifications_total", "missing", "none"] += records
+        else:
+            found["verifications_total", "failed", "none"] += records
+            found["observer_errors_total", "read"] += 1
+        found["verification_duration_seconds_count",] += sure
+    elif op.f == "open":
+        found["observer_errors_total", "open"] += not sure
+
+
+def _tally_nemesis(found: Counter[tuple[str, ...]], op: Op, disrupted_by: str) -> str:
+    """What the target was disrupted by, as long as it has not converged."""
+    if "blocked" in op.value:
+        found["disruptions_blocked_total", op.value["blocked"]] += 1
+    if op.f in DISRUPTIONS and op.kind is Kind.INVOKE:
+        return op.f
+    if op.f in DISRUPTIONS:
+        found["disruptions_total", op.f, str(op.kind)] += 1
+        return "" if op.kind is Kind.FAIL else disrupted_by
+    if op.f == "converge" and op.kind in (Kind.OK, Kind.FAIL) and disrupted_by:
+        found["convergence_duration_seconds_count", disrupted_by] += 1
+    return "" if op.f == "converge" and op.kind is not Kind.INVOKE else disrupted_by
+
+
+def _counted(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    """Every counter of a target, and the count of every histogram."""
+    samples = (sample for family in registry.collect() for sample in family.samples if "statefulset" in sample.labels)
+    return {
+        (sample.name.removeprefix("chaosd_"), *list(sample.labels.values())[2:]): sample.value
+        for sample in samples
+        if sample.name.endswith(("_total", "_count"))
+    }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chaosd import daemon
+from chaosd import commands
 from chaosd.checkers import Value
 from chaosd.cluster.sandbox import SandboxCluster
 from chaosd.experiment import Experiment
@@ -59,7 +59,7 @@ async def test_probes_that_die_at_any_moment(tmp_path: Path, monkeypatch: pytest
     runners: list[Runner] = []
     saboteur = asyncio.create_task(_sabotage(clusters, runners, random.Random(seed)))
     settings = Settings(cluster="sandbox", out=tmp_path)
-    finished = await daemon.run_experiment(
+    finished = await commands.run_experiment(
         settings, experiment, TARGET, Ending(), watch=lambda _target, runner, _run: runners.append(runner)
     )
     saboteur.cancel()

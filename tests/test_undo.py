@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chaosd import daemon
+from chaosd import commands
 from chaosd.cluster.lock import TargetLock
 from chaosd.cluster.port import StatefulSet
 from chaosd.cluster.sandbox import SandboxCluster
@@ -24,7 +24,7 @@ async def test_a_target_that_is_being_tested_or_out_of_reach_keeps_no_other_from
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _left_behind(tmp_path / "sandbox")
-    hold_lock = daemon.hold_lock
+    hold_lock = commands.hold_lock
 
     @asynccontextmanager
     async def obstructed(cluster: Any, settings: Settings, key: str, ending: Ending) -> AsyncIterator[Any]:
@@ -35,9 +35,9 @@ async def test_a_target_that_is_being_tested_or_out_of_reach_keeps_no_other_from
         async with hold_lock(cluster, settings, key, ending) as held:
             yield held
 
-    monkeypatch.setattr(daemon, "hold_lock", obstructed)
+    monkeypatch.setattr(commands, "hold_lock", obstructed)
     settings = Settings(cluster="sandbox", sandbox_dir=tmp_path / "sandbox", out=tmp_path / "out")
-    assert await daemon.undo_runs(settings, None, Ending()) == [
+    assert await commands.undo_runs(settings, None, Ending()) == [
         "default/away could not be looked at: no answer",
         "left as it is: default/busy is being tested by another",
         "default/web scaled from 0 back to 2 replicas",
@@ -56,5 +56,6 @@ async def _left_behind(folder: Path) -> None:
         await lock.acquire()
         undo = {"kind": "scale", "namespace": "default", "statefulset": name, "restore": 2, "wrote": [0]}
         await lock.register_undo(undo)
-        await cluster.scale("default", name, replicas=0, expected=2)
+        uid = (await cluster.get(StatefulSet, "default", name)).uid
+        await cluster.scale("default", name, uid=uid, replicas=0, expected=2)
     await cluster.close()

@@ -179,6 +179,10 @@ class Integrity:
             replica.origin = origin
             replica.at_risk_since = op.index
 
+    def _not_opened(self, replica: Replica, op: Op) -> None:
+        if op.value.get("refuses_writes"):
+            replica.refused = op.value["error"]
+
     def _write_invoked(self, replica: Replica, op: Op) -> None:
         assert replica.origin is not None, "a write is invoked in a session, and a session was opened"
         replica.attempt(record_of(op.value, replica.origin, op.index))
@@ -409,6 +413,7 @@ def _add_file(evidence: Mapping[str, Any], file: str) -> None:
 
 _FOLDS = {
     ("open", Kind.OK): Integrity._opened,
+    ("open", Kind.FAIL): Integrity._not_opened,
     ("write", Kind.INVOKE): Integrity._write_invoked,
     ("write", Kind.OK): Integrity._write_acknowledged,
     ("write", Kind.FAIL): Integrity._write_failed,

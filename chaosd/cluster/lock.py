@@ -1,26 +1,21 @@
 """The lock on a target: one Lease, so that two chaosd never work one StatefulSet, and the place where a dead run's undo
 is found even if its ledger is gone.
-
-Source: Kubernetes docs, "Leases". A holder that could not renew in time stops acting before the Lease ends.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from chaosd.cluster.inflight import patiently, unbroken
+from chaosd.cluster.held_lease import RENEWALS_PER_LEASE, HeldLease
+from chaosd.cluster.inflight import patiently
 from chaosd.cluster.port import Cluster, Lease
-from chaosd.errors import AbortedError, ClusterError, ConflictError, NotFoundError, TargetError
+from chaosd.errors import ConflictError, NotFoundError, TargetError
 
 UNDO_ANNOTATION = "chaosd.io/undo"
 LEDGER_ANNOTATION = "chaosd.io/ledger"
-RENEWALS_PER_LEASE = 4
-_ATTEMPTS_PER_RENEWAL = 4  # where they fail
 
 
 async def names_undo(cluster: Cluster, key: str) -> bool:
@@ -46,18 +41,13 @@ def _name_of(statefulset: str) -> str:
     return f"chaosd-{statefulset}"
 
 
-class TargetLock:
+class TargetLock(HeldLease):
     """Held from `acquire` to `release`; `keep` renews it."""
 
     def __init__(
         self, cluster: Cluster, namespace: str, statefulset: str, holder: str, seconds: int, clock: Callable[[], float]
     ) -> None:
-        self._cluster = cluster
-        self._seconds = seconds
-        self._clock = clock
-        self._holder = holder
-        self._lease = Lease(namespace, _name_of(statefulset), holder, seconds)
-        self._turn = asyncio.Lock()
+        super().__init__(cluster, namespace, _name_of(statefulset), holder, seconds, clock)
         self._standing: Callable[[], Mapping[str, Any]] | None = None
 
     @property
@@ -68,8 +58,20 @@ class TargetLock:
 
     def follow(self, standing: Callable[[], Mapping[str, Any]]) -> None:
         """From now on note with every write of the Lease how far a run's ledger is, as `standing` tells: its name is at
-        `run`. It costs no request of its own."""
+        `run`, and its `index` counts up. It costs no request of its own."""
         self._standing = standing
+
+    async def note(self) -> None:
+        """Have the Lease say that the ledger is at least as far as it is now. Who asks while it is being written shares the
+        next write with all who do. Raises ClusterError."""
+        if self._standing is None:
+            return
+        now = self._standing()
+        async for attempt in patiently(self._seconds / RENEWALS_PER_LEASE):
+            with attempt:
+                async with self._turn:
+                    if self.noted.get("run") != now["run"] or self.noted.get("index", -1) < now["index"]:
+                        await self._put(self._lease)
 
     def finished(self, run: str) -> None:
         """This run needs nothing noted of its ledger any more."""
@@ -84,45 +86,13 @@ class TargetLock:
         Waits for a Lease to end that is not renewed any more. Raises TargetError as soon as it is seen that its holder
         is alive, ClusterError.
         """
-        first = found = await self._find()
-        while found.holder and (left := found.renewed_at + found.duration_seconds - self._clock()) > 0:
-            if found.version != first.version:
-                name = found.name.removeprefix("chaosd-")
-                raise TargetError(f"{found.namespace}/{name} is being tested by {found.holder}: wait until it ends")
-            await asyncio.sleep(min(left, 1.0))
-            found = await self._find()
+        found = await self._free(refuse_living=True)
         try:
-            async for attempt in patiently(self._seconds):
-                with attempt:
-                    await self._put(replace(found, holder=self._holder, duration_seconds=self._seconds))
+            await self._take(found)
         except ConflictError as error:
             raise TargetError(f"another chaosd took the Lease {found.namespace}/{found.name} just now") from error
         undo = self._lease.annotations.get(UNDO_ANNOTATION)
         return json.loads(undo) if undo else None
-
-    async def _find(self) -> Lease:
-        try:
-            return await self._cluster.get_lease(self._lease.namespace, self._lease.name)
-        except NotFoundError:
-            return replace(self._lease, holder="")
-
-    async def keep(self) -> None:
-        """Renew now, and for ever. Raises AbortedError when it was lost, or could not be renewed until three quarters of
-        it."""
-        now = asyncio.get_running_loop().time  # no clock that may step
-        renewed, pause = now(), self._seconds / RENEWALS_PER_LEASE
-        while True:
-            try:
-                async with self._turn:
-                    await self._put(self._lease)
-                renewed, pause = now(), self._seconds / RENEWALS_PER_LEASE
-            except (ConflictError, NotFoundError) as error:
-                raise AbortedError(f"the Lease {self._lease.name} was taken from us: {error}") from error
-            except ClusterError as error:
-                if now() - renewed > self._seconds * (RENEWALS_PER_LEASE - 1) / RENEWALS_PER_LEASE:
-                    raise AbortedError(f"the Lease {self._lease.name} could not be renewed: {error}") from error
-                pause = self._seconds / (RENEWALS_PER_LEASE * _ATTEMPTS_PER_RENEWAL)
-            await asyncio.sleep(pause)
 
     async def register_undo(self, undo: Mapping[str, Any] | None) -> None:
         """Write what must be undone on the Lease, or that nothing must. Raises ClusterError: then do not act."""
@@ -141,29 +111,12 @@ class TargetLock:
                     else:
                         await self._delete()
 
+    def _refusal(self, found: Lease) -> str:
+        name = found.name.removeprefix("chaosd-")
+        return f"{found.namespace}/{name} is being tested by {found.holder}: wait until it ends"
+
     async def _put(self, lease: Lease) -> None:
         if self._standing:
             noted = {LEDGER_ANNOTATION: json.dumps(self._standing())}
             lease = replace(lease, annotations={**lease.annotations, **noted})
-        await unbroken(self._written(replace(lease, renewed_at=self._clock())))
-
-    async def _delete(self) -> None:
-        """One that is gone went with an attempt whose answer was lost; for its version see `_written`."""
-        with suppress(NotFoundError):
-            try:
-                await self._cluster.delete_lease(self._lease)
-            except ConflictError:
-                found = await self._find()
-                if found.holder != self._holder:
-                    raise
-                await self._cluster.delete_lease(found)
-
-    async def _written(self, lease: Lease) -> None:
-        """Where the answer to an earlier write was lost, the Lease has a version that is ours and that we do not know."""
-        try:
-            self._lease = await self._cluster.put_lease(lease)
-        except ConflictError:
-            found = await self._find()
-            if found.holder != self._holder:
-                raise
-            self._lease = await self._cluster.put_lease(replace(lease, version=found.version))
+        await super()._put(lease)

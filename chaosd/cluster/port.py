@@ -280,6 +280,12 @@ Object = Pod | Claim | Volume | Attachment | StatefulSet | Node | ClusterEvent |
 T = TypeVar("T", Pod, Claim, Volume, Attachment, StatefulSet, Node, ClusterEvent, Namespace, Budget, Autoscaler)
 
 
+def key_of(found: Object) -> str:
+    """`NAMESPACE/NAME`, or the name alone where there is no namespace."""
+    namespace = getattr(found, "namespace", "")
+    return f"{namespace}/{found.name}" if namespace else found.name
+
+
 class ChangeKind(StrEnum):
     """What a watch tells.
 
@@ -388,11 +394,11 @@ class Cluster(Protocol):
         "Ephemeral Containers".
         """
 
-    async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
-        """Set the replicas of a StatefulSet through `statefulsets/scale`, if they are `expected` now.
+    async def scale(self, namespace: str, name: str, *, uid: str, replicas: int, expected: int) -> None:
+        """Set the replicas of the StatefulSet that has this UID through `statefulsets/scale`, if they are `expected` now.
 
-        Raises ConflictError when they are not, ThrottledError when the object never stood still, NotFoundError,
-        ForbiddenError.
+        Raises ConflictError when it has another, or they are not, ThrottledError when the object never stood still,
+        NotFoundError, ForbiddenError.
         """
 
     def exec(
@@ -401,12 +407,16 @@ class Cluster(Protocol):
         """Start a process in a running container. It is bound to the name, not to a UID: ask for the pod before and
         after. Raises NotFoundError, RefusedError (such as no such program), UnreachableError."""
 
-    async def signal_container(self, namespace: str, pod: str, container: str, signal: str, *, uid: str) -> None:
-        """Send a signal (`TERM` or `KILL`) to the first process of a running container.
+    async def signal_container(
+        self, namespace: str, pod: str, container: str, signal: str, *, uid: str, container_id: str
+    ) -> None:
+        """Send a signal (`TERM` or `KILL`) to the first process of a running container, while it has this id: it gets
+        another each time that it starts.
 
         Raises RefusedError, which says why, where it would not arrive: a process that is PID 1 of its own namespace gets no
         signal from inside that it does not handle, SIGKILL never (Linux, pid_namespaces(7)), and sending one takes a shell.
-        Raises NotFoundError, ConflictError when the pod of that name has another UID, UnreachableError: then nobody knows.
+        Raises NotFoundError, ConflictError when the pod or the container of that name is another, UnreachableError: then
+        nobody knows.
         """
 
     async def cordon(self, node: str, *, uid: str, by: str) -> None:
@@ -474,11 +484,11 @@ class Cluster(Protocol):
         `leases.coordination.k8s.io`) in `namespace` (empty: cluster-wide)."""
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
-        """Tell it in a Kubernetes Event on the StatefulSet. What is told of one `topic` (lower-case words of a DNS name) is
-        one Event, with the last `message`, and how often something was told. Safe to repeat. Raises ForbiddenError,
-        RefusedError."""
+        """Tell it in a Kubernetes Event on the StatefulSet or pod. What is told of one `topic` (lower-case words of a DNS
+        name) is one Event, with the last `message`, and how often something was told. Safe to repeat. Raises
+        ForbiddenError, RefusedError."""
 
     async def close(self) -> None:
         """Free connections and tasks; a sandbox stores its state."""

@@ -25,9 +25,11 @@ from chaosd.cluster.port import (
     Lease,
     Namespace,
     Object,
+    Pod,
     Room,
     StatefulSet,
     T,
+    key_of,
 )
 from chaosd.errors import SessionLostError, ThrottledError, UnreachableError
 
@@ -130,9 +132,10 @@ class UnreliableCluster:
         adding = partial(self._inner.add_ephemeral_container, namespace, pod, container, uid=uid)
         await self._asked("add_ephemeral_container", adding)
 
-    async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
+    async def scale(self, namespace: str, name: str, *, uid: str, replicas: int, expected: int) -> None:
         """See the port."""
-        await self._asked("scale", lambda: self._inner.scale(namespace, name, replicas=replicas, expected=expected))
+        scaling = partial(self._inner.scale, namespace, name, uid=uid, replicas=replicas, expected=expected)
+        await self._asked("scale", scaling)
 
     @asynccontextmanager
     async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> AsyncIterator[ExecStream]:
@@ -142,10 +145,14 @@ class UnreliableCluster:
         async with self._inner.exec(namespace, pod, container, argv) as stream:
             yield _UnreliableStream(self, stream)
 
-    async def signal_container(self, namespace: str, pod: str, container: str, signal: str, *, uid: str) -> None:
+    async def signal_container(
+        self, namespace: str, pod: str, container: str, signal: str, *, uid: str, container_id: str
+    ) -> None:
         """See the port."""
-        signalling = partial(self._inner.signal_container, namespace, pod, container, signal, uid=uid)
-        await self._asked("signal_container", signalling)
+        meant = {"uid": uid, "container_id": container_id}
+        await self._asked(
+            "signal_container", lambda: self._inner.signal_container(namespace, pod, container, signal, **meant)
+        )
 
     async def cordon(self, node: str, *, uid: str, by: str) -> None:
         """See the port."""
@@ -209,11 +216,11 @@ class UnreliableCluster:
         return await self._asked("allowed", lambda: self._inner.allowed(verb, resource, namespace))
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
         """See the port."""
         told: dict[str, Any] = {"reason": reason, "message": message, "warning": warning, "count": count}
-        posting = partial(self._inner.post_event, target, topic, **told)
+        posting = partial(self._inner.post_event, about, topic, **told)
         await self._asked("post_event", posting)
 
     async def close(self) -> None:
@@ -378,7 +385,7 @@ class _Knowledge:
 def _keep(held: dict[str, Object], change: Change) -> None:
     if change.object is None:
         return
-    key = f"{getattr(change.object, 'namespace', '')}/{change.object.name}"
+    key = key_of(change.object)
     if change.kind is ChangeKind.DELETED:
         held.pop(key, None)
     else:

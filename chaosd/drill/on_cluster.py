@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaosd import daemon
+from chaosd import commands
+from chaosd.adapters import open_cluster
 from chaosd.checkers.verdict import Value
 from chaosd.cluster.target import Target
 from chaosd.drill.plants import WORKLOAD, ProbePlant, Site
@@ -104,13 +105,15 @@ class _Drill:
         """Run, plant, verify."""
         experiment = _experiment(self._ground.namespace, self._plant, self._seed)
         finished = _whole(
-            await daemon.run_experiment(self._settings, experiment, self._ground.manifest, self._ending, watch=self._watch)
+            await commands.run_experiment(
+                self._settings, experiment, self._ground.manifest, self._ending, watch=self._watch
+            )
         )
         if finished.verdict.verdict is not Value.PASS:
             return self._result(finished, _BEFORE, None)
         await self._planted(experiment)
         planted_at = time.time()
-        (finished,) = await daemon.verify_runs(self._settings, None, self._ending, watch=self._watch)
+        (finished,) = await commands.verify_runs(self._settings, None, self._ending, watch=self._watch)
         _whole(finished)
         return self._result(finished, "", self._shown_at(planted_at))
 
@@ -128,7 +131,7 @@ class _Drill:
         pod, other = rng.sample(target.pods, 2)
         seconds = experiment.timeouts.probe
         async with (
-            daemon.open_cluster(self._settings) as cluster,
+            open_cluster(self._settings) as cluster,
             open_session(cluster, place, pod, seconds) as session,
             open_session(cluster, place, other, seconds) as other_session,
         ):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -59,6 +60,11 @@ def chosen(plants: Sequence[Planted], classes: Sequence[str], where: str) -> lis
 def not_planted(plants: Sequence[Fault]) -> list[Class]:
     """The classes that none of the plants has."""
     return [failure for failure in Class if failure not in {plant.found_as for plant in plants}]
+
+
+def as_json(results: Sequence[Drilled]) -> str:
+    """A list with an object for each plant, and whether it was judged rightly."""
+    return json.dumps([{**asdict(result), "right": result.right} for result in results], indent=2)
 
 
 def table(results: Sequence[Drilled], where: str, not_planted: Sequence[Class] = (), width: int | None = None) -> str:

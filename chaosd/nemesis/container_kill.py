@@ -14,8 +14,8 @@ from pydantic import Field
 
 from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.observer import View
-from chaosd.cluster.port import Cluster, Container
-from chaosd.errors import NotReadyError
+from chaosd.cluster.port import Cluster, Container, Pod
+from chaosd.errors import BlockedError, ConflictError, NotReadyError
 from chaosd.nemesis import host_signal
 from chaosd.nemesis.base import Prepared, Right, Scene, all_done, unless_refused
 from chaosd.nemesis.pods import OfSeveralPods, names, picked
@@ -96,10 +96,20 @@ async def _killed(scene: Scene, kill: Mapping[str, Any], more: Mapping[str, Any]
 
     async for attempt in patiently(scene.timeout_seconds):
         with attempt:
-            if not restarted(scene.observer.view):  # what was sent, though its answer was lost, is not sent again
+            try:
                 await _signalled(scene, kill, more)
+            except (BlockedError, ConflictError):
+                # An attempt whose answer was lost may be why the container is another, or has ended.
+                if attempt.number == 1 or await _runs_as_before(scene, kill):
+                    raise
     now = await scene.observer.wait(restarted, scene.timeout_seconds, f"container {container} of {name} to run again")
     return {"replica": kill["replica"], "was": was, "is": {"id": now.id, "restarts": now.restarts}}
+
+
+async def _runs_as_before(scene: Scene, kill: Mapping[str, Any]) -> bool:
+    """Whether the container that was to be killed still runs."""
+    pod = await scene.cluster.get(Pod, *kill["replica"].split("/"))
+    return any(one.id == kill["was"]["id"] and one.running for one in pod.containers)
 
 
 async def _signalled(scene: Scene, kill: Mapping[str, Any], more: Mapping[str, Any]) -> None:
@@ -108,5 +118,6 @@ async def _signalled(scene: Scene, kill: Mapping[str, Any], more: Mapping[str, A
         await host_signal.signal(scene, helper, kill, more["signal"])
         return
     namespace, name = kill["replica"].split("/")
-    sending = scene.cluster.signal_container(namespace, name, more["container"], more["signal"], uid=kill["uid"])
+    meant = {"uid": kill["uid"], "container_id": kill["was"]["id"]}
+    sending = scene.cluster.signal_container(namespace, name, more["container"], more["signal"], **meant)
     await unless_refused(unbroken(sending), f"{more['signal']} would not end container {more['container']} of {name}")

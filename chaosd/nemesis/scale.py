@@ -1,7 +1,8 @@
 """`scale`: fewer replicas, or more, and back again.
 
 Its undo is the count that chaosd found. It goes through `statefulsets/scale` and only if the count still is what chaosd
-believes, so that somebody else's scaling is never overwritten.
+believes, so that somebody else's scaling is never overwritten. The undo is bound to the count and not to the UID that was
+scaled, since `recreate` may have made the StatefulSet anew since; each write is bound to the UID that was read for it.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ class Scale(Disruption):
         statefulset = replicas_now(scene)
         # In a script the present count is chaosd's, too, and stands there if it dies before it writes the new one.
         undo = scale_undo("scale", scene, scene.target.replicas, (statefulset.replicas, parameters["to"]))
-        more = {"from": statefulset.replicas, "to": parameters["to"]}
+        more = {"uid": statefulset.uid, "from": statefulset.replicas, "to": parameters["to"]}
         return Prepared((), undo, more, frozenset(statefulset.pod_names()[parameters["to"] :]))
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Scale, then wait until the target has converged at the new count."""
         before, to = prepared.more["from"], prepared.more["to"]
-        await set_replicas_first(scene, before, to)
+        await set_replicas_first(scene, prepared.more["uid"], before, to)
         await scene.observer.converged(to, scene.timeout_seconds)
         await _until_claims_are_gone(scene, before, to)
         return {"from": before, "to": to}
@@ -111,9 +112,10 @@ async def restore_replicas(cluster: Cluster, undo: Mapping[str, Any], timeout_se
     try:
         async for attempt in patiently(timeout_seconds):
             with attempt:
-                now = (await cluster.get(StatefulSet, namespace, name)).replicas
+                found = await cluster.get(StatefulSet, namespace, name)
     except NotFoundError:
         return f"{namespace}/{name} is gone, and with it the count of its replicas"
+    now = found.replicas
     if now == restore:
         return f"{namespace}/{name} has its {restore} replicas"
     if now not in wrote:
@@ -123,23 +125,26 @@ async def restore_replicas(cluster: Cluster, undo: Mapping[str, Any], timeout_se
             f"found: somebody else scaled it, so it is left; kubectl -n {namespace} scale statefulset {name} "
             f"--replicas={restore} if that was not wanted"
         )
-    await set_replicas(cluster, namespace, name, now, restore, timeout_seconds)
+    await set_replicas(cluster, found.key, found.uid, now, restore, timeout_seconds)
     return f"{namespace}/{name} scaled from {now} back to {restore} replicas"
 
 
-async def set_replicas_first(scene: Scene, expected: int, to: int) -> None:
+async def set_replicas_first(scene: Scene, uid: str, expected: int, to: int) -> None:
     """Scale, as the first act of a disruption. Raises BlockedError where the API server refuses it, ConflictError."""
-    target = scene.target
-    scaling = set_replicas(scene.cluster, target.namespace, target.statefulset, expected, to, scene.timeout_seconds)
-    await unless_refused(scaling, f"{target.key} cannot be scaled to {to}")
+    key = scene.target.key
+    scaling = set_replicas(scene.cluster, key, uid, expected, to, scene.timeout_seconds)
+    await unless_refused(scaling, f"{key} cannot be scaled to {to}")
 
 
-async def set_replicas(cluster: Cluster, namespace: str, name: str, expected: int, to: int, timeout_seconds: float) -> None:
-    """Idempotent: an attempt whose answer was lost is recognised by its result."""
+async def set_replicas(cluster: Cluster, key: str, uid: str, expected: int, to: int, timeout_seconds: float) -> None:
+    """Scale NAMESPACE/STATEFULSET. Idempotent: an attempt whose answer was lost is recognised by its result. Raises
+    ConflictError, ClusterError."""
+    namespace, name = key.split("/")
     async for attempt in patiently(timeout_seconds):
         with attempt:
             try:
-                await unbroken(cluster.scale(namespace, name, replicas=to, expected=expected))
+                await unbroken(cluster.scale(namespace, name, uid=uid, replicas=to, expected=expected))
             except ConflictError:
-                if (await cluster.get(StatefulSet, namespace, name)).replicas != to:
+                found = await cluster.get(StatefulSet, namespace, name)
+                if (found.uid, found.replicas) != (uid, to):
                     raise

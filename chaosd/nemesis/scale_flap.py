@@ -61,7 +61,7 @@ class ScaleFlap(Disruption):
             raise NotReadyError(f"{statefulset.key} has whenScaled: Delete: claims on their way out are not made again")
         refuse_more_than(statefulset, to)
         undo = scale_undo("scale-flap", scene, restore=statefulset.replicas, wrote=(to,))
-        more = {"from": statefulset.replicas, "to": to, "times": parameters["times"]}
+        more = {"uid": statefulset.uid, "from": statefulset.replicas, "to": to, "times": parameters["times"]}
         return Prepared((), undo, more, frozenset(statefulset.pod_names()[to:]))
 
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
@@ -84,14 +84,14 @@ class ScaleFlap(Disruption):
 async def _flapped(scene: Scene, prepared: Prepared) -> dict[str, Any]:
     """Down and up once; of the pods that were to go: those that were on their way, and those that were there still, when
     the count was raised again."""
-    target, above, below = scene.target, prepared.more["from"], prepared.more["to"]
+    uid, above, below = (prepared.more[key] for key in ("uid", "from", "to"))
 
     def on_their_way(view: View) -> list[str] | None:
         there = {name: view.pods.get(name) for name in prepared.takes}
         return sorted(name for name, pod in there.items() if pod is None or pod.deleting) or None
 
-    await set_replicas_first(scene, above, below)
+    await set_replicas_first(scene, uid, above, below)
     leaving = await scene.observer.wait(on_their_way, scene.timeout_seconds, "the first pod to be on its way out")
     still_there = sorted(prepared.takes & set(scene.observer.view.pods))
-    await set_replicas(scene.cluster, target.namespace, target.statefulset, below, above, scene.timeout_seconds)
+    await set_replicas(scene.cluster, scene.target.key, uid, below, above, scene.timeout_seconds)
     return {"leaving": leaving, "still_there": still_there}

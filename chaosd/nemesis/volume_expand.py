@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from chaosd.cluster.inflight import patiently, unbroken
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import OWN_LABEL, Claim
-from chaosd.errors import NotReadyError
+from chaosd.errors import BlockedError, NotReadyError
 from chaosd.nemesis.base import Prepared, Right, Scene, unless_refused
 from chaosd.nemesis.pods import OfOnePod, picked
 from chaosd.quantities import parse_bytes
@@ -69,11 +69,17 @@ class VolumeExpand(OfOnePod):
     async def invoke(self, scene: Scene, prepared: Prepared) -> Mapping[str, Any]:
         """Ask for it, and wait until the claim tells that it has it."""
         more, namespace = prepared.more, scene.target.namespace
+        wanted = parse_bytes(more["to"])
         async for attempt in patiently(scene.timeout_seconds):
             with attempt:
                 expanding = scene.cluster.expand_claim(namespace, more["claim"], uid=more["uid"], storage=more["to"])
-                await unless_refused(unbroken(expanding), f"claim {more['claim']} cannot be expanded to {more['to']}")
-        wanted = parse_bytes(more["to"])
+                try:
+                    await unless_refused(unbroken(expanding), f"claim {more['claim']} cannot be expanded to {more['to']}")
+                except BlockedError:
+                    # An attempt whose answer was lost may have asked for it, and what is asked for already is no more.
+                    found = await scene.cluster.get(Claim, namespace, more["claim"])
+                    if attempt.number == 1 or _bytes(found.requested) != wanted:
+                        raise
 
         def expanded(view: View) -> str | None:
             claim = view.claims.get(more["claim"])

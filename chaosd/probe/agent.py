@@ -1,8 +1,8 @@
 """chaosd's probe in Python, for containers without a shell and for reads that are provably cold. Protocol: protocol.py.
 
-Standard library only, and nothing of chaosd: this file is sent to the container as it stands (`python3 -c SOURCE
-chaosd-probe MOUNT FOLDER RUN LIFETIME_SECONDS`), so that it always is of the daemon's own version. The logic needs only
-the few operations of `Files`, so that the same code runs in process on the sandbox's memory disks.
+Standard library only, and nothing of chaosd: this file is sent to the container as it stands (`python3 -c READ_IT
+chaosd-probe MOUNT FOLDER RUN LIFETIME_SECONDS`, and then by its stdin), so that it always is of the daemon's own version.
+The logic needs only the few operations of `Files`, so that the same code runs in process on the sandbox's memory disks.
 """
 
 from __future__ import annotations

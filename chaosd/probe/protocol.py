@@ -1,5 +1,7 @@
 """The probe's protocol, version 2. Pure: requests as bytes, replies as lines.
 
+The program is started by a few words that read it from its stdin; requests follow it there.
+
 A request is a line `NONCE VERB ARGUMENTS`, and for `begin` and `store` the bytes that are announced. A reply is
 lines of text and a last line `NONCE end COUNT`, where COUNT is how many lines there are at least (hex and names come
 from other programs and are not counted; hex is held against the digest that `sums` told). The nonce tells this reply
@@ -115,14 +117,33 @@ class Program(StrEnum):
 
 
 def argv(program: Program, mount: str, folder: str, run: str, lifetime_seconds: int) -> list[str]:
-    """How a program is started in a container."""
+    """How a program is started in a container: it reads itself first (`opening`)."""
     return [*_STARTED[program], "chaosd-probe", mount, folder, run, str(lifetime_seconds)]
 
 
+def opening(program: Program) -> bytes:
+    """What is written to its stdin before the first request: the program itself. With it the URL of the exec would be
+    longer than the 8 KiB that many proxies take."""
+    return _OPENINGS[program]
+
+
+_END = "# the program ends here"
+# A shell's `read` takes no byte more from a pipe than its line (POSIX); an input that ends early is no program.
+_READ_BY_SHELL = f"""program=''
+while IFS= read -r line; do
+  [ "$line" != '{_END}' ] || {{ eval "$program"; exit; }}
+  program="$program$line
+"
+done
+exit 1"""
+_OPENINGS = {
+    Program.SHELL: f"{_SOURCES.joinpath('shell.sh').read_text()}{_END}\n".encode(),
+    Program.AGENT: _SOURCES.joinpath("agent.py").read_bytes(),
+}
 _STARTED = {
-    Program.SHELL: ("sh", "-c", _SOURCES.joinpath("shell.sh").read_text()),
+    Program.SHELL: ("sh", "-c", _READ_BY_SHELL),
     # -I: neither the folder that the container starts in nor its environment says where modules are.
-    Program.AGENT: ("python3", "-I", "-c", _SOURCES.joinpath("agent.py").read_text()),
+    Program.AGENT: ("python3", "-I", "-c", f"import sys; exec(sys.stdin.buffer.read({len(_OPENINGS[Program.AGENT])}))"),
 }
 
 

@@ -180,6 +180,7 @@ async def _started(
         async with AsyncExitStack() as opening:
             stream = await opening.enter_async_context(cluster.exec(target.namespace, pod_name, container, argv))
             session = Session(stream, pod, place, program, container, timeout_seconds)
+            await stream.write(protocol.opening(program))
             await session.hello()
             again = await cluster.get(Pod, target.namespace, pod_name)
             if (again.uid, _container_id(again, container)) != (pod.uid, _container_id(pod, container)):

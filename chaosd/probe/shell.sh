@@ -1,5 +1,5 @@
 # chaosd's probe for targets that have a POSIX shell (busybox or coreutils). Protocol: chaosd/probe/protocol.py.
-# Usage: sh -c PROGRAM chaosd-probe MOUNT FOLDER RUN LIFETIME_SECONDS
+# Usage: sh -c READ_IT chaosd-probe MOUNT FOLDER RUN LIFETIME_SECONDS, and then this by its stdin
 set -u
 export LC_ALL=C
 mount=$1 base=$1/$2 run=$1/$2/$3 stage=$1/$2/$3/stage lifetime=$4

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from chaosd.simulation.plants import PLANTS
 from chaosd.simulation.world import NAME, NAMESPACE, Hook, Kill, Outcome, Scenario, World, simulate
 
 # Those that leave something to be undone, beside those that do not.
-_DISRUPTIONS: tuple[Mapping[str, Any], ...] = (
+DISRUPTIONS: tuple[Mapping[str, Any], ...] = (
     {"kind": "pod-delete", "weight": 3},
     {"kind": "scale", "weight": 3},
     {"kind": "scale-flap"},
@@ -58,13 +58,13 @@ class Survived:
 
 
 def survive(seed: int) -> Survived:
-    """Kill the daemon of a run after an op that is drawn from all of them, and every third time the next one, too, while it
-    starts. Of four seeds one has disruptions alone, one every fault of the observer, one crashes of nodes, and one a fault
-    that must be found all the same."""
+    """Kill the daemon of a run after an op, half of the time one after which an undo is open, and every third time the next
+    one, too, while it starts. Of four seeds one has disruptions alone, one every fault of the observer, one crashes of
+    nodes, and one a fault that must be found all the same."""
     scenario, plant = _scenario(seed)
     unharmed = simulate(scenario, plant())
     rng = stream(seed, "kill")
-    first = rng.randrange(len(unharmed.ops))
+    first = rng.choice(_open_at(unharmed.ops) if rng.randrange(2) else range(len(unharmed.ops)))
     kills = (first, first + rng.randint(1, _OPS_OF_A_START)) if rng.randrange(3) == 0 else (first,)
     watched = _Watched(plant())
     outcome = simulate(scenario, watched, kills=[Kill(at) for at in kills])
@@ -75,18 +75,29 @@ def survive(seed: int) -> Survived:
     return Survived(seed, kills, outcome.judgement.value, len(before), tuple(wrong))
 
 
+def _open_at(ops: Sequence[Op]) -> Sequence[int]:
+    """The indices of ops after which something is to be undone; of all, where there is none."""
+    found, is_open = [], False
+    for op in ops:
+        if op.f == "undo":
+            is_open = op.kind is Kind.INVOKE
+        if is_open:
+            found.append(op.index)
+    return found or range(len(ops))
+
+
 def _scenario(seed: int) -> tuple[Scenario, Callable[[], Hook]]:
     match seed % 4:
         case 1:
             return Scenario(seed, rounds=_ROUNDS, files=_FILES, rates=FAULTS), _nothing
         case 2:
-            return Scenario(seed, rounds=_ROUNDS, files=_FILES, disruptions=_DISRUPTIONS, crashes=4), _nothing
+            return Scenario(seed, rounds=_ROUNDS, files=_FILES, disruptions=DISRUPTIONS, crashes=4), _nothing
         case 3:
             plants = [plant for plant in PLANTS if plant.what in _LASTING]
             plant = plants[seed // 4 % len(plants)]
             return Scenario(seed, rounds=_ROUNDS, files=_FILES, **plant.scenario), plant.hook
         case _:
-            return Scenario(seed, rounds=_ROUNDS, files=_FILES, disruptions=_DISRUPTIONS), _nothing
+            return Scenario(seed, rounds=_ROUNDS, files=_FILES, disruptions=DISRUPTIONS), _nothing
 
 
 def _nothing() -> Hook:

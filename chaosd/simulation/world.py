@@ -19,7 +19,6 @@ from chaosd.cluster.sandbox import SandboxCluster, Timings
 from chaosd.cluster.sandbox.memory_disk import MemoryDisk
 from chaosd.cluster.target import Target
 from chaosd.cluster.unreliable import Rates, UnreliableCluster
-from chaosd.daemon import heal_target
 from chaosd.errors import ClusterError
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan, stream
@@ -28,6 +27,7 @@ from chaosd.ledger import Run
 from chaosd.run import Ending, Finished, Runner
 from chaosd.simulation.crash import NodeCrash
 from chaosd.simulation.ledger import Death, MemoryLedger
+from chaosd.taking import heal_target
 
 NAMESPACE, NAME, TEMPLATE = "default", "web", "disk"
 LEASE_SECONDS = 30
@@ -38,7 +38,8 @@ class Scenario:
     """What is simulated. `files` of `file_bytes` go to each replica in each of the `rounds`; `spec` is laid over the
     StatefulSet's, `experiment` over the experiment's document. `crashes` is how often a node's power is cut, against the
     weights of `disruptions`; where the disks are `lying`, what they acknowledged goes with it. `timings` are the
-    cluster's, and how long a container outlives its pod and a probe its connection."""
+    cluster's, and how long a container outlives its pod and a probe its connection. `keep_seconds` is how long ops are kept
+    that were judged, None for ever."""
 
     seed: int
     rounds: int = 4
@@ -50,6 +51,7 @@ class Scenario:
     spec: Mapping[str, Any] = field(default_factory=dict)
     crashes: int = 0
     lying: bool = False
+    keep_seconds: float | None = None
     rates: Rates = field(default_factory=Rates)
     timings: Timings = field(default_factory=Timings)
 
@@ -191,14 +193,15 @@ class _Chaosd:
         self._lives += 1
         lock = TargetLock(cluster, NAMESPACE, NAME, f"chaosd-{self._lives}", LEASE_SECONDS, self._clock)
         undo = await lock.acquire()
-        key, last = f"{NAMESPACE}/{NAME}", self._ledger.run()
+        key = f"{NAMESPACE}/{NAME}"
         await heal_target(cluster, self._ledger, lock, key, undo, self._clock)
         lost = resumption.note_loss(self._ledger, lock.noted, key, "", self._clock())
-        left = resumption.left_behind(self._ledger, lock.noted, lost, last, self._document)
+        left = resumption.left_behind(self._ledger, lock.noted, lost, key, "", self._document)
         run = left.goes_on or self._begun(key)
         statefulset = await self._sandbox.get(StatefulSet, NAMESPACE, NAME)
         target = targets.resolve(statefulset, path="", container="", require_claim=True)
-        runner = Runner(cluster, self._ledger, lock, target, self._experiment, run, left.told)
+        keep = self._scenario.keep_seconds
+        runner = Runner(cluster, self._ledger, lock, target, self._experiment, run, left.told, keep)
         if left.goes_on:
             runner.resume()
         finished = await runner.run(self._planned(runner, target, run), self._ending)

@@ -23,7 +23,8 @@ class Share(BaseModel):
     files: Annotated[int, Field(ge=1, le=100_000, description="Files on each volume.")] = 2_000
 
     def lacks(self, free_bytes: int | None, free_files: int | None) -> str:
-        """What is too little for it on a volume, with the mend; empty where it fits. None is what was not told."""
+        """What is too little for it on a volume, with the mend; empty where it fits. What it has taken already counts as
+        free. None is what was not told."""
         if free_bytes is not None and free_bytes < self.bytes:
             mend = f"make room, or lower workload.share.bytes to {_quantity(free_bytes)} or less"
             return f"{free_bytes} bytes free, the share is {self.bytes}: {mend}"

@@ -34,9 +34,11 @@ from chaosd.cluster.inflight import patiently
 from chaosd.cluster.observer import Observer, View
 from chaosd.cluster.port import Claim, Cluster, Pod, Volume
 from chaosd.errors import (
+    ChaosdError,
     ClusterError,
     DeadlineError,
     ForbiddenError,
+    NoRoomError,
     NotFoundError,
     NotReadyError,
     ProbeError,
@@ -75,7 +77,10 @@ class Worker:
         seed: int,
         spec: Workload,
         timeout_seconds: float,
+        note: Callable[[], Awaitable[None]],
     ) -> None:
+        """`note` makes sure that a ledger which loses what is in it now will be known to have lost it. Raises
+        ClusterError."""
         self._cluster = cluster
         self._observer = observer
         self._place = place
@@ -86,10 +91,12 @@ class Worker:
         self._seed = seed
         self._spec = spec
         self._timeout_seconds = timeout_seconds
+        self._note = note
         self._session: Session | None = None
         self._begun = False
         self._told_at = -1
         self._made_folder = False
+        self._fits = False
         self._known_before = self._process in integrity.replicas  # to a chaosd that died
         self._opened_before = False
         self._held = AsyncExitStack()
@@ -113,8 +120,8 @@ class Worker:
         return facts.free_bytes, facts.total_bytes
 
     async def prepare(self, *, writes: bool) -> None:
-        """Open a session and, where there will be `writes`, check that there is room for the share and that the volume is
-        the replica's own, and make the folders. A session that breaks meanwhile is opened again. Raises what stands in the
+        """Open a session and, where there will be `writes`, check that the volume is the replica's own and has room for the
+        share, and make the folders. A session that breaks meanwhile is opened again. Raises what stands in the
         way: NotReadyError, TargetError, ProbeError, ClusterError, DeadlineError."""
         async for attempt in patiently(self._timeout_seconds, PREPARE_ATTEMPTS, also=(SessionLostError,)):
             with attempt:
@@ -126,8 +133,6 @@ class Worker:
         if not writes:
             return
         where = f"{self._process}: {self._place.target.path}"
-        if lacks := self._spec.share.lacks(session.facts.free_bytes, session.facts.free_files):
-            raise NotReadyError(f"{where} has {lacks}")
         try:
             # The run's folder has a name of its own: who finds it before having made it shares the volume.
             if self._known_before:
@@ -282,8 +287,9 @@ class Worker:
         value = {"sequences": compress(doomed)}
         await self._journal([self._event("delete", Kind.INVOKE, value)])
         try:
+            await self._note()  # a ledger that forgets a delete would call the files lost
             await session.drop(files)
-        except ProbeError as error:
+        except (ClusterError, ProbeError) as error:
             await self._lost(error)
             await self._journal([self._event("delete", Kind.INFO, {**value, "error": str(error)})])
             return 0
@@ -303,7 +309,8 @@ class Worker:
             return await self._session_for(writes, looks)
         except (ClusterError, ProbeError, NotReadyError, DeadlineError) as error:
             await self.close()
-            await self._journal([self._event("open", Kind.FAIL, {"error": str(error)})])
+            refuses = {"refuses_writes": True} if isinstance(error, NoRoomError) else {}
+            await self._journal([self._event("open", Kind.FAIL, {"error": str(error), **refuses})])
             return None
 
     async def _session_for(self, writes: bool, looks: bool = False) -> Session:
@@ -317,12 +324,29 @@ class Worker:
             await session.hello()
             await self._told(session)
         if begins:
+            self._refuse_lack_of_room(session)
             await session.begin(self._identity())
             self._begun = True
             if session.facts.identity is None:  # it was written just now, and must go on saying that
                 await session.hello()
                 await self._told(session)
         return session
+
+    def _refuse_lack_of_room(self, session: Session) -> None:
+        """Before the first write, also of a run that goes on: somebody may have filled the volume while chaosd was dead."""
+        facts, (held_bytes, held_files) = session.facts, self._held_by_the_run()
+        free_bytes = None if facts.free_bytes is None else facts.free_bytes + held_bytes
+        free_files = None if facts.free_files is None else facts.free_files + held_files
+        if not self._fits and (lacks := self._spec.share.lacks(free_bytes, free_files)):
+            raise NoRoomError(f"{self._process}: {self._place.target.path} has {lacks}")
+        self._fits = True
+
+    def _held_by_the_run(self) -> tuple[int, int]:
+        """Bytes and files that the run's own files may take on the volume."""
+        replica, spec = self._replica, self._spec
+        entries = sum(len(log.entries) for log in replica.logs.values())
+        held = replica.bytes_held + len(replica.registers) * spec.registers.size + entries * spec.log.size
+        return held, replica.files_held + len(replica.registers) + len(replica.logs)
 
     def _ready_pod(self, view: View) -> Pod | None:
         pod = view.pods.get(self._pod)
@@ -401,7 +425,7 @@ class Worker:
         named |= {"claim_uid": replica.origin.claim_uid, "handle": replica.origin.handle}
         return json.dumps(named, separators=(",", ":")).encode()
 
-    async def _lost(self, error: ProbeError) -> None:
+    async def _lost(self, error: ChaosdError) -> None:
         if isinstance(error, SessionLostError):
             await self.close()
 

@@ -7,6 +7,7 @@ policy; a chaosd that is killed, and goes on as `verify`. All from one seed.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -277,6 +278,7 @@ class World:
                 seed=SEED,
                 spec=SPEC,
                 timeout_seconds=60.0,
+                note=lambda: asyncio.sleep(0),
             )
         return self.workers[process]
 

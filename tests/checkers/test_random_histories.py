@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chaosd import payload
@@ -21,11 +21,10 @@ SEEDS = st.integers(0, 2**32 - 1)
 POLICIES = st.sampled_from(["Retain", "Delete"])
 TROUBLE = st.sampled_from([0.0, 0.05, 0.2, 0.5])
 GRACES = st.sampled_from([["30"], ["30", "0"]])
-PATIENT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 ALL = tuple(How)
 
 
-@PATIENT
+@settings(max_examples=60)
 @given(SEEDS, POLICIES, TROUBLE, GRACES)
 def test_storage_that_keeps_its_word_is_never_accused(seed: int, policy: str, trouble: float, graces: list[str]) -> None:
     world = asyncio.run(model.lived(seed, rounds=3, trouble=trouble, policy=policy, graces=graces))
@@ -183,7 +182,7 @@ FAULTS: Mapping[str, Fault] = {
 }
 
 
-@settings(PATIENT, max_examples=100)
+@settings(max_examples=100)
 @given(SEEDS, POLICIES, TROUBLE, st.sampled_from(list(FAULTS)))
 def test_one_fault_is_one_violation_of_its_class(seed: int, policy: str, trouble: float, name: str) -> None:
     world = asyncio.run(model.lived(seed, rounds=3, trouble=trouble, policy=policy, graces=["30"]))
@@ -196,7 +195,7 @@ def test_one_fault_is_one_violation_of_its_class(seed: int, policy: str, trouble
     assert found in expected.split(" or ")
 
 
-@settings(PATIENT, max_examples=20)
+@settings(max_examples=20)
 @given(SEEDS, TROUBLE)
 def test_disks_that_changed_places_are_foreign_both(seed: int, trouble: float) -> None:
     world = asyncio.run(model.lived(seed, rounds=2, trouble=trouble, policy="Retain", graces=["30"]))

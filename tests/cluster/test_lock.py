@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chaosd.cluster import lock as locking
+from chaosd.cluster import held_lease as locking
 from chaosd.cluster.lock import LEDGER_ANNOTATION, TargetLock, names_undo
 from chaosd.cluster.port import Lease
 from chaosd.cluster.sandbox import SandboxCluster
@@ -169,6 +170,39 @@ async def test_how_far_the_ledger_is_goes_with_each_write_and_stays_until_the_ru
     assert cluster._store.leases == {}
 
 
+async def test_who_asks_for_a_note_while_one_is_written_shares_the_next(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, index, put, written, started = (
+        _lock(cluster, "one", Clock(monkeypatch)),
+        [0],
+        cluster.put_lease,
+        [],
+        asyncio.Event(),
+    )
+    await lock.acquire()
+    await lock.note()
+    assert lock.noted == {}
+    lock.follow(lambda: {"run": "R", "index": index[0]})
+
+    async def slowly(lease: Lease) -> Lease:
+        await started.wait()
+        written.append(lease.annotations[LEDGER_ANNOTATION])
+        return await put(lease)
+
+    async def asked(at: int) -> None:
+        index[0] = at
+        await lock.note()
+        assert lock.noted["index"] >= at
+
+    monkeypatch.setattr(cluster, "put_lease", slowly)
+    tasks = [asyncio.ensure_future(asked(at)) for at in range(1, 6)]
+    asyncio.get_running_loop().call_soon(started.set)
+    await asyncio.gather(*tasks)
+    await lock.note()
+    assert [json.loads(noted)["index"] for noted in written] == [1, 5]
+
+
 async def test_a_bad_way_neither_keeps_it_from_being_taken_nor_leaves_it_behind(
     cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,3 +228,14 @@ async def test_a_bad_way_neither_keeps_it_from_being_taken_nor_leaves_it_behind(
     await lock.release()
     assert cluster._store.leases == {}
     assert next(answers, "") == "", "every one was met"
+
+
+async def test_a_holder_whose_clock_is_wrong_is_as_alive_as_any(
+    cluster: SandboxCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    late = TargetLock(cluster, "default", "web", "one", 40, lambda: clock.now - 3600)
+    await late.acquire()
+    began = clock.now
+    await _lock(cluster, "two", clock).acquire()
+    assert 40 <= clock.now - began < 60

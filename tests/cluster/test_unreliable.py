@@ -55,8 +55,10 @@ REQUESTS: dict[str, Callable[[UnreliableCluster, StatefulSet], Awaitable[object]
     "cluster_id": lambda cluster, _: cluster.cluster_id(),
     "get": lambda cluster, _: cluster.get(Pod, "default", "web-0"),
     "list": lambda cluster, _: cluster.list(Pod, "default"),
-    "scale": lambda cluster, _: cluster.scale("default", "web", replicas=1, expected=1),
-    "signal_container": lambda cluster, _: cluster.signal_container("default", "web-0", "app", "TERM", uid="u"),
+    "scale": lambda cluster, _: cluster.scale("default", "web", uid="u", replicas=1, expected=1),
+    "signal_container": lambda cluster, _: cluster.signal_container(
+        "default", "web-0", "app", "TERM", uid="u", container_id="c"
+    ),
     "cordon": lambda cluster, _: cluster.cordon("sandbox-1", uid="u", by="run"),
     "uncordon": lambda cluster, _: cluster.uncordon("sandbox-1", uid="u", by="run"),
     "annotate": lambda cluster, _: cluster.annotate(StatefulSet, "default", "web", {"a": "b"}),
@@ -254,7 +256,7 @@ class Consumer:
                 self.known[key] = change.object
 
 
-async def _much_happens(sim: Simulated) -> None:
+async def much_happens(sim: Simulated) -> None:
     await sim.apply(3, when_scaled="Delete")
     for turn in range(5):
         await sim.delete(turn % 3, force=turn % 2 == 0)
@@ -272,7 +274,7 @@ def test_a_watch_with_gaps_tells_in_the_end_what_is_so(seed: int) -> None:
         kinds: Sequence[Any] = (Pod, Claim, Node, StatefulSet)
         consumers = {kind: Consumer() for kind in kinds}
         following = [asyncio.create_task(c.follow(cluster.watch(kind, ""))) for kind, c in consumers.items()]
-        await _much_happens(sim)
+        await much_happens(sim)
         await asyncio.sleep(60)
         assert not any(task.done() for task in following)
         for kind, consumer in consumers.items():

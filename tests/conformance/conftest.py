@@ -58,7 +58,7 @@ class SandboxHarness:
     expands = True
     deaf: ClassVar[dict[str, Any]] = {"image": "noterm"}
     bare: ClassVar[dict[str, Any]] = {"replicas": 1, "claim": False, "image": bare_image}
-    patience_seconds = 10.0
+    patience_seconds = 60.0
 
     def __init__(self, cluster: SandboxCluster) -> None:
         self.cluster = cluster
@@ -183,7 +183,7 @@ class World:
     async def scale(self, replicas: int) -> None:
         """Scale `web`, and wait until it has converged."""
         found = await self.cluster.get(StatefulSet, self.namespace, "web")
-        await self.cluster.scale(self.namespace, "web", replicas=replicas, expected=found.replicas)
+        await self.cluster.scale(self.namespace, "web", uid=found.uid, replicas=replicas, expected=found.replicas)
         await self.converged(replicas)
 
     async def replaced(self, pod: Pod) -> Pod:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,7 @@ async def _cordoned(world: World, node: Node, by: str) -> AsyncIterator[None]:
 # Cordons.
 
 
+@pytest.mark.alone
 async def test_a_cordon_keeps_new_pods_off_a_node_until_it_is_lifted(world: World) -> None:
     await world.start(replicas=1)
     pod = await _pod(world)
@@ -71,6 +73,7 @@ async def test_a_cordon_keeps_new_pods_off_a_node_until_it_is_lifted(world: Worl
         assert (await world.replaced(moved)).node == pod.node
 
 
+@pytest.mark.alone
 async def test_only_who_cordoned_a_node_lifts_that(world: World) -> None:
     node = (await world.cluster.list(Node, ""))[0]
     with pytest.raises(ConflictError):
@@ -354,8 +357,11 @@ async def _restarted(world: World, before: Pod) -> Pod:
     return found[0]
 
 
-async def _signal(world: World, signal: str, pod: Pod, *, uid: str = "", container: str = "app") -> None:
-    await world.cluster.signal_container(world.namespace, pod.name, container, signal, uid=uid or pod.uid)
+async def _signal(
+    world: World, signal: str, pod: Pod, *, uid: str = "", container: str = "app", container_id: str = ""
+) -> None:
+    meant = {"uid": uid or pod.uid, "container_id": container_id or pod.containers[0].id}
+    await world.cluster.signal_container(world.namespace, pod.name, container, signal, **meant)
 
 
 async def test_term_restarts_a_container_that_handles_it_and_its_files_stay(world: World) -> None:
@@ -413,10 +419,12 @@ async def test_a_signal_is_bound_to_the_uid_and_the_container(world: World) -> N
     pod = await _pod(world)
     with pytest.raises(ConflictError):
         await _signal(world, "TERM", pod, uid=NOBODY)
+    with pytest.raises(ConflictError):
+        await _signal(world, "TERM", pod, container_id="of-one-that-ended")
     with pytest.raises(NotFoundError):
         await _signal(world, "TERM", pod, container="absent")
     with pytest.raises(NotFoundError):
-        await world.cluster.signal_container(world.namespace, "web-9", "app", "TERM", uid=pod.uid)
+        await _signal(world, "TERM", replace(pod, name="web-9"))
     assert (await _pod(world)).containers == pod.containers
 
 

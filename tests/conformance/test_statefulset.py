@@ -183,12 +183,15 @@ async def test_volume_handle_and_attachment_are_seen(world: World) -> None:
     assert [(a.node, a.attached, a.error) for a in attached] == [(pod.node, True, "")]
 
 
-async def test_a_scale_that_expects_another_count_changes_nothing(world: World) -> None:
+async def test_a_scale_that_expects_another_statefulset_or_count_changes_nothing(world: World) -> None:
     await world.start(replicas=1)
+    uid = (await world.cluster.get(StatefulSet, world.namespace, "web")).uid
     with pytest.raises(ConflictError):
-        await world.cluster.scale(world.namespace, "web", replicas=5, expected=3)
+        await world.cluster.scale(world.namespace, "web", uid=uid, replicas=5, expected=3)
     with pytest.raises(NotFoundError):
-        await world.cluster.scale(world.namespace, "absent", replicas=1, expected=1)
+        await world.cluster.scale(world.namespace, "absent", uid=uid, replicas=1, expected=1)
+    with pytest.raises(ConflictError):
+        await world.cluster.scale(world.namespace, "web", uid="of-another", replicas=5, expected=1)
     assert (await world.cluster.get(StatefulSet, world.namespace, "web")).replicas == 1
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,13 @@ def testbed(real: RealCluster) -> Any:
     from testbed.fixture import Testbed
 
     return Testbed.up()
+
+
+@pytest.fixture
+def nobody(testbed: Any) -> Iterator[Path]:
+    """The kubeconfig of a user who has no rights but those that the test grants: one test at a time has it."""
+    from testbed.layout import STATE
+
+    with (STATE / "nobody.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield testbed.nobody_kubeconfig

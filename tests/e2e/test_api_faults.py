@@ -13,6 +13,7 @@ from tests.seeds import FRESH
 _ROUNDS = 3
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("seed", [FRESH])
 def test_a_run_through_a_bad_way_accuses_nobody_and_leaves_nothing(
     real: RealCluster, real_namespace: str, tmp_path: Path, seed: int

@@ -300,19 +300,18 @@ def test_a_hostname_that_somebody_set_in_the_pod_is_hostname_changed(target: Tar
     assert found["evidence"]["hostname"] == {"wanted": "web-1", "is": "other"}
 
 
-def test_a_claim_that_grew_while_its_file_system_did_not_is_not_expanded(target: Target) -> None:
-    """A driver says that it expanded the disk, and that no node has anything to do: what its resizer then tells."""
-    expandable = target.real.get("storageclass", target.real.storage_class)
-    expandable["metadata"] = {"name": target.namespace}
-    target.real.apply({**expandable, "allowVolumeExpansion": True})
-    target.afterwards.callback(target.real.kubectl, "delete", "storageclass", target.namespace)
-    handle = target.deploy(storage_class=target.namespace)
+def test_a_claim_that_grew_while_its_file_system_did_not_is_not_expanded(target: Target, testbed: Any) -> None:
+    """A driver that forgets to grow the file system, and says that it did."""
+    handle = target.deploy(storage_class=testbed.xfs_storage_class)
+    target.kubectl("label", "statefulset", "web", "chaosd.io/own=true")
     target.passed()
-    grown = {"storage": "2Gi"}
-    _patch(target, "pvc", CLAIM, {"spec": {"resources": {"requests": grown}}})
-    _patch(target, "pvc", CLAIM, {"status": {"capacity": grown}}, "--subresource=status")
-    found = _only(target.verify(), "not_expanded", CLAIM, handle)
+    testbed.disks.stick(handle)
+    done = target.done(rounds=1, disruptions=[{"kind": "volume-expand", "by": "1Gi", "ordinal": 1}])
+    found = _only(done, "not_expanded", CLAIM, handle)
+    assert done.verdict["coverage"]["disruptions"] == {"volume-expand": 1}
     assert found["evidence"]["capacity"] == {"was": "1Gi", "is": "2Gi"}
+    size = found["evidence"]["total_bytes"]
+    assert size["was"] == size["is"] < 1 << 30
 
 
 def _only(done: Chaosd, failure: str, claim: str, handle: str) -> Any:
@@ -336,8 +335,8 @@ def _until(holds: Callable[[], object], what: str, timeout_seconds: float = 60) 
         time.sleep(0.1)
 
 
-def _patch(target: Target, kind: str, name: str, patch: Document, *options: str) -> None:
-    target.kubectl("patch", kind, name, "--type=merge", f"--patch={json.dumps(patch)}", *options)
+def _patch(target: Target, kind: str, name: str, patch: Document) -> None:
+    target.kubectl("patch", kind, name, "--type=merge", f"--patch={json.dumps(patch)}")
 
 
 def _new_disk(target: Target, testbed: Any, like: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chaosd.cluster.port import OWN_LABEL
 from tests import manifests
 from tests.chaosd_process import Chaosd
 from tests.manifests import Document
@@ -54,9 +55,11 @@ def _left(real: RealCluster, namespace: str) -> dict[str, Any]:
     }
 
 
+CORDONS = pytest.param({"kind": "node-drain"}, marks=pytest.mark.alone)
 AS_FOUND = {"replicas": 2, "cordoned": [], "marked": [], "configs": []}
 
 
+@pytest.mark.alone
 def test_every_disruption_happens_and_the_target_is_left_as_it_was(
     web: str, run: Run, experiment: Write, real: RealCluster
 ) -> None:
@@ -99,6 +102,27 @@ def test_the_csi_plugins_pod_on_the_replicas_node_is_replaced(
     assert [name for name in after if after[name] != before[name]] == [node]
 
 
+def test_a_volume_grows_under_its_writers(
+    real_namespace: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
+) -> None:
+    target = manifests.statefulset(
+        namespace=real_namespace, image=real.image, storage_class=testbed.xfs_storage_class, pod_management="Parallel"
+    )
+    target["metadata"]["labels"][OWN_LABEL] = "true"
+    real.apply(target)
+    real.wait_ready(real_namespace, "web")
+    expand = {"kind": "volume-expand", "by": "1Gi", "ordinal": 1}
+    done = run("run", experiment(rounds=2, disruptions=[expand]), "-n", real_namespace)
+    assert done.code == 0, done.told
+    assert done.verdict["coverage"]["disruptions"] == {"volume-expand": 2}
+    claims = real.get("pvc", f"--namespace={real_namespace}")["items"]
+    sizes = {claim["metadata"]["name"]: claim["status"]["capacity"]["storage"] for claim in claims}
+    assert sizes == {"disk-web-0": "1Gi", "disk-web-1": "3Gi"}
+    told = real.kubectl("exec", "web-1", f"--namespace={real_namespace}", "--", "stat", "-fc", "%b %S", "/data")
+    blocks, block_bytes = map(int, told.split())
+    assert 2.8 * (1 << 30) < blocks * block_bytes < 3 * (1 << 30)
+
+
 def test_a_volume_of_a_class_that_does_not_expand_is_said(
     web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
 ) -> None:
@@ -112,8 +136,8 @@ def test_a_volume_of_a_class_that_does_not_expand_is_said(
 
 @pytest.mark.parametrize(
     "disruption",
-    [{"kind": "pod-evict", "count": "all"}, {"kind": "node-drain"}],
-    ids=lambda disruption: disruption["kind"],
+    [{"kind": "pod-evict", "count": "all"}, CORDONS],
+    ids=["pod-evict", "node-drain"],
 )
 def test_a_budget_holds_whatever_is_evicted(
     web: str, run: Run, experiment: Write, real: RealCluster, disruption: Document
@@ -132,8 +156,8 @@ def test_a_budget_holds_whatever_is_evicted(
 
 @pytest.mark.parametrize(
     "disruption",
-    [{"kind": "node-drain"}, {"kind": "recreate", "deletion": "foreground", "mayDelete": True}, {"kind": "scale-flap"}],
-    ids=lambda disruption: disruption["kind"],
+    [CORDONS, {"kind": "recreate", "deletion": "foreground", "mayDelete": True}, {"kind": "scale-flap"}],
+    ids=["node-drain", "recreate", "scale-flap"],
 )
 def test_what_a_killed_chaosd_left_is_undone(
     web: str, start: Run, run: Run, experiment: Write, real: RealCluster, disruption: Document

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -70,9 +69,10 @@ def test_an_image_without_a_shell_is_told_and_nothing_is_left(real: RealCluster,
     _until_gone(real, namespace)
 
 
-def test_without_rights_nothing_is_made_and_they_are_named(real: RealCluster, args: list[str | Path], testbed: Any) -> None:
+@pytest.mark.alone  # no other drill makes a namespace meanwhile
+def test_without_rights_nothing_is_made_and_they_are_named(real: RealCluster, args: list[str | Path], nobody: Path) -> None:
     before = {n["metadata"]["name"] for n in real.get("namespaces")["items"]}
-    done = chaosd(*args, "--kubeconfig", testbed.nobody_kubeconfig)
+    done = chaosd(*args, "--kubeconfig", nobody)
     assert done.code == 2, done.told
     assert "create, delete on namespaces" in done.stderr[-1]
     after = {n["metadata"]["name"] for n in real.get("namespaces")["items"]}

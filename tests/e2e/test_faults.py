@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import manifests
 from tests.chaosd_process import Chaosd
 from tests.real import RealCluster
@@ -114,6 +116,7 @@ def test_an_empty_dir_loses_its_files_and_that_is_no_crash(
     assert "requireClaim: false" in refused.told
 
 
+@pytest.mark.alone
 def test_a_stopped_api_server_brings_no_false_verdict(web: str, start: Run, experiment: Write, testbed: Any) -> None:
     with start("run", experiment(rounds=3, disruptions=DELETIONS), "-n", web) as process:
         process.until_line(lambda line: " round 2" in line)

@@ -11,6 +11,7 @@ from tests.real import RealCluster
 from tests.seeds import FRESH
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("seed", [FRESH])
 def test_the_kill_switch_is_obeyed_at_any_moment(web: str, real: RealCluster, tmp_path: Path, seed: int) -> None:
     """Four moments of four runs. `python -m benchmarks kill_switch` tries fifty, and times them."""

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaosd_process import Chaosd
-from tests.e2e.conftest import EXPERIMENTS
 
 
-def test_prometheus_scrapes_the_daemon(web: str, start: Callable[..., Chaosd], tmp_path: Path) -> None:
+def test_prometheus_scrapes_the_daemon(
+    web: str, start: Callable[..., Chaosd], experiment: Callable[..., Path], tmp_path: Path
+) -> None:
     assert shutil.which("promtool"), "Debian's prometheus is needed: tests/testbed/cluster.py packages installs it"
-    with start("daemon", EXPERIMENTS / "soak.yaml", "-n", web, "--listen", "127.0.0.1:0") as daemon:
+    path = experiment(target={"namespace": web})
+    with start("daemon", path, "--listen", "127.0.0.1:0", env={"CHAOSD_DRILL": "never"}) as daemon:
         address = daemon.address()
         with _prometheus(tmp_path, address.removeprefix("http://")) as ask:
             daemon.until_line(lambda line: " round 3" in line)
@@ -39,7 +41,7 @@ def test_prometheus_scrapes_the_daemon(web: str, start: Callable[..., Chaosd], t
             assert ask(f"sum(chaosd_violations_total{{{this}}})") == 0
         daemon.send(signal.SIGTERM)
         assert daemon.wait(90) == 4
-        assert daemon.verdict["violations"] == []
+    assert json.loads((tmp_path / "out" / "soak" / "verdict.json").read_text())["violations"] == []
 
 
 @contextmanager

@@ -24,7 +24,7 @@ RBAC = {"apiVersion": "rbac.authorization.k8s.io/v1"}
 
 
 @pytest.fixture
-def grant(real: RealCluster, web: str) -> Iterator[Callable[..., None]]:
+def grant(real: RealCluster, web: str, nobody: Path) -> Iterator[Callable[..., None]]:
     """Applies roles and binds them to the user who has no rights; what is cluster-wide goes with the test."""
     made: list[str] = []
 
@@ -53,11 +53,12 @@ def test_a_healthy_target_is_ready_and_nothing_is_left_on_it(web: str, run: Run,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.alone  # it may drain a node
 def test_who_has_no_rights_is_told_the_roles_and_these_are_enough_to_run(
-    web: str, grant: Callable[..., None], experiment: Write, real: RealCluster, tmp_path: Path, testbed: Any
+    web: str, grant: Callable[..., None], experiment: Write, real: RealCluster, tmp_path: Path, nobody: Path
 ) -> None:
     path = experiment(disruptions=DISRUPTIONS, rounds=3, seed=3)
-    options = (path, "-n", web, "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out")
+    options = (path, "-n", web, "--kubeconfig", nobody, "--out", tmp_path / "out")
     before = _state(real, web)
     refused = chaosd("preflight", *options)
     assert refused.code == 2, refused.told
@@ -75,10 +76,10 @@ def test_who_has_no_rights_is_told_the_roles_and_these_are_enough_to_run(
 
 
 def test_a_right_less_than_that_and_it_is_named(
-    web: str, grant: Callable[..., None], experiment: Write, tmp_path: Path, testbed: Any
+    web: str, grant: Callable[..., None], experiment: Write, tmp_path: Path, nobody: Path
 ) -> None:
     path = experiment(disruptions=[{"kind": "pod-evict"}])
-    options = (path, "-n", web, "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out", "--json")
+    options = (path, "-n", web, "--kubeconfig", nobody, "--out", tmp_path / "out", "--json")
     roles = json.loads("".join(chaosd("preflight", *options).stdout))["roles"]
     role = next(role for role in roles if role["kind"] == "Role")
     role["rules"] = [rule for rule in role["rules"] if rule["resources"] != ["pods/eviction"]]
@@ -93,7 +94,7 @@ def test_a_right_less_than_that_and_it_is_named(
 
 
 def test_a_plan_takes_no_more_than_to_look(
-    web: str, grant: Callable[..., None], real: RealCluster, tmp_path: Path, testbed: Any
+    web: str, grant: Callable[..., None], real: RealCluster, tmp_path: Path, nobody: Path
 ) -> None:
     looks = {
         "": ["pods", "persistentvolumeclaims", "persistentvolumes", "nodes", "nodes/proxy", "namespaces", "events"],
@@ -104,7 +105,7 @@ def test_a_plan_takes_no_more_than_to_look(
     grant({**RBAC, "kind": "ClusterRole", "metadata": {"name": f"looker-of-{web}"}, "rules": rules})
     _await_kubelets(real, web)
     before = _state(real, web)
-    options = ("-n", web, "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out")
+    options = ("-n", web, "--kubeconfig", nobody, "--out", tmp_path / "out")
     done = chaosd("plan", EXPERIMENTS / "soak.yaml", *options, "--json")
     assert done.code == 0, done.told
     told = json.loads("".join(done.stdout))

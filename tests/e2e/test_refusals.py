@@ -41,23 +41,19 @@ def test_a_target_without_a_shell(run: Run, experiment: Write, real: RealCluster
     assert real.get("leases", f"--namespace={real_namespace}")["items"] == []
 
 
-def test_no_rights_are_named_by_verb_and_resource(web: str, tmp_path: Path, testbed: Any) -> None:
-    done = chaosd(
-        *("run", EXPERIMENTS / "soak.yaml", "-n", web, "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out")
-    )
+def test_no_rights_are_named_by_verb_and_resource(web: str, tmp_path: Path, nobody: Path) -> None:
+    done = chaosd(*("run", EXPERIMENTS / "soak.yaml", "-n", web, "--kubeconfig", nobody, "--out", tmp_path / "out"))
     assert done.code == 2, done.told
     assert re.search(r"\bget\b[a-z, ]* on statefulsets\.apps", _line(done))
 
 
 def test_rights_that_are_lacking_are_listed_before_anything_is_touched(
-    web: str, tmp_path: Path, real: RealCluster, testbed: Any
+    web: str, tmp_path: Path, real: RealCluster, nobody: Path
 ) -> None:
     real.kubectl("create", "role", "looker", f"--namespace={web}", "--verb=get,list,watch", "--resource=statefulsets.apps")
     real.kubectl("create", "rolebinding", "looker", f"--namespace={web}", "--role=looker", "--user=nobody")
     before = _pods(real, web)
-    done = chaosd(
-        *("run", EXPERIMENTS / "soak.yaml", "-n", web, "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out")
-    )
+    done = chaosd(*("run", EXPERIMENTS / "soak.yaml", "-n", web, "--kubeconfig", nobody, "--out", tmp_path / "out"))
     assert done.code == 2, done.told
     assert "create on pods/exec" in _line(done)
     assert "delete on pods" in _line(done)
@@ -65,7 +61,7 @@ def test_rights_that_are_lacking_are_listed_before_anything_is_touched(
 
 
 def test_without_rights_on_volumes_the_bindings_are_unknown_and_nothing_is_accused(
-    web: str, tmp_path: Path, real: RealCluster, testbed: Any
+    web: str, tmp_path: Path, real: RealCluster, nobody: Path
 ) -> None:
     rules = [
         {"apiGroups": [group], "resources": [f"{resource}{'/' * bool(sub)}{sub}"], "verbs": [verb]}
@@ -76,7 +72,7 @@ def test_without_rights_on_volumes_the_bindings_are_unknown_and_nothing_is_accus
     metadata = {"name": "tester", "namespace": web}
     real.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules})
     real.kubectl("create", "rolebinding", "tester", f"--namespace={web}", "--role=tester", "--user=nobody")
-    options = ("-n", web, "--rounds", "1", "--kubeconfig", testbed.nobody_kubeconfig, "--out", tmp_path / "out")
+    options = ("-n", web, "--rounds", "1", "--kubeconfig", nobody, "--out", tmp_path / "out")
     planned = chaosd("plan", EXPERIMENTS / "soak.yaml", *options, "--json")
     assert json.loads("".join(planned.stdout))["missing_rights"] == []
     assert "list on persistentvolumes cluster-wide" in json.loads("".join(planned.stdout))["missing_wishes"]

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests import kills
 from tests.chaosd_process import Chaosd
 from tests.real import RealCluster
@@ -14,6 +16,7 @@ from tests.seeds import FRESH
 KILLS = 2
 
 
+@pytest.mark.alone
 def test_a_chaosd_that_is_killed_loses_nothing(
     web: str, start: Callable[..., Chaosd], experiment: Callable[..., Path], real: RealCluster
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_disk_that_is_not_in_use_has_no_power_to_cut(web: str, real: RealClust
         testbed.disks.cut_power(real.handle(web, "disk-ssd-web-0"))
 
 
+@pytest.mark.alone
 def test_down_leaves_nothing_behind(real: RealCluster, testbed: Any) -> None:
     if not os.environ.get("CHAOSD_TESTBED_OURS"):
         pytest.skip("somebody plays with this testbed: it was up before tests/e2e/run, so it is not taken down")

@@ -64,6 +64,11 @@ class Stage:
         assert undo is not None, "it registered something to undo"
         return await heal(self.cluster, undo, SECONDS)
 
+    async def scaled(self, replicas: int) -> None:
+        """Scale it by somebody's hand."""
+        found = self.cluster.store.get(StatefulSet, "default", "web")
+        await self.cluster.scale("default", "web", uid=found.uid, replicas=replicas, expected=found.replicas)
+
     async def converged(self, replicas: int) -> None:
         """Wait until the target is."""
         await self.scene.observer.converged(replicas, SECONDS)

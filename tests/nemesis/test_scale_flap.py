@@ -34,7 +34,7 @@ async def test_it_scales_up_while_pods_are_on_their_way_out() -> None:
 async def test_its_undo_restores_the_count_and_may_be_repeated() -> None:
     async with stage() as on:
         undo = on.prepared(spec("scale-flap", to=0)).undo
-        await on.cluster.scale("default", "web", replicas=0, expected=3)
+        await on.scaled(0)
         assert "scaled from 0 back to 3" in await on.healed(undo)
         assert "has its 3 replicas" in await on.healed(undo)
         assert await _replicas(on) == 3
@@ -43,7 +43,7 @@ async def test_its_undo_restores_the_count_and_may_be_repeated() -> None:
 async def test_a_count_that_somebody_else_wrote_is_left() -> None:
     async with stage() as on:
         undo = on.prepared(spec("scale-flap", to=0)).undo
-        await on.cluster.scale("default", "web", replicas=5, expected=3)
+        await on.scaled(5)
         with pytest.raises(ConflictError, match="somebody else scaled it"):
             await on.healed(undo)
         assert await _replicas(on) == 5

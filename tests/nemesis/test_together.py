@@ -45,11 +45,11 @@ async def test_what_all_registered_is_undone_the_last_first_whatever_somebody_ch
     undone = {"kind": "external", "command": ["true"], "undo": ["sh", "-c", f"echo up >>{told}"]}
     async with stage() as on:
         prepared = on.prepared(spec("together", disruptions=[undone, {"kind": "scale", "to": 1}, undone]))
-        await on.cluster.scale("default", "web", replicas=7, expected=3)
+        await on.scaled(7)
         done = await on.healed(prepared.undo)
         assert "left as it is: default/web has 7 replicas" in done
         assert told.read_text() == "up\nup\n"
-        await on.cluster.scale("default", "web", replicas=1, expected=7)
+        await on.scaled(1)
         await on.healed(prepared.undo)
         assert (await on.cluster.get(StatefulSet, "default", "web")).replicas == 3
 
@@ -58,7 +58,7 @@ async def test_an_undo_that_fails_does_not_keep_the_others() -> None:
     async with stage() as on:
         failing = {"kind": "external", "command": ["true"], "undo": ["false"]}
         prepared = on.prepared(spec("together", disruptions=[{"kind": "scale", "to": 1}, failing]))
-        await on.cluster.scale("default", "web", replicas=1, expected=3)
+        await on.scaled(1)
         with pytest.raises(DisruptionError, match="false ended with status 1"):
             await on.healed(prepared.undo)
         assert (await on.cluster.get(StatefulSet, "default", "web")).replicas == 3

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from chaosd.cluster.port import OWN_LABEL, Claim
-from chaosd.errors import BlockedError, NotReadyError, RefusedError
+from chaosd.errors import BlockedError, NotReadyError, RefusedError, UnreachableError
 from chaosd.nemesis.volume_expand import larger
 from tests import manifests
 from tests.nemesis.stage import spec, stage
@@ -45,6 +45,34 @@ async def test_a_class_that_does_not_allow_it_is_said(monkeypatch: pytest.Monkey
         with pytest.raises(BlockedError, match="cannot be expanded to 2048Mi: only dynamically") as caught:
             await on.done(spec("volume-expand", by=2.0))
         assert caught.value.reason == "refused"
+
+
+async def test_an_answer_that_was_lost_is_known_by_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(_own()) as on:
+        expand, lost = on.cluster.expand_claim, iter([True])
+
+        async def loses(*args: str, **meant: str) -> None:
+            await expand(*args, **meant)
+            if next(lost, False):
+                raise UnreachableError("the connection broke")
+
+        monkeypatch.setattr(on.cluster, "expand_claim", loses)
+        evidence = await on.done(spec("volume-expand", by="1Gi", ordinal=0))
+        assert evidence["capacity"] == {"was": "1Gi", "is": "2048Mi"}
+
+
+async def test_a_refusal_after_an_answer_that_was_lost_is_one_where_nothing_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = iter([UnreachableError("the connection broke"), RefusedError("a quota is used up")])
+
+    async def refused(*_: object, **__: object) -> None:
+        raise next(outcomes)
+
+    async with stage(_own()) as on:
+        monkeypatch.setattr(on.cluster, "expand_claim", refused)
+        with pytest.raises(BlockedError, match="a quota is used up"):
+            await on.done(spec("volume-expand", by="1Gi", ordinal=0))
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,12 @@ class Probe:
         return protocol.read_sums(await self.ask("sums", f"2 {' '.join(names)}"))
 
 
+def program_of(interpreter: list[str]) -> protocol.Program:
+    return protocol.Program.AGENT if interpreter is AGENT else protocol.Program.SHELL
+
+
 def started(interpreter: list[str], mount: Path | str) -> list[str]:
-    program = protocol.Program.AGENT if interpreter is AGENT else protocol.Program.SHELL
-    return [*interpreter, *protocol.argv(program, str(mount), ".chaosd", "RUN", 60)[1:]]
+    return [*interpreter, *protocol.argv(program_of(interpreter), str(mount), ".chaosd", "RUN", 60)[1:]]
 
 
 def name_of(interpreter: list[str]) -> str:
@@ -75,8 +78,9 @@ async def probe(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
-    yield Probe(process, tmp_path)
     assert process.stdin is not None
+    process.stdin.write(protocol.opening(program_of(request.param)))
+    yield Probe(process, tmp_path)
     assert process.stdout is not None
     process.stdin.close()
     async with asyncio.timeout(10):
@@ -315,7 +319,7 @@ async def test_the_path_is_told_as_the_kernel_knows_it(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     argv = started(["sh"], f"{tmp_path}//link/")
     process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate(b"nonce hello \n")
+    told, _ = await process.communicate(protocol.opening(protocol.Program.SHELL) + b"nonce hello \n")
     assert f"resolved {tmp_path}/real" in told.decode().splitlines()
 
 
@@ -332,9 +336,25 @@ def test_a_mount_is_found_behind_links_and_slashes() -> None:
 async def test_it_ends_with_its_input_however_early_that_ends(interpreter: list[str], tmp_path: Path) -> None:
     for _ in range(30):
         process = await asyncio.create_subprocess_exec(
-            *started(interpreter, tmp_path), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            *started(interpreter, tmp_path), stdin=asyncio.subprocess.PIPE, start_new_session=True
         )
         async with asyncio.timeout(10):
-            assert await process.wait() == 0
+            await process.communicate(protocol.opening(program_of(interpreter)))
+        assert process.returncode == 0
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)  # its watchdog, and what that started, are gone too
+
+
+@pytest.mark.parametrize("interpreter", [*HERE, AGENT], ids=name_of)
+async def test_a_program_that_came_in_part_does_nothing(interpreter: list[str], tmp_path: Path) -> None:
+    opening = protocol.opening(program_of(interpreter))
+    for length in (0, 1, len(opening) // 2, len(opening) - 1):
+        process = await asyncio.create_subprocess_exec(
+            *started(interpreter, tmp_path),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(10):
+            told, _ = await process.communicate(opening[:length])
+        assert (told, [*tmp_path.iterdir()]) == (b"", [])

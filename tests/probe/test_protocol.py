@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from chaosd.probe.protocol import Facts, Program, argv, read_facts
@@ -86,4 +88,6 @@ def test_programs_are_started_with_the_place_and_their_time() -> None:
     assert argv(Program.SHELL, "/data", ".chaosd", "RUN", 60)[:2] == ["sh", "-c"]
     assert argv(Program.AGENT, "/data", ".chaosd", "RUN", 60)[0] == "python3"
     for program in Program:
-        assert argv(program, "/data", ".chaosd", "RUN", 60)[-5:] == ["chaosd-probe", "/data", ".chaosd", "RUN", "60"]
+        words = argv(program, "/data", ".chaosd", "RUN", 60)
+        assert words[-5:] == ["chaosd-probe", "/data", ".chaosd", "RUN", "60"]
+        assert sum(len(quote(word)) for word in words) < 1_000, "they stand in a URL, of which proxies take 8 KiB at most"

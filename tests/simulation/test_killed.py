@@ -19,6 +19,8 @@ from tests.seeds import FRESH
 
 # A pod that is evicted has 30 seconds, unless its spec says otherwise (terminationGracePeriodSeconds).
 GRACE_SECONDS = 30.0
+# Of the scenario with 6 files in a round.
+SHARE_BYTES = 12 * 4096 + (1 << 20)
 # What is said of a run whose only round was interrupted before anything was written, or disturbed.
 CUT_SHORT = ("no write was acknowledged", "none of its writes was acknowledged", "no disruption is known to have happened")
 
@@ -59,6 +61,44 @@ def test_a_ledger_that_was_rolled_back_to_before_the_lease_was_written_is_not_go
 
 
 @pytest.mark.parametrize("seed", [*range(8), FRESH])
+def test_a_ledger_that_lost_only_a_delete_is_not_gone_on_with(seed: int) -> None:
+    """No file that it does not know stands on a volume, and those that it still believes in are gone."""
+    scenario = Scenario(seed, rounds=6, files=6)
+    deleted = [op.index for op in simulate(scenario).ops if op.f == "delete" and op.kind is Kind.OK]
+    at = stream(seed, "kill").choice(deleted)
+    lost = 1 + at - max(op.index for op in simulate(scenario).ops[:at] if op.f == "delete" and op.kind is Kind.INVOKE)
+    outcome = simulate(scenario, kills=[Kill(at, ops_lost=lost)])
+    assert (outcome.judgement.value, outcome.rounds) == (Value.PASS, 6), outcome.judgement.violations
+    (unfinished,) = [op.value for op in outcome.ops if op.f == "unfinished"]
+    assert "it was rolled back" in unfinished["why"]
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_nothing_is_written_to_a_volume_that_somebody_filled_while_chaosd_was_dead(fits: bool) -> None:
+    """What the run holds already is a part of its share, and need not be free."""
+    scenario = Scenario(FRESH, rounds=6, files=6)
+    ended = [op.index for op in simulate(scenario).ops if op.f == "round" and op.kind is Kind.OK]
+    filled: list[int] = []
+
+    def fill_once(world: World, plan: Plan) -> None:
+        """Before the next chaosd writes for the first time."""
+        if world.runner.last_round and not filled:
+            held = world.known(0).bytes_held
+            filled.append(held)
+            world.disk(0).fill_up(leave_bytes=SHARE_BYTES - held if fits else SHARE_BYTES // 2)
+
+    outcome = simulate(scenario, fill_once, kills=[Kill(ended[2])])
+    restarted = next(op.index for op in outcome.ops if op.f == RESTART)
+    later = [op for op in outcome.ops if op.index > restarted and op.process == "default/web-0"]
+    refused = [
+        op.value["error"] for op in later if op.f == "open" and "bytes free, the share is" in op.value.get("error", "")
+    ]
+    assert filled[0] > 0
+    assert (any(op.f == "write" for op in later), bool(refused)) == (fits, not fits)
+    assert (outcome.judgement.value, outcome.rounds) == (Value.PASS if fits else Value.UNKNOWN, 6)
+
+
+@pytest.mark.parametrize("seed", [*range(8), FRESH])
 def test_somebody_who_scales_the_target_while_chaosd_is_dead_wins(seed: int) -> None:
     scenario = Scenario(seed, rounds=4, files=4, disruptions=({"kind": "scale", "to": 1},))
     at = next(op.index for op in simulate(scenario).ops if op.f == "scale" and op.kind is Kind.OK)
@@ -71,7 +111,8 @@ def test_somebody_who_scales_the_target_while_chaosd_is_dead_wins(seed: int) -> 
             asyncio.get_running_loop().call_later(5, asyncio.ensure_future, _scale(world))
 
     async def _scale(world: World) -> None:
-        await world.cluster.scale("default", "web", replicas=2, expected=1)
+        uid = world.cluster.store.get(StatefulSet, "default", "web").uid
+        await world.cluster.scale("default", "web", uid=uid, replicas=2, expected=1)
 
     outcome = simulate(scenario, scale_once, kills=[Kill(at)])
     (healed, *_) = [op.value["done"] for op in outcome.ops if op.f == "undo" and op.kind is Kind.OK]

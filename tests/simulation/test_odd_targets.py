@@ -126,7 +126,7 @@ def _fight(count: int) -> Callable[[World], Coroutine[Any, Any, None]]:
         for _ in range(60):
             found = await world.cluster.get(StatefulSet, NAMESPACE, NAME)
             if found.replicas != count:
-                await world.cluster.scale(NAMESPACE, NAME, replicas=count, expected=found.replicas)
+                await world.cluster.scale(NAMESPACE, NAME, uid=found.uid, replicas=count, expected=found.replicas)
             await asyncio.sleep(0.5)
 
     return fight

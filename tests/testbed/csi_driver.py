@@ -75,7 +75,8 @@ class Identity(rpc.IdentityServicer):
     def GetPluginCapabilities(self, request, context):  # noqa: N802
         kind = csi.PluginCapability
         controller = kind(service=kind.Service(type=kind.Service.CONTROLLER_SERVICE))
-        return csi.GetPluginCapabilitiesResponse(capabilities=[controller])
+        online = kind(volume_expansion=kind.VolumeExpansion(type=kind.VolumeExpansion.ONLINE))
+        return csi.GetPluginCapabilitiesResponse(capabilities=[controller, online])
 
     def Probe(self, request, context):  # noqa: N802
         return csi.ProbeResponse()
@@ -87,7 +88,7 @@ class Controller(rpc.ControllerServicer):
 
     def ControllerGetCapabilities(self, request, context):  # noqa: N802
         kind = csi.ControllerServiceCapability
-        types = (kind.RPC.CREATE_DELETE_VOLUME, kind.RPC.PUBLISH_UNPUBLISH_VOLUME)
+        types = (kind.RPC.CREATE_DELETE_VOLUME, kind.RPC.PUBLISH_UNPUBLISH_VOLUME, kind.RPC.EXPAND_VOLUME)
         return csi.ControllerGetCapabilitiesResponse(capabilities=[kind(rpc=kind.RPC(type=type_)) for type_ in types])
 
     def CreateVolume(self, request, context):  # noqa: N802
@@ -103,9 +104,16 @@ class Controller(rpc.ControllerServicer):
 
     def DeleteVolume(self, request, context):  # noqa: N802
         with self._store.lock(request.volume_id):
-            self._store.image(request.volume_id).unlink(missing_ok=True)
+            self._store.delete(request.volume_id)
         _log.info("deleted %s", request.volume_id)
         return csi.DeleteVolumeResponse()
+
+    def ControllerExpandVolume(self, request, context):  # noqa: N802
+        handle, size = request.volume_id, request.capacity_range.required_bytes
+        with self._store.lock(handle):
+            size = self._store.grow(handle, size)
+        _log.info("expanded %s to %d bytes", handle, size)
+        return csi.ControllerExpandVolumeResponse(capacity_bytes=size, node_expansion_required=True)
 
     def ControllerPublishVolume(self, request, context):  # noqa: N802
         holder = self._attachments.attach(request.volume_id, request.node_id)
@@ -130,7 +138,7 @@ class Node(rpc.NodeServicer):
 
     def NodeGetCapabilities(self, request, context):  # noqa: N802
         kind = csi.NodeServiceCapability
-        types = (kind.RPC.STAGE_UNSTAGE_VOLUME, kind.RPC.GET_VOLUME_STATS)
+        types = (kind.RPC.STAGE_UNSTAGE_VOLUME, kind.RPC.GET_VOLUME_STATS, kind.RPC.EXPAND_VOLUME)
         return csi.NodeGetCapabilitiesResponse(capabilities=[kind(rpc=kind.RPC(type=type_)) for type_ in types])
 
     def NodeGetInfo(self, request, context):  # noqa: N802
@@ -171,6 +179,13 @@ class Node(rpc.NodeServicer):
         if target.is_dir():
             target.rmdir()
         return csi.NodeUnpublishVolumeResponse()
+
+    def NodeExpandVolume(self, request, context):  # noqa: N802
+        handle = request.volume_id
+        with self._store.lock(handle):
+            grown = self._store.grow_file_system(handle, Path(request.volume_path))
+        _log.info("%s the file system of %s on %s", "grew" if grown else "forgot", handle, self._name)
+        return csi.NodeExpandVolumeResponse(capacity_bytes=self._store.size_bytes(handle))
 
     def NodeGetVolumeStats(self, request, context):  # noqa: N802
         stats, usage = os.statvfs(request.volume_path), csi.VolumeUsage

@@ -33,6 +33,9 @@ _MKFS = {
     XFS: ("mkfs.xfs", "-q", "-f", "-K"),
 }
 
+# Beside the image of a disk whose file system does not grow with it.
+_STUCK = ".stuck"
+
 # What a device answers that is detached, or whose disk has lost its power.
 _DEAD = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ENOENT, errno.ENOTCONN}
 
@@ -70,6 +73,37 @@ class DiskStore:
             file.truncate(size_bytes)
         run(*_MKFS[file_system], temporary)
         temporary.replace(self.image(handle))
+
+    def delete(self, handle: str) -> None:
+        """The disk, if it is there, and what stands beside it."""
+        for file in (self.image(handle), self._stuck(handle)):
+            file.unlink(missing_ok=True)
+
+    def size_bytes(self, handle: str) -> int:
+        return self.image(handle).stat().st_size
+
+    def grow(self, handle: str, size_bytes: int) -> int:
+        """Make the disk as large as that, unless it is larger; its size then. Whoever has it mounted sees no change yet."""
+        if not self.image(handle).exists():
+            raise TestbedError(f"there is no disk {handle}")
+        if self.size_bytes(handle) < size_bytes:
+            os.truncate(self.image(handle), size_bytes)
+        return self.size_bytes(handle)
+
+    def grow_file_system(self, handle: str, mounted_at: Path) -> bool:
+        """Make an xfs as large as its disk, while it is mounted; whether that was done."""
+        if self._stuck(handle).exists():
+            return False
+        run("losetup", "--set-capacity", f"/dev/{_device_name(mounted_at)}")
+        run("xfs_growfs", mounted_at)
+        return True
+
+    def stick(self, handle: str) -> None:
+        """From now on its file system stays as it is when the disk grows."""
+        self._stuck(handle).touch()
+
+    def _stuck(self, handle: str) -> Path:
+        return self.image(handle).with_suffix(_STUCK)
 
     def file_system(self, handle: str) -> str | None:
         """Its type; None if its superblock is broken."""

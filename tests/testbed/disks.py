@@ -130,6 +130,10 @@ class Disks:
         with self._unstaged(handle):
             self._store.create(handle, self.image(handle).stat().st_size, self._store.file_system(handle) or EXT4)
 
+    def stick(self, handle: str) -> None:
+        """When the disk is expanded its file system stays as small as it is, and the driver says that it grew."""
+        self._store.stick(handle)
+
     def break_superblock(self, handle: str) -> None:
         """It can no longer be mounted: kubelet tries on, and tells of it in events of the pod (FailedMount)."""
         self._invert_superblock(handle, whole=True)

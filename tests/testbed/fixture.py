@@ -8,7 +8,7 @@ from pathlib import Path
 from testbed import cluster, control_plane, credentials, etcd
 from testbed.disks import Disks
 from testbed.layout import ADMIN_KUBECONFIG, HERE, NOBODY_KUBECONFIG, NODES, STATE
-from testbed.storage import POWER_STORAGE_CLASS, POWER_XFS_STORAGE_CLASS, STORAGE_CLASS
+from testbed.storage import POWER_STORAGE_CLASS, POWER_XFS_STORAGE_CLASS, STORAGE_CLASS, XFS_STORAGE_CLASS
 
 
 class Testbed:
@@ -20,6 +20,7 @@ class Testbed:
     nobody_kubeconfig: Path = NOBODY_KUBECONFIG  # a known user without any rights
     nodes: tuple[str, ...] = tuple(node.name for node in NODES)
     storage_class: str = STORAGE_CLASS
+    xfs_storage_class: str = XFS_STORAGE_CLASS  # its disks grow with their claims
     power_storage_class: str = POWER_STORAGE_CLASS  # its disks have a power switch
     power_xfs_storage_class: str = POWER_XFS_STORAGE_CLASS  # these too, and xfs in place of ext4
     target: Path = HERE / "kustomization"  # experiments/targets with an image that is here: `kubectl apply -k`

@@ -1,4 +1,4 @@
-"""The CSI driver, its two sidecars, the power of its disks, and the storage classes."""
+"""The CSI driver, its three sidecars, the power of its disks, and the storage classes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from testbed.layout import (
 from testbed.shell import wait_until
 
 STORAGE_CLASS = "alicloud-disk-ssd"
+XFS_STORAGE_CLASS = f"{STORAGE_CLASS}-xfs"
 POWER_STORAGE_CLASS = f"{STORAGE_CLASS}-power"
 POWER_XFS_STORAGE_CLASS = f"{POWER_STORAGE_CLASS}-xfs"
 
+# An ext4 grows only offline where CAP_SYS_RESOURCE is missing, as in many a container; an xfs grows while it is mounted.
 # commit=1: the journal is written each second, not each fifth, so that a power cut finds more of it under way.
 # fsGroupPolicy File: kubelet gives a volume to the pod's fsGroup whatever its type, so that a non-root container may write.
 _OBJECTS = f"""
@@ -38,6 +40,15 @@ metadata: {{name: {STORAGE_CLASS}, annotations: {{storageclass.kubernetes.io/is-
 provisioner: {CSI_DRIVER}
 volumeBindingMode: WaitForFirstConsumer
 reclaimPolicy: Delete
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {{name: {XFS_STORAGE_CLASS}}}
+provisioner: {CSI_DRIVER}
+parameters: {{csi.storage.k8s.io/fstype: xfs}}
+volumeBindingMode: WaitForFirstConsumer
+reclaimPolicy: Delete
+allowVolumeExpansion: true
 ---
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
@@ -64,7 +75,8 @@ def start() -> None:
     _start_driver()
     sidecar = (f"--csi-address={CSI_CONTROLLER_SOCKET}", f"--kubeconfig={NODE_KUBECONFIG}")
     network = CONTROL_PLANE.network
-    processes.start("csi-attacher", [BIN / "csi-attacher", *sidecar], network=network, respawn=True)
+    for name in ("csi-attacher", "csi-resizer"):
+        processes.start(name, [BIN / name, *sidecar], network=network, respawn=True)
     provisioner = [BIN / "csi-provisioner", *sidecar, "--volume-name-prefix=d", "--feature-gates=Topology=false"]
     processes.start("csi-provisioner", provisioner, network=network, respawn=True)
 

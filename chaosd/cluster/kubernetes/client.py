@@ -215,6 +215,8 @@ def translated(what: str) -> Iterator[None]:
         raise error_of(error.status, error.message, what, error.headers) from error
     except ApiException as error:
         raise error_of(error.status or 0, str(error.reason), what) from error
+    except ConfigException as error:  # a token's file while it is replaced
+        raise UnreachableError(f"{what}: {error}") from error
     except TimeoutError as error:
         raise UnreachableError(f"{what}: no answer in time") from error
     except (aiohttp.ClientError, OSError) as error:

@@ -129,9 +129,9 @@ class KubernetesCluster:
         path = RESOURCES[Pod].path(namespace, pod, "ephemeralcontainers")
         await writes.patch(self._client, path, uid, added, writes.STRATEGIC_MERGE)
 
-    async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
+    async def scale(self, namespace: str, name: str, *, uid: str, replicas: int, expected: int) -> None:
         """See the port."""
-        await writes.scale(self._client, namespace, name, replicas=replicas, expected=expected)
+        await writes.scale(self._client, namespace, name, uid=uid, replicas=replicas, expected=expected)
 
     def exec(
         self, namespace: str, pod: str, container: str, argv: Sequence[str]
@@ -139,15 +139,16 @@ class KubernetesCluster:
         """See the port."""
         return open_exec(self._client, namespace, pod, container, argv)
 
-    async def signal_container(self, namespace: str, pod: str, container: str, signal: str, *, uid: str) -> None:
+    async def signal_container(
+        self, namespace: str, pod: str, container: str, signal: str, *, uid: str, container_id: str
+    ) -> None:
         """See the port. Whose container the session leads into is read before it is opened, and again before the signal."""
-        meant = await self._running(namespace, pod, container, uid)
+        await self._refuse_another(namespace, pod, container, uid, container_id)
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 async with self.exec(namespace, pod, container, signals.argv(signal)) as stream:
                     await signals.ready(stream)
-                    if await self._running(namespace, pod, container, uid) != meant:
-                        raise ConflictError(f"{container} of {namespace}/{pod} was started anew meanwhile")
+                    await self._refuse_another(namespace, pod, container, uid, container_id)
                     await signals.send(stream)
         except TimeoutError as error:
             raise UnreachableError(f"{container} of {namespace}/{pod}: nobody knows whether it got SIG{signal}") from error
@@ -223,11 +224,11 @@ class KubernetesCluster:
         return bool((await self._client.ask("POST", path, body=review))["status"].get("allowed"))
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
         """See the port. One that was told for the last time an hour ago is gone."""
-        event = documents.event(target, topic, reason=reason, message=message, warning=warning, count=count)
-        path, name = RESOURCES[ClusterEvent].path(target.namespace), event["metadata"]["name"]
+        event = documents.event(about, topic, reason=reason, message=message, warning=warning, count=count)
+        path, name = RESOURCES[ClusterEvent].path(about.namespace), event["metadata"]["name"]
         try:
             again = {key: event[key] for key in ("count", "message", "lastTimestamp")}
             await self._client.request("PATCH", (*path, name), body=again, content_type=writes.MERGE)
@@ -241,6 +242,12 @@ class KubernetesCluster:
         NotFoundError, ConflictError when it is being deleted, ForbiddenError."""
         await self._client.request("DELETE", RESOURCES[Namespace].path("", name))
 
+    # Beyond the port: for the daemon's own Deployment.
+
+    async def stop_deployment(self, namespace: str, name: str) -> None:
+        """Scale it to nothing; its pods end as they do. Raises NotFoundError, ForbiddenError."""
+        await writes.stop_deployment(self._client, namespace, name)
+
     async def _autoscalers(self, namespace: str, query: Query) -> Sequence[Json]:
         """Of both kinds; a cluster without KEDA has no place for its own. Who may not see those sees the
         HorizontalPodAutoscaler that KEDA makes of each."""
@@ -250,15 +257,20 @@ class KubernetesCluster:
             return [*found, *scaled]
         return found
 
-    async def _running(self, namespace: str, pod: str, container: str, uid: str) -> str:
-        """The id of a container that runs. Raises ConflictError, RefusedError, NotFoundError."""
+    async def _refuse_another(self, namespace: str, pod: str, container: str, uid: str, container_id: str) -> None:
+        """Raises ConflictError where a pod or its container is another than was meant, NotFoundError, RefusedError where it
+        does not run."""
         document = await self._client.ask("GET", RESOURCES[Pod].path(namespace, pod))
         writes.check_uid(document, uid)
         for one in objects.pod(document).containers:
             if one.name == container:
+                if one.id != container_id:
+                    raise ConflictError(
+                        f"{container} of {namespace}/{pod} is {one.id or 'not started'}, not {container_id}"
+                    )
                 if not one.running:
                     raise RefusedError(f"{container} of {namespace}/{pod} does not run: {one.ended or one.waiting}")
-                return one.id
+                return
         raise NotFoundError(f"{namespace}/{pod} has no container {container}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from chaosd.cluster.port import EphemeralContainer, Lease, Mount, StatefulSet
+from chaosd.cluster.port import EphemeralContainer, Lease, Mount, Pod, StatefulSet
 from chaosd.errors import RefusedError
 
 Json = dict[str, Any]
@@ -85,16 +85,17 @@ def access_review(verb: str, resource: str, namespace: str) -> Json:
     return {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
 
 
-def event(target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int) -> Json:
-    """An Event on a StatefulSet, of now. Its name is that of the topic, so that it is found again: of this StatefulSet, as
-    one of the same name that is made anew has Events of its own."""
-    involved = {"apiVersion": "apps/v1", "kind": "StatefulSet", "uid": target.uid}
+def event(about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int) -> Json:
+    """An Event on an object, of now. Its name is that of the topic, so that it is found again: of this object, as one of
+    the same name that is made anew has Events of its own."""
+    kind = type(about).__name__
+    involved = {"apiVersion": "apps/v1" if isinstance(about, StatefulSet) else "v1", "kind": kind, "uid": about.uid}
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{target.name}.{target.uid[:8]}.{topic}", "namespace": target.namespace},
-        "involvedObject": {**involved, "namespace": target.namespace, "name": target.name},
+        "metadata": {"name": f"{about.name}.{about.uid[:8]}.{topic}", "namespace": about.namespace},
+        "involvedObject": {**involved, "namespace": about.namespace, "name": about.name},
         "reason": reason,
         "message": message[:1024],
         "type": "Warning" if warning else "Normal",

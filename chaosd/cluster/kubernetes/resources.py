@@ -33,6 +33,7 @@ RESOURCES: Mapping[type, Resource] = {
     Budget: Resource(("apis", "policy", "v1"), "poddisruptionbudgets"),
 }
 CONFIGS = Resource(("api", "v1"), "configmaps")
+DEPLOYMENTS = Resource(("apis", "apps", "v1"), "deployments")
 LEASES = Resource(("apis", "coordination.k8s.io", "v1"), "leases")
 # Autoscalers are of two kinds; of these KEDA's is not in every cluster.
 HORIZONTAL_AUTOSCALERS = Resource(("apis", "autoscaling", "v2"), "horizontalpodautoscalers")

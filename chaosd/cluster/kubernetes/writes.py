@@ -12,7 +12,7 @@ from typing import Any
 from chaosd.cluster import objects
 from chaosd.cluster.kubernetes import documents
 from chaosd.cluster.kubernetes.client import Client
-from chaosd.cluster.kubernetes.resources import CONFIGS, RESOURCES
+from chaosd.cluster.kubernetes.resources import CONFIGS, DEPLOYMENTS, RESOURCES
 from chaosd.cluster.port import CORDONED_ANNOTATION, Claim, Node, StatefulSet
 from chaosd.errors import ConflictError, RefusedError, ThrottledError
 from chaosd.quantities import parse_quantity
@@ -36,17 +36,27 @@ async def patch(
         raise
 
 
-async def scale(client: Client, namespace: str, name: str, *, replicas: int, expected: int) -> None:
+async def scale(client: Client, namespace: str, name: str, *, uid: str, replicas: int, expected: int) -> None:
     """See the port."""
     path = RESOURCES[StatefulSet].path(namespace, name, "scale")
 
     def change(found: Json) -> Json:
+        check_uid(found, uid)
         now = found["spec"].get("replicas", 0)
         if now != expected:
             raise ConflictError(f"{namespace}/{name} has {now} replicas, not {expected}")
         return {**found, "spec": {**found["spec"], "replicas": replicas}}
 
     await _written(client, path, "PUT", change)
+
+
+async def stop_deployment(client: Client, namespace: str, name: str) -> None:
+    """Scale a Deployment to nothing. Safe to repeat."""
+
+    def change(found: Json) -> Json:
+        return {**found, "spec": {**found["spec"], "replicas": 0}}
+
+    await _written(client, DEPLOYMENTS.path(namespace, name, "scale"), "PUT", change)
 
 
 async def cordon(client: Client, node: str, *, uid: str, by: str) -> None:

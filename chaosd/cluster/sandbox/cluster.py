@@ -282,9 +282,9 @@ class SandboxCluster:
         self._store.put(replace(found, ephemeral=(*found.ephemeral, added)))
         self._store.flush()
 
-    async def scale(self, namespace: str, name: str, *, replicas: int, expected: int) -> None:
+    async def scale(self, namespace: str, name: str, *, uid: str, replicas: int, expected: int) -> None:
         """See the port."""
-        found = self._store.get(StatefulSet, namespace, name)
+        found = self._statefulset(namespace, name, uid)
         if found.replicas != expected:
             raise ConflictError(f"{namespace}/{name} has {found.replicas} replicas, not {expected}")
         if replicas != found.replicas:
@@ -304,12 +304,16 @@ class SandboxCluster:
         finally:
             await self._kubelets.end(found.uid, process)
 
-    async def signal_container(self, namespace: str, pod: str, container: str, signal: str, *, uid: str) -> None:
+    async def signal_container(
+        self, namespace: str, pod: str, container: str, signal: str, *, uid: str, container_id: str
+    ) -> None:
         """See the port. What was started in the container ends, and the container starts again."""
         found = self._pod(namespace, pod, uid)
         inside = next((one for one in found.containers if one.name == container), None)
         if inside is None:
             raise NotFoundError(f"{namespace}/{pod} has no container {container}")
+        if inside.id != container_id:
+            raise ConflictError(f"{container} of {namespace}/{pod} is {inside.id}, not {container_id}")
         self._kubelets.signal(found, inside, signal)
         self._store.flush()
 
@@ -412,11 +416,13 @@ class SandboxCluster:
         return True
 
     async def post_event(
-        self, target: StatefulSet, topic: str, *, reason: str, message: str, warning: bool, count: int
+        self, about: StatefulSet | Pod, topic: str, *, reason: str, message: str, warning: bool, count: int
     ) -> None:
         """See the port."""
         told = {"type": "Warning" if warning else "Normal", "reason": reason, "message": message, "count": count}
-        self._store.record_event({"target": target.key, "topic": topic, **told, "time": self._store.now()})
+        self._store.record_event(
+            {"target": f"{about.namespace}/{about.name}", "topic": topic, **told, "time": self._store.now()}
+        )
         self._store.flush()
 
     def _begin(self, new_nodes: int) -> None:

@@ -19,6 +19,7 @@ from chaosd.cluster.sandbox.memory_files import MemoryFiles
 from chaosd.cluster.sandbox.store import Timings
 from chaosd.errors import RefusedError, SessionLostError
 from chaosd.probe.agent import Agent, Files
+from chaosd.probe.protocol import Program, opening
 
 PROBE = "chaosd-probe"
 _STDERR_BYTES = 4096
@@ -37,6 +38,7 @@ class MemoryProcess:
         self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._input = b""
+        self._unread = 0  # bytes of the program that are yet to come
         self._input_ended = False
         self._answering: tuple[asyncio.TimerHandle, bytes] | None = None
         self._output: deque[bytes] = deque()
@@ -54,13 +56,17 @@ class MemoryProcess:
         if PROBE not in argv[:-4]:
             raise RefusedError(f'exec: "{argv[0]}": a sandbox in memory has no program but the probe')
         at = argv.index(PROBE) + 1
-        return cls(files, argv[at : at + 3], float(argv[at + 3]), timings, rng)
+        started = cls(files, argv[at : at + 3], float(argv[at + 3]), timings, rng)
+        started._unread = len(opening(Program.SHELL if argv[0] == "sh" else Program.AGENT))
+        return started
 
     async def write(self, data: bytes) -> None:
         """To its stdin."""
         if self.exited or self._input_ended:
             raise SessionLostError("the process no longer reads its input")
-        self._input += data
+        program = min(self._unread, len(data))
+        self._unread -= program
+        self._input += data[program:]
         self._take()
 
     async def close_stdin(self) -> None:

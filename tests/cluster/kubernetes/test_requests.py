@@ -25,6 +25,7 @@ from tests.cluster.kubernetes.api_server import ApiServer, page, pod, refuses, s
 
 PODS = "/api/v1/namespaces/default/pods"
 SCALE = "/apis/apps/v1/namespaces/default/statefulsets/web/scale"
+SCALED = {"namespace": "default", "name": "web", "uid": "s1", "resourceVersion": "7"}
 
 
 @pytest.mark.parametrize(
@@ -213,26 +214,28 @@ async def test_events_are_read_however_they_were_written(cluster: KubernetesClus
 
 
 async def test_a_scale_is_written_at_the_version_that_was_read(cluster: KubernetesCluster, server: ApiServer) -> None:
-    found = {"metadata": {"name": "web", "resourceVersion": "7"}, "spec": {"replicas": 2}}
+    found = {"metadata": SCALED, "spec": {"replicas": 2}}
     server.on("GET", SCALE, says(found))
     server.on("PUT", SCALE, says({}))
-    await cluster.scale("default", "web", replicas=1, expected=2)
+    await cluster.scale("default", "web", uid="s1", replicas=1, expected=2)
     (_, _, _, body) = server.requests[-1]
-    assert body == {"metadata": {"name": "web", "resourceVersion": "7"}, "spec": {"replicas": 1}}
+    assert body == {"metadata": SCALED, "spec": {"replicas": 1}}
     with pytest.raises(ConflictError, match="has 2 replicas, not 3"):
-        await cluster.scale("default", "web", replicas=1, expected=3)
-    assert [method for method, *_ in server.requests] == ["GET", "PUT", "GET"]
+        await cluster.scale("default", "web", uid="s1", replicas=1, expected=3)
+    with pytest.raises(ConflictError, match="has the UID s1, not s2"):
+        await cluster.scale("default", "web", uid="s2", replicas=1, expected=2)
+    assert [method for method, *_ in server.requests] == ["GET", "PUT", "GET", "GET"]
 
 
 async def test_a_status_that_changes_meanwhile_does_not_stop_a_scale(cluster: KubernetesCluster, server: ApiServer) -> None:
-    server.on("GET", SCALE, says({"metadata": {"name": "web", "resourceVersion": "7"}, "spec": {"replicas": 2}}))
+    server.on("GET", SCALE, says({"metadata": SCALED, "spec": {"replicas": 2}}))
     modified = refuses(409, "the object has been modified; please apply your changes to the latest version")
     server.on("PUT", SCALE, modified, modified, says({}))
-    await cluster.scale("default", "web", replicas=0, expected=2)
+    await cluster.scale("default", "web", uid="s1", replicas=0, expected=2)
     assert [method for method, *_ in server.requests] == ["GET", "PUT"] * 3
     server.on("PUT", SCALE, modified)
     with pytest.raises(ThrottledError, match="changed 10 times"):
-        await cluster.scale("default", "web", replicas=0, expected=2)
+        await cluster.scale("default", "web", uid="s1", replicas=0, expected=2)
 
 
 async def test_the_token_is_sent_with_each_request(cluster: KubernetesCluster, server: ApiServer) -> None:

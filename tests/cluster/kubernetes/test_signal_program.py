@@ -77,7 +77,7 @@ def proc(tmp_path: Path) -> Proc:
 def _run(shell: list[str], proc: Proc, signal: str, told: str = "go\n") -> Told:
     argv = [*shell, "-c", HARMLESS + PROGRAM, "chaosd-signal", signal]
     environment = {"PATH": os.environ["PATH"], "CHAOSD_PROC": str(proc.folder)}
-    done = subprocess.run(argv, input=told, env=environment, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(argv, input=told, env=environment, capture_output=True, text=True, timeout=60, check=False)
     return Told(done.returncode, done.stdout.splitlines(), done.stderr.strip())
 
 

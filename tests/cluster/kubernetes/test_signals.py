@@ -44,7 +44,7 @@ class Program:
 
 
 async def _signal(cluster: KubernetesCluster, signal: str = "TERM", uid: str = "u1", container: str = "app") -> None:
-    await cluster.signal_container("default", "web-0", container, signal, uid=uid)
+    await cluster.signal_container("default", "web-0", container, signal, uid=uid, container_id="c://1")
 
 
 async def test_it_is_sent_when_the_program_has_found_the_process(cluster: KubernetesCluster, server: ApiServer) -> None:
@@ -100,6 +100,7 @@ async def test_a_container_without_a_good_shell_is_refused(
     ("found", "error", "words"),
     [
         (_pod("u2"), ConflictError, "has the UID u2, not u1"),
+        (_pod(container="c://2"), ConflictError, "app of default/web-0 is c://2, not c://1"),
         (_pod(terminated={"exitCode": 1}), RefusedError, "app of default/web-0 does not run: exit code 1"),
         (pod("web-0"), NotFoundError, "default/web-0 has no container app"),
     ],

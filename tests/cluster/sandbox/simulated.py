@@ -40,7 +40,7 @@ class Simulated:
     async def scale(self, replicas: int) -> None:
         """Scale, and wait."""
         found = self.store.get(StatefulSet, "default", "web")
-        await self.cluster.scale("default", "web", replicas=replicas, expected=found.replicas)
+        await self.cluster.scale("default", "web", uid=found.uid, replicas=replicas, expected=found.replicas)
         await self.ready(replicas)
 
     async def delete(self, ordinal: int = 0, *, force: bool = False) -> Pod:

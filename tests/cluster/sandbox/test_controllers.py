@@ -116,6 +116,11 @@ def test_a_parallel_statefulset_rolls_one_pod_at_a_time_as_well() -> None:
 # Signals.
 
 
+def meant(pod: Pod, name: str = "app") -> dict[str, str]:
+    """The preconditions of a signal to a container as it is now."""
+    return {"uid": pod.uid, "container_id": next(one.id for one in pod.containers if one.name == name)}
+
+
 def test_a_container_that_is_signalled_loses_what_was_started_in_it_and_keeps_its_page_cache() -> None:
     async def check(sim: Simulated) -> None:
         await sim.apply(1, pod={"shareProcessNamespace": True})
@@ -123,7 +128,7 @@ def test_a_container_that_is_signalled_loses_what_was_started_in_it_and_keeps_it
         async with sim.session() as session:
             await session.store(FILES)
             disk.write("unsynced", b"x" * 100)
-            await sim.cluster.signal_container("default", "web-0", "app", "KILL", uid=pod.uid)
+            await sim.cluster.signal_container("default", "web-0", "app", "KILL", **meant(pod))
             with pytest.raises(SessionLostError):
                 await session.names()
         assert (sim.pod().ready, sim.pod().containers[0].ended, sim.pod().containers[0].running) == (False, "Error", False)
@@ -143,7 +148,7 @@ def test_who_does_not_handle_term_gets_it_where_processes_are_shared() -> None:
     async def check(sim: Simulated) -> None:
         await sim.apply(1, image="noterm", pod={"shareProcessNamespace": True})
         before = sim.pod()
-        await sim.cluster.signal_container("default", "web-0", "app", "TERM", uid=before.uid)
+        await sim.cluster.signal_container("default", "web-0", "app", "TERM", **meant(before))
         assert sim.pod().containers[0].ended == "Completed"
         await sim.ready(1)
         assert sim.pod().containers[0].id != before.containers[0].id
@@ -156,7 +161,7 @@ def test_other_containers_of_the_pod_run_on() -> None:
         two = [{"name": name, "image": "x", "volumeMounts": []} for name in ("app", "side")]
         await sim.apply(1, claim=False, pod={"containers": two, "shareProcessNamespace": True})
         before = sim.pod()
-        await sim.cluster.signal_container("default", "web-0", "side", "KILL", uid=before.uid)
+        await sim.cluster.signal_container("default", "web-0", "side", "KILL", **meant(before, "side"))
         assert sim.pod().containers[0] == before.containers[0]
         await sim.ready(1)
         app, side = sim.pod().containers
@@ -171,7 +176,7 @@ def test_a_container_on_a_node_that_is_away_cannot_be_signalled() -> None:
         await sim.apply(1)
         sim.cluster.crash_node(sim.pod().node, boots=False)
         with pytest.raises(UnreachableError, match="no route"):
-            await sim.cluster.signal_container("default", "web-0", "app", "TERM", uid=sim.pod().uid)
+            await sim.cluster.signal_container("default", "web-0", "app", "TERM", **meant(sim.pod()))
 
     simulated(check)
 
@@ -180,7 +185,7 @@ def test_a_node_that_crashes_while_a_container_restarts_starts_it_when_it_is_bac
     async def check(sim: Simulated) -> None:
         await sim.apply(1)
         pod = sim.pod()
-        await sim.cluster.signal_container("default", "web-0", "app", "TERM", uid=pod.uid)
+        await sim.cluster.signal_container("default", "web-0", "app", "TERM", **meant(pod))
         await asyncio.sleep(0.01)
         sim.cluster.crash_node(pod.node)
         await sim.ready(1)
@@ -205,7 +210,7 @@ async def test_only_processes_of_the_container_that_is_signalled_end(tmp_path: P
     ):
         own = tmp_path / "pods" / pod.uid / "root" / "own"
         await _until(own.exists)
-        await cluster.signal_container("default", "web-0", "app", "TERM", uid=pod.uid)
+        await cluster.signal_container("default", "web-0", "app", "TERM", **meant(pod))
         with pytest.raises(SessionLostError):
             await hit.read()
         for process in (beside, other):

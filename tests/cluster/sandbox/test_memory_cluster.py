@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from chaosd import virtual_time
-from chaosd.cluster.port import Attachment, Change, Claim, ClusterEvent, EphemeralContainer, Mount, Node, Pod, Volume
+from chaosd.cluster.port import (
+    Attachment,
+    Change,
+    Claim,
+    ClusterEvent,
+    EphemeralContainer,
+    Mount,
+    Node,
+    Pod,
+    StatefulSet,
+    Volume,
+)
 from chaosd.cluster.sandbox import Mounting, SandboxCluster, Timings
 from chaosd.errors import ConflictError, NotReadyError, RefusedError, SessionLostError, UnreachableError
 from chaosd.probe.protocol import Program
@@ -412,9 +423,10 @@ def test_a_disk_takes_long_to_attach() -> None:
         took = []
         await sim.scale(0)
         await asyncio.sleep(1)
+        uid = sim.store.get(StatefulSet, "default", "web").uid
         for replicas in (1, 2):
             began = loop.time()
-            await sim.cluster.scale("default", "web", replicas=replicas, expected=replicas - 1)
+            await sim.cluster.scale("default", "web", uid=uid, replicas=replicas, expected=replicas - 1)
             await sim.until(lambda wanted=replicas: sum(p.ready for p in sim.store.all(Pod)) == wanted, 600)
             took.append(loop.time() - began)
         assert took[0] < 1 < 300 < took[1] < 301

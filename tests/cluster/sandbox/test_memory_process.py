@@ -26,13 +26,13 @@ RUN = ".chaosd/RUN"
 class Probe:
     """The agent on a new disk at /data."""
 
-    def __init__(self, timings: Timings, seed: int = 1) -> None:
+    def __init__(self, timings: Timings, seed: int = 1, program: protocol.Program = protocol.Program.AGENT) -> None:
         self.disk = MemoryDisk(random.Random(seed))
         self.root = MemoryDisk(random.Random(2), kind="overlay")
         self.root.make_folder("data")
         mounting = Mounting("default", "web-0", "uid", "app", "disk", "/data", "d-1")
         self.files = MemoryFiles([MemoryMount("/", self.root), MemoryMount("/data", self.disk, mounting)], "web-0", "boot")
-        argv = protocol.argv(protocol.Program.AGENT, "/data", ".chaosd", "RUN", 60)
+        argv = protocol.argv(program, "/data", ".chaosd", "RUN", 60)
         self.process = MemoryProcess.start(self.files, argv, timings, random.Random(seed))
         self.disk.mount()
 
@@ -60,9 +60,16 @@ class Probe:
         return self.disk.file(f"{RUN}/{name}").platter
 
 
+async def _opened(timings: Timings, seed: int = 1) -> Probe:
+    """One that has read its program, and waits for requests."""
+    probe = Probe(timings, seed)
+    await probe.process.write(protocol.opening(protocol.Program.AGENT))
+    return probe
+
+
 def _probing(test: Callable[[Probe], Awaitable[None]], timings: Timings | None = None) -> None:
     async def main() -> None:
-        await test(Probe(timings or Timings()))
+        await test(await _opened(timings or Timings()))
 
     virtual_time.run(main())
 
@@ -184,9 +191,16 @@ def test_a_mount_that_goes_uncovers_the_containers_own_disk() -> None:
 
 @pytest.mark.parametrize("pieces", [1, 7, 4096])
 def test_requests_may_come_in_pieces_and_several_at_once(pieces: int) -> None:
-    async def check(probe: Probe) -> None:
+    async def check() -> None:
+        probe = Probe(Timings(), program=protocol.Program.SHELL)
         arguments, data = protocol.write_request({"0001": b"\n0002 5\n" * 20, "0002": b""})
-        requests = b"a begin \n3\nme\n" + f"b store {arguments}\n".encode() + data + b"c list \nd sums 1 0001\n"
+        requests = (
+            protocol.opening(protocol.Program.SHELL)
+            + b"a begin \n3\nme\n"
+            + f"b store {arguments}\n".encode()
+            + data
+            + b"c list \nd sums 1 0001\n"
+        )
         for at in range(0, len(requests), pieces):
             await probe.process.write(requests[at : at + pieces])
         told = b""
@@ -195,7 +209,7 @@ def test_requests_may_come_in_pieces_and_several_at_once(pieces: int) -> None:
         assert [line.split()[0] for line in told.decode().splitlines() if " end " in line] == ["a", "b", "c", "d"]
         assert probe.stored("0001") == b"\n0002 5\n" * 20
 
-    _probing(check)
+    virtual_time.run(check())
 
 
 def test_the_length_of_a_request_is_known_once_it_has_come_whole() -> None:
@@ -224,7 +238,7 @@ def test_it_ends_with_its_input_and_when_its_time_is_up() -> None:
         assert (await probe.process.read(), probe.process.exit_status) == (b"", 0)
         with pytest.raises(SessionLostError, match="no longer reads"):
             await probe.process.write(b"x")
-        other = Probe(Timings())
+        other = await _opened(Timings())
         assert (await other.process.read(), other.process.exit_status) == (b"", 128 + 14)
         assert asyncio.get_running_loop().time() == pytest.approx(60)
 
@@ -248,7 +262,7 @@ def test_a_process_that_is_killed_has_done_any_part_of_what_it_was_asked() -> No
     done = set()
 
     async def check(seed: int) -> None:
-        probe = Probe(Timings(), seed)
+        probe = await _opened(Timings(), seed)
         await probe.begin()
         request = protocol.write_request(dict.fromkeys("abc", DATA))
         await probe.process.write(f"nonce store {request[0]}\n".encode() + request[1])

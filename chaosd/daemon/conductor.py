@@ -1,0 +1,136 @@
+"""All experiments of a daemon: which there are, as their folder says, and how they fare."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from chaosd.daemon.drilling import drill
+from chaosd.daemon.folder import ExperimentFolder, Reading
+from chaosd.daemon.supervisor import Means, State, Supervisor
+from chaosd.errors import ClusterError, LedgerError
+from chaosd.retention import compact_idle
+from chaosd.run import Ending, Finished
+
+_RELOAD_SECONDS = 2.0
+_LEDGER_SECONDS, _LEDGER_AGAIN_SECONDS = 10.0, 1.0
+_COMPACTION_SECONDS = 3600.0
+
+
+class Conductor:
+    """Runs the experiments of a folder until it is ended."""
+
+    def __init__(self, means: Means, folder: ExperimentFolder) -> None:
+        self._means = means
+        self._folder = folder
+        self._supervisors: dict[str, Supervisor] = {}  # by file
+        self._refused: dict[str, str] = {}
+        self._finished: dict[str, Finished] = {}  # of each experiment the last run
+        self._ledger = ""  # why it cannot be written
+        means.metrics.before_scrapes(self._measure)
+
+    async def run(self, ending: Ending) -> list[Finished]:
+        """What came of the last run of each experiment."""
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self._follow_folder(tasks), name="experiments"),
+                tasks.create_task(self._look_at_ledger(), name="ledger"),
+                tasks.create_task(self._compact_ledger(), name="retention"),
+            ]
+            if self._means.settings.drill == "at-start":
+                background.append(tasks.create_task(drill(self._means.metrics, self._means.log), name="drill"))
+            await ending.stop.wait()
+            for task in background:
+                task.cancel()
+            for supervisor in self._supervisors.values():
+                supervisor.stop(ending.reason)
+        return list(self._finished.values())
+
+    def not_ready(self) -> str:
+        """What keeps the daemon from doing its work; empty where nothing does."""
+        if self._ledger:
+            return self._ledger
+        starting = sorted(one.experiment.name for one in self._in(State.STARTING))
+        if starting or not (self._supervisors or self._refused):
+            return " of ".join(filter(None, ("no round has begun", ", ".join(starting))))
+        return ""
+
+    def _in(self, state: State) -> list[Supervisor]:
+        return [one for one in self._supervisors.values() if one.state is state]
+
+    async def _follow_folder(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            if reading := self._folder.read():
+                self._take(reading, tasks)
+                await self._tell_refused(reading)
+            await asyncio.sleep(_RELOAD_SECONDS)
+
+    def _take(self, reading: Reading, tasks: asyncio.TaskGroup) -> None:
+        """Begin what is new, and end what is gone; what was changed is both, and gets its turn on the target."""
+        for state, files in (("loaded", reading.loaded), ("refused", reading.refused)):
+            self._means.metrics.experiments.labels(state).set(len(files))
+        for file, supervisor in list(self._supervisors.items()):
+            now = reading.loaded.get(file)
+            if now is None or now.experiment != supervisor.experiment:
+                supervisor.stop(f"its experiment was {'changed' if now else 'taken away'}")
+                del self._supervisors[file]
+        for file, loaded in reading.loaded.items():
+            if file not in self._supervisors:
+                supervisor = self._supervisors[file] = Supervisor(self._means, loaded.experiment)
+                tasks.create_task(self._supervise(supervisor), name=loaded.experiment.name)
+
+    async def _supervise(self, supervisor: Supervisor) -> None:
+        await supervisor.run()
+        name, metrics, left = supervisor.experiment.name, self._means.metrics, self._supervisors.values()
+        if supervisor.finished:
+            self._finished[name] = supervisor.finished
+        if all(one.experiment.name != name for one in left):
+            metrics.forget_experiment(name)
+        if all(one.target != supervisor.target for one in left):
+            metrics.forget(supervisor.target)
+
+    async def _tell_refused(self, reading: Reading) -> None:
+        new = {file: why for file, why in reading.refused.items() if self._refused.get(file) != why}
+        self._refused = dict(reading.refused)
+        for file, why in new.items():
+            stands = "; what it said before goes on" if file in reading.loaded else ""
+            self._means.log.warning(f"refused: {why}{stands}")
+            try:
+                await self._means.own_pod.tell(f"experiment-{file.lower()}", "ChaosdExperimentRefused", f"{why}{stands}")
+            except ClusterError as error:
+                self._means.log.warning(f"that cannot be told in an Event: {error}")
+
+    def _measure(self) -> None:
+        self._means.metrics.targets.set(len({one.target for one in self._in(State.RUNNING)}))
+        self._means.metrics.paused.set(len(self._in(State.PAUSED)))
+
+    async def _look_at_ledger(self) -> None:
+        """Whether it can be written, whether anything is to be written or not; and how much more."""
+        ledger, metrics = self._means.ledger, self._means.metrics
+        while True:
+            try:
+                await asyncio.to_thread(ledger.check_writable)
+                metrics.ledger_size.set(await asyncio.to_thread(ledger.size_bytes))
+                metrics.ledger_available.set(_or_nan(await asyncio.to_thread(ledger.available_bytes)))
+            except LedgerError as error:
+                if not self._ledger:
+                    self._means.log.warning(str(error))
+                self._ledger = str(error)
+            else:
+                self._ledger = ""
+            await asyncio.sleep(_LEDGER_AGAIN_SECONDS if self._ledger else _LEDGER_SECONDS)
+
+    async def _compact_ledger(self) -> None:
+        """Of runs that nobody journals; those under way do it themselves."""
+        while True:
+            await asyncio.sleep(_COMPACTION_SECONDS)
+            busy = [one.journaled for one in self._supervisors.values() if one.journaled is not None]
+            try:
+                await compact_idle(self._means.ledger, self._means.settings.retention, time.time(), busy)
+            except LedgerError as error:
+                self._means.log.warning(f"old runs were not compacted: {error}")
+
+
+def _or_nan(value: int | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,125 @@
+"""The daemon's parts, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from prometheus_client import CollectorRegistry
+
+from chaosd import server
+from chaosd.adapters import open_cluster, open_ledger
+from chaosd.cluster.port import Cluster
+from chaosd.cluster.shared_watches import sharing_watches
+from chaosd.daemon import logs
+from chaosd.daemon.conductor import Conductor
+from chaosd.daemon.folder import ExperimentFolder, Loaded
+from chaosd.daemon.leadership import Leadership
+from chaosd.daemon.own_pod import OwnPod
+from chaosd.daemon.supervisor import Means
+from chaosd.daemon.turns import Turns
+from chaosd.errors import ChaosdError, ExperimentError, LedgerError
+from chaosd.ledger import Ledger
+from chaosd.metrics import Metrics
+from chaosd.run import Ending, Finished
+from chaosd.settings import Settings
+
+_LEDGER_AGAIN_SECONDS = 5.0
+
+
+async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished]:
+    """Run the experiments in a folder, or one file, and serve what is found, until it is ended; what came of the last run
+    of each. Raises what no waiting mends (UsageError), AbortedError where it lost the lead."""
+    log, metrics = logs.opened(settings.log_format), Metrics(CollectorRegistry())
+    folder = ExperimentFolder(path)
+    manifests = [loaded.manifest for loaded in _at_first(folder, path)]
+    state = _State()
+    async with server.serving(settings.listen, metrics.texts, state.not_ready) as address:
+        log.info(f"metrics {address}/metrics")
+        async with (
+            open_cluster(settings, *manifests) as opened,
+            sharing_watches(opened) as cluster,
+            _leading(cluster, settings, ending, state),
+        ):
+            metrics.leader.set(1)
+            log.info("leads" if settings.pod_name else "runs")
+            with await _opened(settings, ending, state, log) as ledger:
+                scheduler = AsyncIOScheduler(timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None})
+                own_pod = OwnPod(cluster, settings.pod_namespace, settings.pod_name)
+                means = Means(settings, cluster, ledger, own_pod, Turns(), scheduler, metrics, log)
+                state.conductor = Conductor(means, ExperimentFolder(path))
+                scheduler.start()
+                try:
+                    return await state.conductor.run(ending)
+                finally:
+                    scheduler.shutdown(wait=False)
+
+
+class _State:
+    """How far the daemon has come, for whoever asks whether it is ready."""
+
+    def __init__(self) -> None:
+        self.before = "the cluster was not reached yet"
+        self.conductor: Conductor | None = None
+
+    def not_ready(self) -> str:
+        """What is missing."""
+        return self.conductor.not_ready() if self.conductor else self.before
+
+
+def _at_first(folder: ExperimentFolder, path: Path) -> list[Loaded]:
+    """What is there when it starts. A file that is no experiment is refused as any command does; one of many in a folder
+    must not keep the others from running."""
+    reading = folder.read()
+    assert reading is not None, "it was never read before"
+    if reading.refused and path.is_file():
+        raise ExperimentError(next(iter(reading.refused.values())))
+    return list(reading.loaded.values())
+
+
+@asynccontextmanager
+async def _leading(cluster: Cluster, settings: Settings, ending: Ending, state: _State) -> AsyncIterator[None]:
+    """While the context is open. A daemon in no pod is the only one of its name. Who loses the lead ends everything before
+    another can have it."""
+    if not settings.pod_namespace:
+        yield
+        return
+    holder = f"{settings.pod_name or socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    seconds = settings.lease_seconds
+    lead = Leadership(cluster, settings.pod_namespace, settings.daemon_name, holder, seconds, time.time)
+    state.before = ""  # one that waits for the lead is ready to take it
+    await ending.unless_ended(lead.acquire())
+    state.before = "it leads since a moment ago"
+
+    async def keep() -> None:
+        try:
+            await lead.keep()
+        except ChaosdError as error:
+            ending.because(f"it leads no more: {error}")
+
+    keeping = asyncio.create_task(keep(), name="leadership")
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await lead.release()
+
+
+async def _opened(settings: Settings, ending: Ending, state: _State, log: logs.Logger) -> Ledger:
+    """The ledger, once it can be had: a database that is away may come. Raises AbortedError."""
+    while True:
+        try:
+            return await asyncio.to_thread(open_ledger, settings)
+        except LedgerError as error:
+            if state.before != str(error):
+                log.warning(str(error))
+            state.before = str(error)
+        await ending.unless_ended(asyncio.sleep(_LEDGER_AGAIN_SECONDS))

@@ -1,0 +1,211 @@
+"""One experiment of a daemon: its runs, one after the other, whatever ends them, until the daemon ends or the experiment
+is changed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from chaosd.cluster.port import Cluster
+from chaosd.cluster.target import Target
+from chaosd.daemon.logs import Logger
+from chaosd.daemon.own_pod import OwnPod
+from chaosd.daemon.turns import Turns
+from chaosd.errors import AbortedError, ChaosdError, TargetError, UsageError
+from chaosd.experiment import Experiment
+from chaosd.history import Op
+from chaosd.ledger import Ledger, Run, file_of
+from chaosd.metrics import Metrics, TargetMetrics
+from chaosd.narration import Narrator
+from chaosd.report import folder, text
+from chaosd.run import Ending, Finished, Runner
+from chaosd.settings import Settings
+from chaosd.taking import carry_out
+
+_LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 2.0, 300.0
+
+
+class State(StrEnum):
+    """What an experiment does."""
+
+    STARTING = "starting"  # a run was begun, and no round of it
+    RUNNING = "running"
+    WAITING = "waiting"  # for its time, or its turn on the target
+    PAUSED = "paused"  # by the kill switch or a guard, and tried again
+    FAILED = "failed"  # and is tried again
+    STOPPED = "stopped"  # by a guard, for good
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all experiments of a daemon share."""
+
+    settings: Settings
+    cluster: Cluster
+    ledger: Ledger
+    own_pod: OwnPod
+    turns: Turns
+    scheduler: AsyncIOScheduler
+    metrics: Metrics
+    log: Logger
+
+
+class Supervisor:
+    """Runs one experiment until `stop`."""
+
+    def __init__(self, means: Means, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.target = f"{experiment.target.namespace}/{experiment.target.statefulset}"
+        self.why = ""  # it failed or stopped
+        self.finished: Finished | None = None  # the last run
+        self.journaled: int | None = None  # the id of the run that is under way
+        self._state = State.WAITING if experiment.schedule else State.STARTING
+        self._means = means
+        self._log = means.log.bind(experiment=experiment.name, target=self.target)
+        self._ending = Ending()
+        self._due = asyncio.Event()
+        self._runner: Runner | None = None
+        self._measured: TargetMetrics | None = None
+        # A run of a daemon goes on for ever, unless it is one of many.
+        endless = {} if experiment.schedule else {"rounds": None, "duration": None}
+        self._chosen = experiment.model_copy(update=endless)
+
+    @property
+    def state(self) -> State:
+        """What it does now."""
+        if self._state is State.STARTING and self._runner and self._runner.began:
+            return State.RUNNING
+        return self._state
+
+    def stop(self, reason: str) -> None:
+        """End it: what is disturbed is undone first."""
+        self._ending.because(reason)
+
+    async def run(self) -> None:
+        """Until it is stopped. Raises nothing that a run may end with."""
+        self._schedule()
+        pauses = _pauses()
+        while not self._ending.stop.is_set() and await self._unless_ended(self._due.wait()):
+            self._due.clear()
+            try:
+                self.finished = await self._turn()
+            except ChaosdError as error:
+                await self._failed(error, next(pauses))
+                continue
+            if not isinstance(self.finished.error, AbortedError):
+                pauses = _pauses()
+            await self._ended(self.finished, next(pauses))
+
+    def _schedule(self) -> None:
+        schedule, means = self.experiment.schedule, self._means
+        if schedule is None:
+            self._due.set()
+            return
+        last = means.ledger.run(target=self.target, experiment=self.experiment.name)
+        if last and last.ended_at and last.verdict:
+            means.metrics.ended(self.target, last.name, json.loads(last.verdict)["verdict"], last.ended_at)
+
+        async def due() -> None:
+            self._due.set()
+
+        first = schedule.due(last.started_at if last else None, time.time())
+        means.scheduler.add_job(due, schedule.trigger, id=self.experiment.name, next_run_time=first, replace_existing=True)
+        self._awaits(first)
+
+    def _awaits(self, due: datetime) -> None:
+        self._log.info(f"the next run is due at {due:%Y-%m-%d %H:%M %Z}")
+        self._means.metrics.due(self.target, self.experiment.name, due.timestamp())
+
+    async def _turn(self) -> Finished:
+        """One run, once the target is free."""
+        means, turns = self._means, self._means.turns
+        self._state = State.WAITING
+        async with AsyncExitStack() as held:
+            await self._ending.unless_ended(held.enter_async_context(turns.turn(self.target)))
+            self._state, self._runner = State.STARTING, None
+            if means.settings.ledger_on_tested_storage == "refuse":
+                await means.own_pod.refuse_shared_storage(file_of(means.settings.ledger_url), self.experiment)
+            try:
+                return await carry_out(
+                    means.cluster,
+                    means.ledger,
+                    means.settings,
+                    self._chosen,
+                    self._ending,
+                    self._begins,
+                    until=lambda: self._chosen.is_endless and turns.wanted(self.target),
+                )
+            finally:
+                self.journaled = None
+                if self._measured:
+                    self._measured.close()
+
+    def _begins(self, target: Target, runner: Runner, run: Run) -> None:
+        self._runner, self.journaled = runner, run.id
+        narrator, log = Narrator(run, runner.coverage), self._log.bind(run=run.run)
+        log.info(f"run {run.run}, seed {run.seed}, on {run.cluster}")
+        self._measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
+        runner.journal.listen(self._measured.record)
+
+        def told(op: Op) -> None:
+            for line in narrator.lines(op):
+                log.info(line, round=narrator.number)
+
+        runner.journal.listen(told)
+
+    async def _ended(self, finished: Finished, pause_seconds: float) -> None:
+        verdict, guards = finished.verdict, self.experiment.guards
+        try:
+            folder.write(verdict, self._means.settings.out / self.experiment.name)
+        except UsageError as error:  # what counts is in the ledger
+            self._log.warning(str(error))
+        self._log.info(text.summary(verdict), run=verdict.run)
+        if guards.stops_after(len(verdict.violations)):
+            self._state, self.why = State.STOPPED, f"guards.stopAfter is {guards.stop_after}"
+            await self._ending.stop.wait()
+        elif finished.error and not self.experiment.schedule:
+            await self._failed(finished.error, pause_seconds)
+        elif self.experiment.schedule is None:
+            self._due.set()  # it let another pass
+        else:
+            self._state = State.WAITING
+            self._means.metrics.ended(self.target, verdict.experiment, verdict.verdict, verdict.ended_at)
+            next_run: datetime = self._means.scheduler.get_job(self.experiment.name).next_run_time
+            self._awaits(datetime.now(UTC) if self._due.is_set() else next_run)
+
+    async def _failed(self, error: ChaosdError, pause_seconds: float) -> None:
+        """Try again later: what stands in the way may go."""
+        if self._ending.stop.is_set():
+            return
+        if str(error) != self.why:
+            self._log.warning(f"{error}; tried again for as long as that lasts")
+        if isinstance(error, TargetError):
+            self._means.metrics.targets_empty.inc()
+        self._state = State.PAUSED if isinstance(error, AbortedError) else State.FAILED
+        self.why = str(error)
+        await self._unless_ended(asyncio.sleep(pause_seconds))
+        self._due.set()
+
+    async def _unless_ended(self, waiting: Any) -> bool:
+        """Whether it was awaited to its end."""
+        try:
+            await self._ending.unless_ended(waiting)
+        except AbortedError:
+            return False
+        return True
+
+
+def _pauses() -> Iterator[float]:
+    seconds = _LEAST_PAUSE_SECONDS
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, _MOST_PAUSE_SECONDS)
