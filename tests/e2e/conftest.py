@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.chaosd_process import Chaosd
+from tests.e2e.helm import Release
 from tests.manifests import Document
 from tests.real import RealCluster
 
@@ -110,3 +111,43 @@ def tools() -> Path:
 
     build.build()
     return TOOLS
+
+
+@pytest.fixture
+def lab(real: RealCluster) -> Iterator[str]:
+    """A namespace for the daemon, not the target's, which takes restricted pods alone."""
+    name = real.make_namespace()
+    real.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    real.remove_namespaces([name])
+
+
+@pytest.fixture
+def release(real: RealCluster, tools: Path, tmp_path: Path, lab: str) -> Iterator[Release]:
+    """Not installed yet. What is left of it at the end goes, the cluster's part of it too."""
+    made = Release(tools / "helm", real, "soak", lab, tmp_path)
+    yield made
+    if made("list", "--short").strip():
+        made("uninstall", made.name, "--no-hooks")
+
+
+@pytest.fixture
+def values(chaosd_image: str, web: str, testbed: Any) -> Callable[..., Document]:
+    """Values for a soak of the example target, with the ledger on storage that is not tested."""
+
+    def made(disruptions: list[Document], **over: Any) -> Document:
+        repository, _, tag = chaosd_image.rpartition(":")
+        soak = {
+            "target": {"namespace": web, "statefulset": "web"},
+            "workload": {"files": 10, "size": "16Ki", "share": {"bytes": "32Mi", "files": 500}},
+            "disruptions": disruptions,
+        }
+        return {
+            "image": {"repository": repository, "tag": tag},
+            "experiments": {"soak": soak},
+            "ledger": {"persistence": {"size": "1Gi", "storageClass": testbed.power_storage_class}},
+            "daemon": {"leaseSeconds": 8, "drill": "never"},
+            **over,
+        }
+
+    return made

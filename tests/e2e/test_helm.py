@@ -7,7 +7,7 @@ import copy
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,46 +24,6 @@ MIXED = [{"kind": "pod-delete"}, {"kind": "scale"}]
 # kube-score would have them otherwise, for reasons that are not ours: a limit of CPU slows the reading of a probe's replies
 # down to timeouts, and which image is pulled when is said by its tag or digest.
 UNASKED = ("--ignore-container-cpu-limit", "--ignore-test=container-image-pull-policy")
-
-
-@pytest.fixture
-def lab(real: RealCluster) -> Iterator[str]:
-    """A namespace for the daemon, not the target's, which takes restricted pods alone."""
-    name = real.make_namespace()
-    real.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield name
-    real.remove_namespaces([name])
-
-
-@pytest.fixture
-def release(real: RealCluster, tools: Path, tmp_path: Path, lab: str) -> Iterator[Release]:
-    """Not installed yet. What is left of it at the end goes, the cluster's part of it too."""
-    made = Release(tools / "helm", real, "soak", lab, tmp_path)
-    yield made
-    if made("list", "--short").strip():
-        made("uninstall", made.name, "--no-hooks")
-
-
-@pytest.fixture
-def values(chaosd_image: str, web: str, testbed: Any) -> Callable[..., Document]:
-    """Values for a soak of the example target, with the ledger on storage that is not tested."""
-
-    def made(disruptions: list[Document], **over: Any) -> Document:
-        repository, _, tag = chaosd_image.rpartition(":")
-        soak = {
-            "target": {"namespace": web, "statefulset": "web"},
-            "workload": {"files": 10, "size": "16Ki", "share": {"bytes": "32Mi", "files": 500}},
-            "disruptions": disruptions,
-        }
-        return {
-            "image": {"repository": repository, "tag": tag},
-            "experiments": {"soak": soak},
-            "ledger": {"persistence": {"size": "1Gi", "storageClass": testbed.power_storage_class}},
-            "daemon": {"leaseSeconds": 8, "drill": "never"},
-            **over,
-        }
-
-    return made
 
 
 def test_installed_tested_upgraded_rolled_back_and_uninstalled(
@@ -151,7 +111,7 @@ def test_a_second_release_leaves_a_target_alone_that_the_first_one_tests(
     second = Release(tools / "helm", real, "other", release.namespace, tmp_path)
     second.install(values(MIXED))
     try:
-        _until(lambda: any("is held by" in line["event"] for line in second.logged()), "the refusal is logged")
+        _until(lambda: any("is being tested by" in line["event"] for line in second.logged()), "the refusal is logged")
         rounds = _rounds(release)
         _until(lambda: _rounds(release) > rounds, "the first one goes on")
         assert set(second.measured("chaosd_targets").values()) == {0.0}

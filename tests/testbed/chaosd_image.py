@@ -93,10 +93,15 @@ def _make_base() -> None:
 
 def _download_wheels() -> None:
     """Here, where pip finds its index as ever; so the build needs no network."""
-    for lock in _LOCKS:
-        exactly = ("--no-deps", "--only-binary=:all:", f"--python-version={_PYTHON}", "--require-hashes")
-        fetched = ("--requirement", ROOT / "requirements" / lock, "--dest", _WHEELS)
-        run(VENV / "bin" / "pip", "download", "--quiet", "--disable-pip-version-check", *exactly, *fetched)
+    locks, stamp = [ROOT / "requirements" / name for name in _LOCKS], _WHEELS / ".stamp"
+    key = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
+    if stamp.exists() and stamp.read_text() == key:
+        return
+    exactly = ("--no-deps", "--only-binary=:all:", f"--python-version={_PYTHON}", "--require-hashes")
+    for lock in locks:
+        wanted = (*exactly, "--requirement", lock, "--dest", _WHEELS)
+        run(VENV / "bin" / "pip", "download", "--quiet", "--disable-pip-version-check", *wanted)
+    stamp.write_text(key)
 
 
 def _buildah(*words: str | Path) -> list[str | Path]:
