@@ -33,7 +33,8 @@ from chaosd.compaction import Checkpoint, Piece
 from chaosd.errors import LedgerError, UsageError
 from chaosd.history import COMPACTED, NEMESIS, RUN, Event, Kind, Op
 
-SCHEMA_VERSION = 4
+# Raised with the format of blocks, too (payload): a log's are made again from what the ledger says of them.
+SCHEMA_VERSION = 5
 _BUSY_SECONDS = 5
 _PAGE = 1_000  # rows of one query
 _LONGEST = 100  # ops in a row
@@ -423,6 +424,7 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute(_ops.delete().where(going))
             connection.execute(_ops.insert(), _rows(run, [mark]))
+
     def _is_one(self) -> bool:
         """Whether it is a ledger, and not of another version (LedgerError)."""
         with self._transaction() as connection:

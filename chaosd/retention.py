@@ -13,9 +13,9 @@ from collections.abc import Collection
 from chaosd.checkers import Panel
 from chaosd.checkpoint import restore, taken
 from chaosd.compaction import Checkpoint, is_milestone
+from chaosd.coverage import Coverage
 from chaosd.history import RUN, Kind, Op
 from chaosd.ledger import Ledger, Run, RunLedger
-from chaosd.report.coverage import Coverage
 from chaosd.resumption import Unanswered
 
 # A checkpoint costs as much as a few thousand ops, and a restart folds what came after it.

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chaosd.checkers import Judgement, Panel
-from chaosd.history import Op
+from chaosd.coverage import Coverage
+from chaosd.history import COMPACTED, Op
 from chaosd.ledger import Ledger
-from chaosd.report.coverage import Coverage
 from chaosd.report.runs import Standing
 from chaosd.report.verdict import Verdict, make_verdict
+from chaosd.retention import recalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +30,20 @@ def replay(
     after: Sequence[Callable[[Op, Panel], None]] = (),
 ) -> Replayed:
     """Read the history; each op is told `before` and `after` the checkers take it in. In memory is no more than what
-    the checkers and the listeners keep."""
-    panel, coverage, run = Panel(), Coverage(), standing.run
+    the checkers and the listeners keep. Where a part of the history was compacted, listeners see what is left, and it is
+    judged by the checkpoint that holds what the rest taught."""
+    panel, coverage, run, whole = Panel(), Coverage(), standing.run, True
     for op in ledger.history(run):
+        whole &= op.f != COMPACTED
         for listener in before:
             listener(op, panel)
         panel.step(op)
         coverage.step(op)
         for listener in after:
             listener(op, panel)
+    if not whole:
+        panel, coverage = Panel(), Coverage()
+        recalled(ledger, run, panel, coverage)
     judgement = panel.judge()
     if run.verdict:
         return Replayed(Verdict.model_validate_json(run.verdict), judgement)
