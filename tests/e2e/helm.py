@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +57,8 @@ class Release:
 
     def measured(self, metric: str) -> dict[str, float]:
         """A metric's values, by its labels as they stand there."""
-        lines = (line for line in self.served("/metrics").splitlines() if line.partition("{")[0] == metric)
-        return {line.rpartition(" ")[0].removeprefix(metric): float(line.rpartition(" ")[2]) for line in lines}
+        series = re.findall(rf"^{metric}(\{{.*\}})? (\S+)$", self.served("/metrics"), re.MULTILINE)
+        return {labels: float(value) for labels, value in series}
 
     def logged(self) -> Iterator[dict[str, Any]]:
         """The lines of the daemon's log."""
