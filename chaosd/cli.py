@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import stamina
 import typer
 from pydantic import ValidationError
 from rich.console import Console, RenderableType
@@ -30,9 +29,11 @@ from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.own_target import DEFAULT_IMAGE, Wanted
 from chaosd.progress import Progress
-from chaosd.report import disruptions, text
+from chaosd.report import disruptions, runs, text
 from chaosd.report import outlook as plan_report
 from chaosd.report import preflight as preflight_report
+from chaosd.report.document import Report
+from chaosd.report.formats import FILES
 from chaosd.report.verdict import Verdict
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
@@ -348,16 +349,102 @@ def shutdown(
     return PASS
 
 
+RunName = Annotated[str, typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.")]
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> int:
+    """List the runs of a ledger, the newest first; of a running daemon's, too."""
+    from chaosd import reporting
+
+    settings = _settings(None, None, None, ledger, out, None)
+    listed = reporting.list_runs(settings, limit)
+    if as_json:
+        typer.echo(json.dumps(runs.as_json(listed), indent=2))
+    else:
+        _print(runs.table(listed))
+    return PASS
+
+
+@app.command()
+def show(run_name: RunName = runs.LATEST, ledger: LedgerUrl = None, out: Out = None, as_json: AsJson = False) -> int:
+    """Show what came of one run, as in its report.txt; of one that is still running, so far."""
+    from chaosd import reporting
+
+    settings = _settings(None, None, None, ledger, out, None)
+    standing, verdict = reporting.look_at(settings, run_name)
+    if as_json:
+        typer.echo(verdict.as_json(), nl=False)
+        return PASS
+    if standing.told:
+        typer.echo(f"{standing.told}\n")
+    typer.echo(text.render(verdict), nl=False)
+    return PASS
+
+
+@app.command("report")
+def make_report(
+    run_name: RunName = runs.LATEST,
+    formats: Annotated[str, typer.Option("--format", help=f"One or more, parted by commas: {', '.join(FILES)}.")] = "html",
+    ledger: LedgerUrl = None,
+    out: Out = None,
+) -> int:
+    """Tell what came of a run, finished or running, from its ledger: a page for people, and files for machines."""
+    from chaosd import reporting
+
+    settings = _settings(None, None, None, ledger, out, None)
+    wanted = [name.strip() for name in formats.split(",")]
+    if unknown := [name for name in wanted if name not in FILES]:
+        raise UsageError(f"--format {unknown[0]}: there are {', '.join(FILES)}")
+    report, written = reporting.report(settings, run_name, wanted)
+    for file in written:
+        typer.echo(f"report: {file}")
+    if report.state_told:
+        _tell(report.state_told)
+    typer.echo(text.summary(report.verdict))
+    return PASS
+
+
+@app.command("diff")
+def compare_runs(
+    one: Annotated[str, typer.Argument(metavar="RUN_A", help="Such as one of the old driver.")],
+    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Such as one of the new.")],
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compare two runs: verdicts, classes, coverage, and whether recovery takes longer, beyond chance."""
+    from chaosd import reporting
+    from chaosd.report import diff
+
+    compared = reporting.compare(_settings(None, None, None, ledger, out, None), one, other)
+    if as_json:
+        typer.echo(json.dumps(compared.as_json(), indent=2))
+    else:
+        _print(diff.shown(compared))
+    return PASS
+
+
 @app.command("disruptions")
 def list_disruptions(
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/disruptions.md.")] = False,
+    as_rules: Annotated[bool, typer.Option("--rules", help="Rights alone, as rules of Roles, for the chart.")] = False,
 ) -> int:
     """List what can be done to a target: parameters, rights, and what each finds."""
-    if as_json and as_markdown:
-        raise UsageError("--json and --markdown are two ways to tell it: give one of them")
-    if as_json or as_markdown:
-        typer.echo(disruptions.as_json() if as_json else disruptions.markdown(), nl=as_json)
+    if as_json + as_markdown + as_rules > 1:
+        raise UsageError("--json, --markdown and --rules are ways to tell it: give one of them")
+    if as_json:
+        typer.echo(disruptions.as_json())
+    elif as_markdown:
+        typer.echo(disruptions.markdown(), nl=False)
+    elif as_rules:
+        typer.echo(disruptions.rules(), nl=False)
     else:
         _print(disruptions.table())
     return PASS
@@ -365,13 +452,14 @@ def list_disruptions(
 
 @app.command()
 def schema(
-    of: Annotated[Literal["experiment", "verdict"], typer.Argument(help="Which document's.")] = "experiment",
+    of: Annotated[Literal["experiment", "verdict", "report"], typer.Argument(help="Which document's.")] = "experiment",
 ) -> int:
-    """Print the JSON Schema of an experiment, or of verdict.json."""
+    """Print the JSON Schema of an experiment, of verdict.json or of report.json."""
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
     else:
-        typer.echo(json.dumps(Verdict.model_json_schema(by_alias=True, mode="serialization"), indent=2))
+        model = Verdict if of == "verdict" else Report
+        typer.echo(json.dumps(model.model_json_schema(by_alias=True, mode="serialization"), indent=2))
     return PASS
 
 
@@ -387,7 +475,6 @@ def version_option(
 
 def main() -> None:
     """Run a command and exit: the only place that does."""
-    stamina.instrumentation.set_on_retry_hooks(())  # it would write a line of its own to stderr for each retry
     try:
         code = app(standalone_mode=False)
     except ChaosdError as error:

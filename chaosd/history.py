@@ -38,6 +38,9 @@ RUN = "run"
 # whether it found what was planted in simulated runs just before.
 RESTART, LEDGER_LOST, DRILL = "restart", "ledger-lost", "drill"
 
+# What stands in the place of ops that were judged and are old.
+COMPACTED = "compacted"
+
 # What the writers and readers of replicas do; nearly all ops of a history.
 DATA = frozenset({"open", "write", "read", "list", "delete"})
 
@@ -55,8 +58,9 @@ class Event:
 class Op(NamedTuple):
     """One event of the history.
 
-    `index` counts from 0 without holes within a run; `time` is in seconds since the epoch, by the daemon's clock,
-    and is evidence, never order: the order is the index. A tuple, since histories of a million are judged in seconds.
+    `index` counts from 0 within a run, without holes but where ops were compacted; `time` is in seconds since the epoch, by
+    the daemon's clock, and is evidence, never order: the order is the index. A tuple, since histories of a million are
+    judged in seconds.
     """
 
     index: int  # type: ignore[assignment]  # what a tuple has of that name, nobody asks an op for

@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from chaosd.coverage import Coverage
 from chaosd.history import NEMESIS, RESTART, RUN, Kind, Op, in_words
 from chaosd.ledger import Run
 from chaosd.nemesis import DISRUPTIONS
-from chaosd.report.coverage import Coverage
 from chaosd.requirements import Requirement
 
 

@@ -34,20 +34,18 @@ class Coverage:
         self.bytes_verified = 0
         self.retired = 0
         self.watch_gaps = 0
-        self._rounds: set[int] = set()
         self._nodes: dict[str, str] = {}  # on which each replica's pod was last
-
-    @property
-    def rounds(self) -> int:
-        """How many ended; one that chaosd died in, or after, ends once more when it is started again."""
-        return len(self._rounds)
+        self.rounds = 0  # that ended
+        self._last_round = 0
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
         if op.process == RUN:
             self.restarts += op.f == RESTART
             if op.f == "round" and op.kind is Kind.OK:
-                self._rounds.add(op.value["round"])
+                # One that chaosd died in, or after, ends once more when it is started again.
+                self.rounds += op.value["round"] != self._last_round
+                self._last_round = op.value["round"]
             self.warnings += [op.value["warning"]] if op.f == "warning" else []
             self.drill_passed |= op.f == DRILL and not op.value["missed"]
         elif op.process == OBSERVER:
@@ -111,7 +109,7 @@ class Coverage:
             self.retired += how_many(op.value["sequences"])
 
     def _opened(self, op: Op) -> None:
-        if op.kind is Kind.OK and (node := op.value["binding"]["node"]):
+        if op.kind is Kind.OK and (node := op.value.get("binding", {}).get("node")):
             self.node_moves += self._nodes.get(op.process, node) != node
             self._nodes[op.process] = node
 
