@@ -132,7 +132,7 @@ def test_each_rule_less_and_preflight_says_so_by_name(
     release: Release, values: Callable[..., Document], real: RealCluster, testbed: Any, tmp_path: Path, web: str
 ) -> None:
     given = values([{"kind": "pod-evict"}, {"kind": "scale"}], replicas=0)
-    release.install(given, "--wait")
+    release.install(given)
     path = tmp_path / "experiment.yaml"
     path.write_text(yaml.safe_dump({"name": "soak", **given["experiments"]["soak"]}))
     kubeconfig = testbed.service_account_kubeconfig(release.full_name, release.namespace)
@@ -159,7 +159,7 @@ def test_what_nobody_granted_the_api_server_refuses(
     release: Release, values: Callable[..., Document], real: RealCluster, testbed: Any, web: str
 ) -> None:
     kinds = ("pod-delete", "pod-evict", "scale", "scale-flap", "rollout-restart", "reschedule", "node-drain")
-    release.install(values([{"kind": kind} for kind in kinds], replicas=0), "--wait")
+    release.install(values([{"kind": kind} for kind in kinds], replicas=0))
     real.kubectl("create", "secret", "generic", "precious", f"--namespace={web}", "--from-literal=a=b")
     real.kubectl("create", "configmap", "precious", f"--namespace={release.namespace}", "--from-literal=a=b")
     kubeconfig = testbed.service_account_kubeconfig(release.full_name, release.namespace)
