@@ -10,7 +10,7 @@ demo: $(VENV)/runtime ## the main job on the embedded sandbox, with a report
 	$(BIN)/chaosd run experiments/soak.yaml --cluster sandbox --out $(OUT)
 
 test: $(VENV)/dev lint ## everything that needs only Python
-	$(BIN)/pytest -m "not e2e"
+	$(BIN)/pytest -m "not e2e" --numprocesses=4 --dist=worksteal
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -37,11 +37,18 @@ schema: $(VENV)/runtime ## write the experiments' JSON Schema anew
 
 docs: $(VENV)/runtime ## write the documents that are made from the code anew
 	$(BIN)/chaosd disruptions --markdown > docs/disruptions.md
+	$(BIN)/chaosd disruptions --rules > charts/chaosd/files/rights.yaml
+	$(BIN)/python charts/values_table.py charts/chaosd
 	$(BIN)/python -c 'from chaosd.report import metrics; print(metrics.markdown(), end="")' > docs/metrics.md
+	$(BIN)/python -m dashboards
 
 lock: ## pin the dependencies anew
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  pyproject.toml requirements/build.in -o requirements/runtime.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  pyproject.toml --extra postgres --constraint requirements/runtime.txt -o requirements/image.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  requirements/build.in --constraint requirements/runtime.txt -o requirements/build.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  pyproject.toml requirements/build.in --extra dev -o requirements/dev.txt
 

@@ -17,6 +17,7 @@ from benchmarks import (
     power,
     probe,
     report,
+    retention,
     sandbox,
     scrape,
     simulation,
@@ -39,6 +40,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "memory": memory.measure,
     "scrape": scrape.measure,
     "watches": watches.measure,
+    "retention": retention.measure,
 }
 
 

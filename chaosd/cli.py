@@ -385,12 +385,17 @@ def compare_runs(
 def list_disruptions(
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/disruptions.md.")] = False,
+    as_rules: Annotated[bool, typer.Option("--rules", help="Rights alone, as rules of Roles, for the chart.")] = False,
 ) -> int:
     """List what can be done to a target: parameters, rights, and what each finds."""
-    if as_json and as_markdown:
-        raise UsageError("--json and --markdown are two ways to tell it: give one of them")
-    if as_json or as_markdown:
-        typer.echo(disruptions.as_json() if as_json else disruptions.markdown(), nl=as_json)
+    if as_json + as_markdown + as_rules > 1:
+        raise UsageError("--json, --markdown and --rules are ways to tell it: give one of them")
+    if as_json:
+        typer.echo(disruptions.as_json())
+    elif as_markdown:
+        typer.echo(disruptions.markdown(), nl=False)
+    elif as_rules:
+        typer.echo(disruptions.rules(), nl=False)
     else:
         _print(disruptions.table())
     return PASS

@@ -99,7 +99,7 @@ async def _verified(
     experiment = Experiment.model_validate_json(run.experiment)
     async with taken(cluster, ledger, settings, experiment, ending) as held:
         runner = Runner(cluster, ledger, held.lock, held.target, experiment, run, held.told)
-        await runner.replay()
+        runner.replay()
         watch(held.target, runner, run)
         plan = Plan(runner.coverage.rounds + 1, "verify", held.target.replicas, 0, None, heal=False, verify=True)
         finished = await runner.run(iter([plan]), ending, writes=False)

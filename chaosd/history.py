@@ -37,6 +37,9 @@ RUN = "run"
 # What the run itself tells of chaosd: that it died and was started again, and that its ledger lost a part of the history.
 RESTART, LEDGER_LOST = "restart", "ledger-lost"
 
+# What stands in the place of ops that were judged and are old.
+COMPACTED = "compacted"
+
 # What the writers and readers of replicas do; nearly all ops of a history.
 DATA = frozenset({"open", "write", "read", "list", "delete"})
 
@@ -54,8 +57,9 @@ class Event:
 class Op(NamedTuple):
     """One event of the history.
 
-    `index` counts from 0 without holes within a run; `time` is in seconds since the epoch, by the daemon's clock,
-    and is evidence, never order: the order is the index. A tuple, since histories of a million are judged in seconds.
+    `index` counts from 0 within a run, without holes but where ops were compacted; `time` is in seconds since the epoch, by
+    the daemon's clock, and is evidence, never order: the order is the index. A tuple, since histories of a million are
+    judged in seconds.
     """
 
     index: int  # type: ignore[assignment]  # what a tuple has of that name, nobody asks an op for

@@ -151,7 +151,8 @@ class Interpreter:
             for replica, volume in self._panel.attachment.suspects():
                 await self._journal.append([await self._confirmed(replica, volume)])
             judgement = self._panel.judge()
-            value = {**task.value, "violations": len(judgement.violations), "verdict": str(judgement.value)}
+            found = {"violations": len(judgement.violations), "unknowns": len(judgement.unknowns)}
+            value = {**task.value, **found, "verdict": str(judgement.value)}
             if self._experiment.guards.stops_after(len(judgement.violations)):
                 self._generator.finish()
                 value["ended"] = f"guards.stopAfter is {self._experiment.guards.stop_after}"

@@ -1,8 +1,9 @@
-"""The ledger: an append-only journal of runs and their ops, in any database that SQLAlchemy speaks.
+"""The ledger: a journal of runs and their ops, in any database that SQLAlchemy speaks.
 
 SQLite by default, PostgreSQL by URL. Ops are durable when `append` returns: those of many callers share one commit
 (group commit). The keys of a written record have columns of their own; whatever else an op tells is JSON. Of files that are
 written once, ops that were journaled together and name one after the other stand in one row: nearly all of a history does.
+No op is ever changed; what is judged and old may be compacted (`chaosd.compaction`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import os
 import secrets
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -24,8 +28,10 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from chaosd import compaction
+from chaosd.compaction import Checkpoint, Piece
 from chaosd.errors import LedgerError, UsageError
-from chaosd.history import NEMESIS, Event, Kind, Op
+from chaosd.history import COMPACTED, NEMESIS, RUN, Event, Kind, Op
 
 SCHEMA_VERSION = 4
 _BUSY_SECONDS = 5
@@ -74,11 +80,22 @@ _ops = sa.Table(
     sa.Column("value", sa.Text),
     sqlite_with_rowid=False,
 )
+# What the folds over a run's history knew after the op of that index, as JSON, deflated.
+_checkpoints = sa.Table(
+    "checkpoints",
+    _metadata,
+    sa.Column("run_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("index", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+)
 # When it was last seen that the ledger can be written: one row.
 _writable = sa.Table("writable", _metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.Double))
 # Undo entries are looked for across all runs at every start.
 sa.Index("ops_undo", _ops.c.run_id, sqlite_where=_ops.c.f == "undo", postgresql_where=_ops.c.f == "undo")
 _RUN_COLUMNS = tuple(column for column in _runs.c if column.name != "epoch")
+# So are rounds that ended, at every compaction; without parameters, so that the index is seen to fit.
+_OF_ROUNDS = sa.text(f"process = '{RUN}' AND f IN ('round', '{COMPACTED}') AND kind = '{Kind.OK}'")
+_ROUNDS_INDEX = sa.Index("ops_rounds", _ops.c.run_id, sqlite_where=_OF_ROUNDS, postgresql_where=_OF_ROUNDS)
 _COLUMNS = ("sequence", "length", "digest", "file", "how")
 _OP_COLUMNS = tuple(_ops.c[name] for name in ("index", "count", "time", "process", "f", "kind", *_COLUMNS, "value"))
 _PAGE_OF_OPS = (
@@ -125,8 +142,15 @@ class RunLedger(Protocol):
     def end(self, run: Run, *, verdict: str, ended_at: float) -> None:
         """Store what came of a run."""
 
-    def history(self, run: Run) -> Iterator[Op]:
-        """Every op of a run, in order."""
+    def history(self, run: Run, first: int = 0) -> Iterator[Op]:
+        """Every op of a run from an index on, in order, but for what was compacted."""
+
+    def checkpoint(self, run: Run) -> Checkpoint | None:
+        """The latest of a run; None where there is none. Raises LedgerError."""
+
+    async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
+        """Keep the checkpoint, and let go what it makes needless of rounds that ended before a time in seconds since the
+        epoch and found nothing (`compaction.pieces`). Raises LedgerError."""
 
     def op(self, run: Run, index: int) -> Op | None:
         """The op of that index; None where there is none."""
@@ -225,16 +249,16 @@ class Ledger:
             row = connection.execute(query).one_or_none()
         return Run(**row._mapping) if row else None
 
-    def history(self, run: Run) -> Iterator[Op]:
-        """Every op of a run, in order."""
+    def history(self, run: Run, first: int = 0) -> Iterator[Op]:
+        """Every op of a run from an index on, in order, but for what was compacted."""
         with self._transaction() as connection:
-            first = 0
-            while rows := _page(connection, run, first):
-                yield from _ops_of(rows)
-                first = rows[-1][0] + 1
+            row = _row_of(connection, run, first)
+            while rows := _page(connection, run, row):
+                yield from dropwhile(lambda op: op.index < first, _ops_of(rows))
+                row = rows[-1][0] + 1
 
-    def runs(self, limit: int | None = None) -> list[Run]:
-        """All runs, or so many of them, the newest first."""
+    def latest_runs(self, limit: int) -> list[Run]:
+        """So many runs, the newest first."""
         with self._transaction() as connection:
             rows = connection.execute(sa.select(*_RUN_COLUMNS).order_by(_runs.c.id.desc()).limit(limit)).all()
         return [Run(**row._mapping) for row in rows]
@@ -294,6 +318,35 @@ class Ledger:
         self._write(run, [op])
         return op
 
+    def checkpoint(self, run: Run) -> Checkpoint | None:
+        """The latest of a run; None where there is none."""
+        with self._transaction() as connection:
+            query = sa.select(_checkpoints.c.index, _checkpoints.c.state).where(_checkpoints.c.run_id == run.id)
+            row = connection.execute(query).one_or_none()
+        return Checkpoint(row[0], json.loads(zlib.decompress(row[1]))) if row else None
+
+    async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
+        """See RunLedger. Each piece is a transaction of its own, so that what is appended meanwhile waits for one at most.
+        SQLite uses the room again, its file does not shrink; nor does PostgreSQL's, before it vacuums the table."""
+
+        def piece_by_piece() -> Iterator[Callable[[], None]]:
+            yield partial(self._keep, run, checkpoint)
+            last_undo, last = self._last_undo(run), self._next_index(run) - 1
+            for piece in compaction.pieces(self.milestones(run), min(checkpoint.index, last - 1), before):
+                yield partial(self._let_go, run, piece, last_undo)
+
+        loop, todo = asyncio.get_running_loop(), piece_by_piece()
+        while step := await loop.run_in_executor(self._thread, next, todo, None):
+            await loop.run_in_executor(self._thread, step)
+
+    def runs(self) -> list[tuple[Run, float]]:
+        """Those that have ops, oldest first, and when the last op of each was."""
+        last = sa.select(_ops.c.time).where(_ops.c.run_id == _runs.c.id).order_by(_ops.c.index.desc()).limit(1)
+        query = sa.select(*_RUN_COLUMNS, last.scalar_subquery().label("last_at")).order_by(_runs.c.id)
+        with self._transaction() as connection:
+            rows = connection.execute(query).all()
+        return [(Run(*row[:-1]), row.last_at) for row in rows if row.last_at is not None]
+
     def size_bytes(self) -> int:
         """What it takes: SQLite's file with its WAL and index of that, PostgreSQL's database. May wait for the server."""
         if self._is_sqlite:
@@ -350,9 +403,44 @@ class Ledger:
             self.id = connection.execute(sa.select(_meta.c.id)).scalar_one()
         return True
 
+    def _keep(self, run: Run, checkpoint: Checkpoint) -> None:
+        state = zlib.compress(json.dumps(checkpoint.state, separators=(",", ":")).encode())
+        known = sa.select(_checkpoints.c.index).where(_checkpoints.c.run_id == run.id)
+        with self._transaction() as connection:
+            if (at := connection.execute(known).scalar()) is not None and at >= checkpoint.index:
+                return  # by a later one ops may have gone that an earlier one needs
+            connection.execute(_checkpoints.delete().where(_checkpoints.c.run_id == run.id))
+            connection.execute(_checkpoints.insert().values(run_id=run.id, index=checkpoint.index, state=state))
+
+    def milestones(self, run: Run) -> list[Op]:
+        """By which rounds ended, and what was left by compactions, in their order."""
+        # Without the last condition, which tells nothing, SQLite does not see that the index is better than the whole run.
+        query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id == run.id, _OF_ROUNDS, _ops.c.index >= 0)
+        with self._transaction() as connection:
+            return list(_ops_of(connection.execute(query.order_by(_ops.c.index))))
+
+    def is_compacted(self, run: Run) -> bool:
+        """Whether ops of it went."""
+        return any(op.f == COMPACTED for op in self.milestones(run))
+
+    def _last_undo(self, run: Run) -> int:
+        """The index of what a run undid last, or did not undo: `open_undo` must find it."""
+        query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id, _ops.c.f == "undo")
+        with self._transaction() as connection:
+            found = connection.execute(query).scalar()
+        return -1 if found is None else int(found)
+
+    def _let_go(self, run: Run, piece: Piece, kept: int) -> None:
+        mark = piece.mark._replace(index=piece.first + 1) if piece.first == kept else piece.mark
+        going = sa.and_(_ops.c.run_id == run.id, _ops.c.index.between(piece.first, piece.last), _ops.c.index != kept)
+        with self._transaction() as connection:
+            connection.execute(_ops.delete().where(going))
+            connection.execute(_ops.insert(), _rows(run, [mark]))
+
     def _check_version(self) -> None:
         with self._transaction() as connection:
             _metadata.create_all(connection)
+            _ROUNDS_INDEX.create(connection, checkfirst=True)  # which a ledger that was there has not
             found = connection.execute(sa.select(_meta.c.schema_version)).scalar()
             if found is None:
                 connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION, id=secrets.token_hex(16)))
@@ -510,6 +598,12 @@ def _row(run_id: int, op: Op) -> dict[str, Any]:
         **{column: op.value.get(column) for column in _COLUMNS},
         "value": json.dumps(rest, separators=(",", ":")) if rest else None,
     }
+
+
+def _row_of(connection: sa.Connection, run: Run, index: int) -> int:
+    """The index of the row that holds an op, or would."""
+    query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id, _ops.c.index <= index)
+    return connection.execute(query).scalar() or 0
 
 
 def _page(connection: sa.Connection, run: Run, first: int) -> Sequence[Sequence[Any]]:

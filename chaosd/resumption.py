@@ -121,6 +121,13 @@ class Unanswered:
         self.round = 0  # the last that began
         self._open: dict[tuple[str, str], Op] = {}
 
+    @classmethod
+    def after(cls, ended: Op) -> Unanswered:
+        """What a history leaves unanswered in which a round has just `ended`, when nothing is under way: nothing."""
+        made = cls()
+        made.last, made.round = ended, ended.value["round"]
+        return made
+
     def step(self, op: Op) -> None:
         """Take in the next op."""
         self.last = op

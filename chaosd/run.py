@@ -30,6 +30,7 @@ from chaosd.probe.protocol import MAX_NAMES
 from chaosd.probe.session import Place
 from chaosd.report.coverage import Coverage
 from chaosd.report.verdict import Verdict, make_verdict
+from chaosd.retention import Retention, recalled
 from chaosd.workload.worker import Worker
 
 Result = TypeVar("Result")
@@ -38,7 +39,6 @@ Result = TypeVar("Result")
 # is unanswered when its session is lost.
 WRITE_BATCH_BYTES, WRITE_BATCH = 4 << 20, 64
 READ_BATCH_BYTES, READ_BATCH = 16 << 20, MAX_NAMES
-_REPLAYED_AT_ONCE = 1_000  # ops, before others of the process have their turn
 
 
 @dataclass(slots=True)
@@ -87,8 +87,9 @@ class Runner:
         experiment: Experiment,
         run: Run,
         told: Sequence[Event] = (),
+        keep_seconds: float | None = None,
     ) -> None:
-        """`told` begins what is journaled."""
+        """`told` begins what is journaled; of what is judged, `keep_seconds` are kept, None for all."""
         self.panel = Panel()
         self.coverage = Coverage()
         self.journal = ledger.journal(run)
@@ -97,6 +98,7 @@ class Runner:
         self.observer = Observer(cluster, target, self.journal.append)
         self._announcer = Announcer(cluster, lambda: self.observer.view.statefulset, run.run, self.journal.append)
         self.journal.listen(self._announcer.record)
+        self._retention = self._retained(ledger, run, experiment, keep_seconds)
         self.generator: Generator | None = None
         self.older_runs: tuple[Run, ...] = ()  # of this ledger and target, whose files stand on the volumes, too
         self._cluster = cluster
@@ -154,29 +156,35 @@ class Runner:
                 tasks.create_task(self._lock.keep(), name="lock"),
                 tasks.create_task(self._announcer.run(), name="announcer"),
             ]
+            if self._retention:
+                background.append(tasks.create_task(self._retention.run(), name="retention"))
             await ending.unless_ended(self._prepared(writes))
             self.began = True
             await interpreter.run(ending.stop)
             for task in background:
                 task.cancel()
 
-    async def replay(self) -> int:
+    def replay(self) -> int:
         """Take in the run's history so far; returns the last round that began. What was invoked and never answered is
         `info` from the next op on."""
-        unanswered = resumption.Unanswered()
-        for number, op in enumerate(self._ledger.history(self._run)):
-            if number % _REPLAYED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            self.panel.step(op)
-            self.coverage.step(op)
-            unanswered.step(op)
+        unanswered = recalled(self._ledger, self._run, self.panel, self.coverage)
         self.journal.last_durable = unanswered.last
         self._told += unanswered.events(self.panel.integrity)
         return unanswered.round
 
-    async def resume(self) -> None:
+    def _retained(
+        self, ledger: RunLedger, run: Run, experiment: Experiment, keep_seconds: float | None
+    ) -> Retention | None:
+        if keep_seconds is None:
+            return None
+        kept = max(keep_seconds, remembered_seconds(experiment.guards))
+        retention = Retention(ledger, run, self.panel, self.coverage, kept)
+        self.journal.listen(retention.record)
+        return retention
+
+    def resume(self) -> None:
         """Go on with a run that another chaosd began, or this one before."""
-        self._resumes = await self.replay()
+        self._resumes = self.replay()
         self._told.append(resumption.restarted(self._resumes))
 
     def _resumed(self, plans: Iterator[Plan]) -> Iterator[Plan]:

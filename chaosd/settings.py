@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chaosd.quantities import Seconds
+
 
 class Settings(BaseSettings):
     """One process' settings."""
@@ -37,6 +39,9 @@ class Settings(BaseSettings):
     drill: Annotated[
         Literal["at-start", "never"], Field(description="When the daemon drills, in a process of its own.")
     ] = "at-start"
+    retention: Annotated[
+        Seconds, Field(ge=86400, description="How long ops are kept that were judged, such as 7d; what is owed stays.")
+    ] = 7 * 86400.0
 
     qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0
     burst: Annotated[int, Field(ge=1, description="Requests to the API server that need not wait.")] = 100

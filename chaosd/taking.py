@@ -55,9 +55,10 @@ async def carry_out(
         lock, target, cluster_id = held.lock, held.target, await cluster.cluster_id()
         left = resumption.left_behind(ledger, lock.noted, held.lost, target.key, cluster_id, experiment)
         run = left.goes_on or await _begun(cluster, ledger, target, experiment)
-        runner = Runner(cluster, ledger, lock, target, experiment, run, (*held.told, *left.told))
+        told = (*held.told, *left.told)
+        runner = Runner(cluster, ledger, lock, target, experiment, run, told, settings.retention)
         if left.goes_on:
-            await runner.resume()
+            runner.resume()
         watch(target, runner, run)
         plans = experiment.plans(run.seed, target.replicas, target.first_ordinal)
         later = resumption.after(plans, runner.last_round)

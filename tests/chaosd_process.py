@@ -59,6 +59,18 @@ class Chaosd:
         """Send it a signal."""
         self._process.send_signal(number)
 
+    def stop_when(self, holds: Callable[[], bool], timeout_seconds: float = 60) -> None:
+        """Stop it (SIGSTOP) at a moment when this holds, so that it holds still when the process is killed."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            self.send(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if holds():
+                return
+            assert time.monotonic() < deadline, f"waited {timeout_seconds} s in vain: {self.told}"
+            self.send(signal.SIGCONT)
+            time.sleep(0.02)
+
     def until_line(self, holds: Callable[[str], bool], timeout_seconds: float = 120) -> str:
         """Wait until a line of its stderr holds, and return it."""
         deadline = time.monotonic() + timeout_seconds

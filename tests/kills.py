@@ -9,10 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from chaosd.checkers.records import expand, name_of
+from chaosd.cluster.port import CORDONED_ANNOTATION
 from chaosd.history import Kind, Op
 from tests import cuts
 from tests.chaosd_process import Chaosd
@@ -48,16 +50,18 @@ class Survived:
 
 def survive(real: RealCluster, namespace: str, start: Start, path: Path, kills: int, rng: random.Random) -> Survived:
     """Start a run, which goes on for ever, and kill it; so often. Then end and verify it."""
-    left: list[str] = []
-    as_found = _left(real, namespace)
+    left, run = list[str](), ""
+    as_found = _left(real, namespace, run)
     for number in range(kills + 1):
         with start("run", path, "-n", namespace, env=ENV) as process:
             if number:
                 process.until_line(lambda line: "goes on with this run" in line)
-                found = _paused(process, lambda: _left(real, namespace))
+                found = _paused(process, partial(_left, real, namespace, run))
                 left += [f"start {number}: {found}; {process.told}"] if found != as_found else []
             else:
-                process.until_line(lambda line: " run 01" in line)
+                named = re.search(r" run (01\w{24})", process.until_line(lambda line: " run 01" in line))
+                assert named is not None, "that is how it is told"
+                run = named[1]
             if number < kills:
                 time.sleep(rng.uniform(0.0, _LONGEST_SECONDS))
                 process.send(signal.SIGKILL)
@@ -91,15 +95,20 @@ def _paused(process: Chaosd, look: Callable[[], Any]) -> Any:
         process.send(signal.SIGCONT)
 
 
-def _left(real: RealCluster, namespace: str) -> Document:
-    """What a disruption might have left."""
+def _left(real: RealCluster, namespace: str, run: str) -> Document:
+    """What a disruption of a run might have left. Who else works on the cluster may cordon nodes, too."""
     configs = real.get("configmaps", f"--namespace={namespace}")["items"]
     nodes = real.get("nodes")["items"]
     return {
         "replicas": real.get("statefulset", "web", f"--namespace={namespace}")["spec"]["replicas"],
-        "cordoned": [node["metadata"]["name"] for node in nodes if node["spec"].get("unschedulable")],
+        "cordoned": [node["metadata"]["name"] for node in nodes if _mark(node) == run],
         "configs": [one["metadata"]["name"] for one in configs if one["metadata"]["name"].startswith("chaosd")],
     }
+
+
+def _mark(node: Document) -> str | None:
+    """Which run cordoned a node."""
+    return (node["metadata"].get("annotations") or {}).get(CORDONED_ANNOTATION)
 
 
 def _healed(ops: Iterable[Op]) -> Counter[str]:

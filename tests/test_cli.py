@@ -71,7 +71,7 @@ def test_a_healthy_target_passes_and_the_last_line_is_the_verdict(sandbox: Main,
 
 
 def test_no_round_begins_after_the_duration(sandbox: Main, experiment: Write, tmp_path: Path) -> None:
-    told = sandbox("run", experiment(), "--rounds", 10_000, "--duration", "1s")
+    told = sandbox("run", experiment(), "--rounds", 10_000, "--duration", "4s")
     assert told.code == 0
     verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
     assert 1 <= verdict["coverage"]["rounds"] < 100

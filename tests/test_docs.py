@@ -23,7 +23,12 @@ from chaosd.preflight import checks
 from chaosd.report import disruptions, metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests" / "testbed" / "README.md"]
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    ROOT / "tests" / "testbed" / "README.md",
+    *ROOT.glob("charts/*/README.md"),
+]
 
 
 def _shell_lines(document: Path) -> Iterator[list[str]]:

@@ -36,11 +36,13 @@ from tests.histories import (
     disrupted,
     disruption_done,
     history,
+    not_converged,
     opened,
     pod,
     read,
     round_began,
     statefulset,
+    unanswered,
     volume,
     watch,
     written,
@@ -226,6 +228,15 @@ def test_readings() -> None:
     assert scraped("last_verification_timestamp_seconds") is not None
 
 
+def test_what_was_never_acknowledged_and_is_not_there_is_not_missing() -> None:
+    wrote = (*SOUND, round_began(1), *written(WEB_0, 0), *unanswered(WEB_0, 1))
+    scraped = Scraped(*wrote, read(WEB_0, 1, finding="missing", cache=""), read(WEB_0, 0, finding="missing", cache=""))
+    assert scraped("verifications_total", result="absent", cache="none") == 1
+    assert scraped("verifications_total", result="missing", cache="none") == 1
+    again = Scraped(*wrote, read(WEB_0, 1), ENDED, read(WEB_0, 1, finding="missing", cache=""))
+    assert again("verifications_total", result="absent", cache="none") == 1
+
+
 def test_what_is_at_risk_was_not_read_since_the_last_disruption() -> None:
     before = (*SOUND, *written(WEB_0, 0), *written(WEB_0, 1), disrupted("pod-delete", (WEB_0, "pod-0")))
     scraped = Scraped(*before)
@@ -300,6 +311,8 @@ def test_how_long_the_target_took_is_told_by_kind_of_disruption() -> None:
     scraped = Scraped(*began, *converged())
     assert scraped("convergence_duration_seconds_count", kind="pod-delete") == 1
     assert scraped("convergence_duration_seconds_sum", kind="pod-delete") == 3  # a second for each op
+    given_up = Scraped(*began, *not_converged(WEB_0, "no pod"))
+    assert given_up("convergence_duration_seconds_count", kind="pod-delete") == 1
     refused = Event(NEMESIS, "pod-delete", Kind.FAIL, {"blocked": "conflict"})
     assert (
         Scraped(*SOUND, disrupted(), refused, *converged())("convergence_duration_seconds_count", kind="pod-delete") is None
@@ -429,6 +442,7 @@ def _tally(ops: Iterable[Op]) -> Counter[tuple[str, ...]]:
     each histogram."""
     found: Counter[tuple[str, ...]] = Counter()
     panel, disrupted_by = Panel(), ""
+    in_doubt: set[tuple[str, int]] = set()
     for op in ops:
         panel.step(op)
         if op.process == NEMESIS:
@@ -441,11 +455,13 @@ def _tally(ops: Iterable[Op]) -> Counter[tuple[str, ...]]:
             found["round_duration_seconds_count",] += 1
             found["binding_checks_total", str(panel.checkers["binding"].verdict().value)] += 1
         elif op.process != RUN and op.kind is not Kind.INVOKE:
-            _tally_worker(found, op)
+            if (op.f, op.kind) == ("write", Kind.INFO):
+                in_doubt.add((op.process, op.value["sequence"]))
+            _tally_worker(found, op, in_doubt)
     return +found
 
 
-def _tally_worker(found: Counter[tuple[str, ...]], op: Op) -> None:
+def _tally_worker(found: Counter[tuple[str, ...]], op: Op, in_doubt: set[tuple[str, int]]) -> None:
     sure = op.kind is Kind.OK
     if op.f == "write":
         found["writes_total", str(op.kind)] += 1
@@ -458,7 +474,10 @@ def _tally_worker(found: Counter[tuple[str, ...]], op: Op) -> None:
             found["verified_bytes_total", op.value["cache"]] += op.value["bytes"]
         elif sure:
             assert op.value["finding"] == "missing", "nothing else was planted"
-            found["verifications_total", "missing", "none"] += records
+            for first, last in op.value["sequences"]:
+                for sequence in range(first, last + 1):
+                    was = "absent" if (op.process, sequence) in in_doubt else "missing"
+                    found["verifications_total", was, "none"] += 1
         else:
             found["verifications_total", "failed", "none"] += records
             found["observer_errors_total", "read"] += 1
@@ -476,7 +495,7 @@ def _tally_nemesis(found: Counter[tuple[str, ...]], op: Op, disrupted_by: str) -
     if op.f in DISRUPTIONS:
         found["disruptions_total", op.f, str(op.kind)] += 1
         return "" if op.kind is Kind.FAIL else disrupted_by
-    if (op.f, op.kind) == ("converge", Kind.OK) and disrupted_by:
+    if op.f == "converge" and op.kind in (Kind.OK, Kind.FAIL) and disrupted_by:
         found["convergence_duration_seconds_count", disrupted_by] += 1
     return "" if op.f == "converge" and op.kind is not Kind.INVOKE else disrupted_by
 

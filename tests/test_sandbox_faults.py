@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,9 +245,7 @@ def _kill_while_scaled_down(chaos: Chaos, tmp_path: Path) -> None:
     path = _experiment(tmp_path, rounds=1000, disruptions=[{"kind": "scale", "to": 0}])
     with chaos("run", path) as process:
         process.until_line(lambda line: " round 2" in line)
-        deadline = time.monotonic() + 30
-        while _state(tmp_path)["statefulsets"][0]["replicas"] != 0:
-            assert time.monotonic() < deadline
+        process.stop_when(lambda: _state(tmp_path)["statefulsets"][0]["replicas"] == 0)
         process.send(signal.SIGKILL)
         process.wait()
     assert _state(tmp_path)["statefulsets"][0]["replicas"] == 0

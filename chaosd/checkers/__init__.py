@@ -7,8 +7,10 @@ crashes says unknown, never pass. A new check is a file in this package and an e
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from chaosd.checkers.attachment import Attachment
 from chaosd.checkers.binding import BindingChecker
@@ -74,7 +76,7 @@ class Panel:
 
     def __init__(self) -> None:
         self.checkers: dict[str, Checker] = {name: make() for name, make in CHECKERS.items()}
-        self._crashed: dict[str, str] = {}
+        self.crashed: dict[str, str] = {}  # checkers, and how
         self._ends: list[int] = []  # indices at which rounds ended
         self._route()
 
@@ -85,7 +87,7 @@ class Panel:
             try:
                 checker.step(op)
             except Exception:
-                self._crashed[checker.name] = f"the checker crashed at op {op.index}: {traceback.format_exc(limit=-2)}"
+                self.crashed[checker.name] = f"the checker crashed at op {op.index}: {traceback.format_exc(limit=-2)}"
                 self._route()
         if following is None:
             if op.process == RUN and op.f == "round" and op.kind is Kind.OK:
@@ -94,12 +96,25 @@ class Panel:
                 self.integrity.release(claim_uid)
 
     def _route(self) -> None:
-        self._working = [checker for name, checker in self.checkers.items() if name not in self._crashed]
+        self._working = [checker for name, checker in self.checkers.items() if name not in self.crashed]
         self._following = {f: [checker for checker in self._working if f in checker.follows] for f in DATA}
+
+    def episode_ends(self) -> list[int]:
+        """The indices at which rounds ended that part one violation from another, and the last: no other matters."""
+        found = sorted(violation.index for told in self._verdicts() for violation in told.violations)
+        parting = [
+            end for before, end in pairwise([-1, *self._ends]) if bisect_right(found, before) < bisect_right(found, end)
+        ]
+        return [*parting, *self._ends[-1:]] if parting[-1:] != self._ends[-1:] else parting
+
+    def recall(self, ends: Iterable[int], crashed: Mapping[str, str]) -> None:
+        """What an earlier panel knew, beside its checkers."""
+        self._ends, self.crashed = [*ends], {**crashed}
+        self._route()
 
     def judge(self) -> Judgement:
         """What can be said so far."""
-        verdicts = tuple(self._verdict(name, checker) for name, checker in self.checkers.items())
+        verdicts = self._verdicts()
         found, since = _without_echoes(verdicts), self.integrity.lost_since
         sure = found if since is None else [violation for violation in found if violation.index < since]
         return Judgement(root_causes(sure, self._ends), verdicts)
@@ -138,9 +153,12 @@ class Panel:
         assert isinstance(checker, Steps)
         return checker
 
+    def _verdicts(self) -> tuple[Verdict, ...]:
+        return tuple(self._verdict(name, checker) for name, checker in self.checkers.items())
+
     def _verdict(self, name: str, checker: Checker) -> Verdict:
-        if name in self._crashed:
-            return Verdict(name, unknowns=(Unknown(name, self._crashed[name]),))
+        if name in self.crashed:
+            return Verdict(name, unknowns=(Unknown(name, self.crashed[name]),))
         try:
             return checker.verdict()
         except Exception:

@@ -20,7 +20,7 @@ class Identity:
     def __init__(self) -> None:
         self._host_network = False
         self._violations: dict[str, Violation] = {}
-        self._seen: dict[str, set[str]] = {}
+        self._seen = False
         self._unreadable: dict[str, str] = {}
 
     def step(self, op: Op) -> None:
@@ -34,7 +34,7 @@ class Identity:
             self._unreadable[op.process] = "the probe could not read the hostname"
             return
         self._unreadable.pop(op.process, None)
-        self._seen.setdefault(op.process, set()).add(op.value["pod_uid"])
+        self._seen = True
         if hostname.partition(".")[0] != name and op.process not in self._violations:
             evidence = {"hostname": {"wanted": name, "is": hostname}, "pod_uid": op.value["pod_uid"]}
             binding = Binding(**op.value.get("binding", {}))

@@ -61,6 +61,7 @@ class Recovery:
         self._lives: dict[str, _Life] = {}
         self._disturbed_at = -1
         self._events: dict[str, dict[str, str]] = {}  # of a pod by its UID: reasons and their last messages
+        self._absent: set[str] = set()  # the UIDs among them of which no pod was there when the last round ended
         self._pods: dict[str, Mapping[str, Any]] = {}
         self._violations: list[Violation] = []
         self._unknowns: list[Unknown] = []
@@ -74,6 +75,8 @@ class Recovery:
             self._nemesis(op)
         elif op.process == RUN and op.f == RESTART:
             self._lives.clear()  # nobody watched: how long it took is not known
+        elif op.process == RUN and op.f == "round" and op.kind is Kind.OK:
+            self._forget_events()
         elif op.process == OBSERVER and op.f == "pod":
             self._pod(op)
         elif op.process == OBSERVER and op.f == "attachment":
@@ -160,6 +163,13 @@ class Recovery:
             self._reach(life, "attached", life.began + life.phases.get("scheduled", op.time - life.began))
             self._reach(life, "ready", op.time)
             del self._lives[replica]
+
+    def _forget_events(self) -> None:
+        """Of pods that are gone for a whole round. An event may be told a moment before its pod is."""
+        present = {pod.get("uid") for pod in self._pods.values()}
+        for uid in self._absent - present:
+            self._events.pop(uid, None)
+        self._absent = self._events.keys() - present
 
     def _node(self, op: Op) -> None:
         if op.value.get("ready") and op.value["change"] != "deleted":

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 
 from chaosd.daemon.drilling import drill
 from chaosd.daemon.folder import ExperimentFolder, Reading
 from chaosd.daemon.supervisor import Means, State, Supervisor
 from chaosd.errors import ClusterError, LedgerError
+from chaosd.retention import compact_idle
 from chaosd.run import Ending, Finished
 
 _RELOAD_SECONDS = 2.0
 _LEDGER_SECONDS, _LEDGER_AGAIN_SECONDS = 10.0, 1.0
+_COMPACTION_SECONDS = 3600.0
 
 
 class Conductor:
@@ -33,6 +36,7 @@ class Conductor:
             background = [
                 tasks.create_task(self._follow_folder(tasks), name="experiments"),
                 tasks.create_task(self._look_at_ledger(), name="ledger"),
+                tasks.create_task(self._compact_ledger(), name="retention"),
             ]
             if self._means.settings.drill == "at-start":
                 background.append(tasks.create_task(drill(self._means.metrics, self._means.log), name="drill"))
@@ -116,6 +120,16 @@ class Conductor:
             else:
                 self._ledger = ""
             await asyncio.sleep(_LEDGER_AGAIN_SECONDS if self._ledger else _LEDGER_SECONDS)
+
+    async def _compact_ledger(self) -> None:
+        """Of runs that nobody journals; those under way do it themselves."""
+        while True:
+            await asyncio.sleep(_COMPACTION_SECONDS)
+            busy = [one.journaled for one in self._supervisors.values() if one.journaled is not None]
+            try:
+                await compact_idle(self._means.ledger, self._means.settings.retention, time.time(), busy)
+            except LedgerError as error:
+                self._means.log.warning(f"old runs were not compacted: {error}")
 
 
 def _or_nan(value: int | None) -> float:

@@ -67,6 +67,7 @@ class Supervisor:
         self.target = f"{experiment.target.namespace}/{experiment.target.statefulset}"
         self.why = ""  # it failed or stopped
         self.finished: Finished | None = None  # the last run
+        self.journaled: int | None = None  # the id of the run that is under way
         self._state = State.WAITING if experiment.schedule else State.STARTING
         self._means = means
         self._log = means.log.bind(experiment=experiment.name, target=self.target)
@@ -144,11 +145,12 @@ class Supervisor:
                     until=lambda: self._chosen.is_endless and turns.wanted(self.target),
                 )
             finally:
+                self.journaled = None
                 if self._measured:
                     self._measured.close()
 
     def _begins(self, target: Target, runner: Runner, run: Run) -> None:
-        self._runner = runner
+        self._runner, self.journaled = runner, run.id
         narrator, log = Narrator(run, runner.coverage), self._log.bind(run=run.run)
         log.info(f"run {run.run}, seed {run.seed}, on {run.cluster}")
         self._measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)

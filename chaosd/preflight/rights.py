@@ -11,7 +11,8 @@ import yaml
 
 from chaosd.cluster.port import Cluster
 from chaosd.experiment import Experiment
-from chaosd.nemesis import Disruption
+from chaosd.nemesis import DISRUPTIONS, Disruption
+from chaosd.nemesis.base import Right
 
 # What every run needs in the target's namespace; its disruptions say what they need besides.
 RIGHTS = tuple(
@@ -98,6 +99,24 @@ def roles(rights: Iterable[Placed]) -> list[Document]:
     return [_role(namespace, granted) for namespace, granted in sorted(places.items())]
 
 
+def table() -> Document:
+    """What grants all that can be needed or wished, as rules of Roles: of every target (`target`), with an agent of its own
+    image (`agent`), cluster-wide (`cluster`), and by disruption (`target`, `cluster`, `elsewhere`)."""
+    return {
+        "target": _rules_of((*RIGHTS, *NAMESPACED_WISHES)),
+        "agent": _rules_of(AGENT_RIGHTS),
+        "cluster": _rules_of(WISHES),
+        "disruptions": {
+            kind: {
+                "target": _rules_of(spec.rights),
+                "cluster": _rules_of(spec.cluster_rights),
+                "elsewhere": _rules_of(spec.rights_elsewhere),
+            }
+            for kind, spec in sorted(DISRUPTIONS.items())
+        },
+    }
+
+
 def as_yaml(documents: Iterable[Document]) -> str:
     """Manifests to be pasted."""
     return yaml.safe_dump_all(documents, sort_keys=False, default_flow_style=None, width=76)
@@ -116,6 +135,10 @@ def _role(namespace: str, rights: Sequence[Placed]) -> Document:
         "metadata": {"name": name, "namespace": namespace} if namespace else {"name": name},
         "rules": rules,
     }
+
+
+def _rules_of(rights: Iterable[Right]) -> list[Document]:
+    return list(_rules(placed("", rights)))
 
 
 def _rules(rights: Iterable[Placed]) -> Iterator[Document]:

@@ -31,19 +31,17 @@ class Coverage:
         self.bytes_verified = 0
         self.retired = 0
         self.watch_gaps = 0
-        self._rounds: set[int] = set()
-
-    @property
-    def rounds(self) -> int:
-        """How many ended; one that chaosd died in, or after, ends once more when it is started again."""
-        return len(self._rounds)
+        self.rounds = 0  # that ended
+        self._last_round = 0
 
     def step(self, op: Op) -> None:
         """Take in the next op."""
         if op.process == RUN:
             self.restarts += op.f == RESTART
             if op.f == "round" and op.kind is Kind.OK:
-                self._rounds.add(op.value["round"])
+                # One that chaosd died in, or after, ends once more when it is started again.
+                self.rounds += op.value["round"] != self._last_round
+                self._last_round = op.value["round"]
             self.warnings += [op.value["warning"]] if op.f == "warning" else []
         elif op.process == OBSERVER:
             self.watch_gaps += op.f == "watch" and op.value["change"] == "gap"

@@ -1,4 +1,5 @@
-"""What can be done to a target: the registry of disruptions as a table, as JSON, and as docs/disruptions.md.
+"""What can be done to a target: the registry of disruptions as a table, as JSON, as docs/disruptions.md, and the rights
+that it takes as charts/chaosd/files/rights.yaml.
 
 Everything is taken from the specs themselves, so that no list is kept beside them.
 """
@@ -10,10 +11,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
 from rich.table import Table
 
 from chaosd.nemesis import DISRUPTIONS, Disruption
 from chaosd.nemesis.base import BLOCKED, Right
+from chaosd.preflight import rights
 
 _COMMON = ("kind", "weight")
 _HEAD = """# Disruptions
@@ -28,6 +31,11 @@ after its own death (`chaosd undo`); what somebody else changed meanwhile is lef
 
 | Reason | Why a disruption was not done |
 |---|---|
+"""
+_RULES_HEAD = """\
+# What chaosd may do, as rules of Roles: to every target, with an agent, cluster-wide, and for each disruption in the
+# target's namespace, cluster-wide and in a namespace that it names. Made of the product's registry (`make docs`), which is
+# what `chaosd preflight` asks for.
 """
 
 
@@ -58,6 +66,11 @@ def markdown() -> str:
     """docs/disruptions.md."""
     reasons = (f"| `{reason}` | {why} |\n" for reason, why in BLOCKED.items())
     return "\n".join([_HEAD + "".join(reasons), *_overview(), *(line for entry in catalogue() for line in _section(entry))])
+
+
+def rules() -> str:
+    """charts/chaosd/files/rights.yaml."""
+    return _RULES_HEAD + yaml.safe_dump(rights.table(), sort_keys=False, default_flow_style=None, width=120)
 
 
 def _entry(kind: str, spec: type[Disruption]) -> dict[str, Any]:

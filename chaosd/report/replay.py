@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chaosd.checkers import Judgement, Panel
+from chaosd.compaction import Checkpoint
 from chaosd.history import Op
 from chaosd.ledger import Ledger
 from chaosd.report.coverage import Coverage
 from chaosd.report.runs import Standing
 from chaosd.report.verdict import Verdict, make_verdict
+
+Listener = Callable[[Op, Panel], None]
+# Lets new folds know what a checkpoint holds.
+Recall = Callable[[Checkpoint, Panel, Coverage], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +30,29 @@ class Replayed:
 def replay(
     ledger: Ledger,
     standing: Standing,
-    before: Sequence[Callable[[Op, Panel], None]] = (),
-    after: Sequence[Callable[[Op, Panel], None]] = (),
+    recall: Recall,
+    before: Sequence[Listener] = (),
+    after: Sequence[Listener] = (),
 ) -> Replayed:
     """Read the history; each op is told `before` and `after` the checkers take it in. In memory is no more than what
-    the checkers and the listeners keep."""
-    panel, coverage, run = Panel(), Coverage(), standing.run
+    the checkers and the listeners keep. Where old ops went, the checkpoint is judged by, which holds what they taught;
+    listeners then see checkers that know only what is left."""
+    run, panel = standing.run, Panel()
+    judges, coverage, since = panel, Coverage(), -1
+    if ledger.is_compacted(run) and (known := ledger.checkpoint(run)):
+        judges, since = Panel(), known.index
+        recall(known, judges, coverage)
     for op in ledger.history(run):
         for listener in before:
             listener(op, panel)
         panel.step(op)
-        coverage.step(op)
         for listener in after:
             listener(op, panel)
-    judgement = panel.judge()
+        if op.index > since:
+            coverage.step(op)
+            if judges is not panel:
+                judges.step(op)
+    judgement = judges.judge()
     if run.verdict:
         return Replayed(Verdict.model_validate_json(run.verdict), judgement)
     kind, version = run.cluster.split(" ", 1)
@@ -57,7 +71,7 @@ def replay(
     return Replayed(so_far, judgement)
 
 
-def verdict_of(ledger: Ledger, standing: Standing) -> Verdict:
+def verdict_of(ledger: Ledger, standing: Standing, recall: Recall) -> Verdict:
     """What stands in the ledger; of a run that has no verdict there, what can be said so far."""
     found = standing.run.verdict
-    return Verdict.model_validate_json(found) if found else replay(ledger, standing).verdict
+    return Verdict.model_validate_json(found) if found else replay(ledger, standing, recall).verdict

@@ -19,7 +19,7 @@ from chaosd.simulation.plants import PLANTS
 from chaosd.simulation.world import NAME, NAMESPACE, Hook, Kill, Outcome, Scenario, World, simulate
 
 # Those that leave something to be undone, beside those that do not.
-_DISRUPTIONS: tuple[Mapping[str, Any], ...] = (
+DISRUPTIONS: tuple[Mapping[str, Any], ...] = (
     {"kind": "pod-delete", "weight": 3},
     {"kind": "scale", "weight": 3},
     {"kind": "scale-flap"},
@@ -91,13 +91,13 @@ def _scenario(seed: int) -> tuple[Scenario, Callable[[], Hook]]:
         case 1:
             return Scenario(seed, rounds=_ROUNDS, files=_FILES, rates=FAULTS), _nothing
         case 2:
-            return Scenario(seed, rounds=_ROUNDS, files=_FILES, disruptions=_DISRUPTIONS, crashes=4), _nothing
+            return Scenario(seed, rounds=_ROUNDS, files=_FILES, disruptions=DISRUPTIONS, crashes=4), _nothing
         case 3:
             plants = [plant for plant in PLANTS if plant.what in _LASTING]
             plant = plants[seed // 4 % len(plants)]
             return Scenario(seed, rounds=_ROUNDS, files=_FILES, **plant.scenario), plant.hook
         case _:
-            return Scenario(seed, rounds=_ROUNDS, files=_FILES, disruptions=_DISRUPTIONS), _nothing
+            return Scenario(seed, rounds=_ROUNDS, files=_FILES, disruptions=DISRUPTIONS), _nothing
 
 
 def _nothing() -> Hook:

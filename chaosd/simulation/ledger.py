@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chaosd.compaction import Checkpoint, is_milestone, pieces
 from chaosd.history import NEMESIS, Event, Kind, Op
 from chaosd.ledger import Journal, Run
 
@@ -28,7 +30,7 @@ class MemoryJournal(Journal):
     """Ops are durable as soon as they are appended, and nobody waits."""
 
     def __init__(self, run: Run, held: list[Op], clock: Callable[[], float], death: Death | None, epoch: int) -> None:
-        super().__init__(run, len(held), clock, _refused, epoch)
+        super().__init__(run, _next_index(held), clock, _refused, epoch)
         self._held = held
         self._death = death
 
@@ -48,6 +50,10 @@ class MemoryJournal(Journal):
         await asyncio.get_running_loop().create_future()
 
 
+def _next_index(ops: Sequence[Op]) -> int:
+    return ops[-1].index + 1 if ops else 0
+
+
 def _refused(_: Sequence[Op]) -> asyncio.Future[None]:
     raise AssertionError("there is no database to commit to")
 
@@ -63,6 +69,7 @@ class MemoryLedger:
         self._runs: dict[int, Run] = {}
         self._ops: dict[int, list[Op]] = {}
         self._epochs: Counter[int] = Counter()
+        self._checkpoints: dict[int, list[Checkpoint]] = {}  # all of them, since a copy may be restored
 
     def begin(self, run: str, *, seed: int, target: str, experiment: str = "{}") -> Run:
         """A new run on the sandbox."""
@@ -77,7 +84,7 @@ class MemoryLedger:
             cluster_id="",
             started_at=self._clock(),
         )
-        self._runs[made.id], self._ops[made.id] = made, []
+        self._runs[made.id], self._ops[made.id], self._checkpoints[made.id] = made, [], []
         return made
 
     def run(
@@ -92,18 +99,36 @@ class MemoryLedger:
         """Store what came of a run."""
         self._runs[run.id] = replace(run, verdict=verdict, ended_at=ended_at)
 
-    def history(self, run: Run) -> Iterator[Op]:
-        """Every op of a run, in order."""
-        return iter(list(self._ops[run.id]))
+    def history(self, run: Run, first: int = 0) -> Iterator[Op]:
+        """Every op of a run from an index on, in order, but for what was compacted."""
+        ops = self._ops[run.id]
+        return iter(ops[_place(ops, first) :])
+
+    def checkpoint(self, run: Run) -> Checkpoint | None:
+        """The latest of a run; None where there is none."""
+        return next(reversed(self._checkpoints[run.id]), None)
+
+    async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
+        """See RunLedger."""
+        if (known := self.checkpoint(run)) is None or known.index < checkpoint.index:
+            self._checkpoints[run.id].append(Checkpoint(checkpoint.index, json.loads(json.dumps(checkpoint.state))))
+        ops = self._ops[run.id]
+        kept = next((op for op in reversed(ops) if op.f == "undo"), None)
+        last = min(checkpoint.index, ops[-1].index - 1)
+        for piece in pieces(filter(is_milestone, list(ops)), last, before):
+            going = slice(_place(ops, piece.first), _place(ops, piece.last + 1))
+            undo = [op for op in ops[going] if op is kept]
+            ops[going] = sorted([piece.mark._replace(index=piece.first + (undo[:1] == ops[going][:1])), *undo])
 
     def op(self, run: Run, index: int) -> Op | None:
         """The op of that index; None where there is none."""
-        ops = self._ops[run.id]
-        return ops[index] if index < len(ops) else None
+        return next((op for op in self.history(run, index) if op.index == index), None)
 
     def roll_back(self, run: Run, ops: int) -> None:
         """To what it was when the run had no more ops than these."""
-        del self._ops[run.id][ops:]
+        held = self._ops[run.id]
+        del held[_place(held, ops) :]
+        self._checkpoints[run.id] = [known for known in self._checkpoints[run.id] if known.index < ops]
 
     def open_undo(self) -> list[tuple[Run, Mapping[str, Any]]]:
         """What runs registered and never undid: the last entry of each run, if it is open."""
@@ -127,12 +152,17 @@ class MemoryLedger:
 
     def append(self, run: Run, event: Event, now: float) -> Op:
         """One more op, at `now`, of a run that nobody journals."""
-        op = Op(len(self._ops[run.id]), now, event.process, event.f, event.kind, event.value)
+        op = Op(_next_index(self._ops[run.id]), now, event.process, event.f, event.kind, event.value)
         self._ops[run.id].append(op)
         if self.death and op.index >= self.death.at:
             self.death.struck.set()
             raise asyncio.CancelledError
         return op
+
+
+def _place(ops: Sequence[Op], index: int) -> int:
+    """Of the first op that has this index, or a later one."""
+    return bisect_left(ops, index, key=lambda op: op.index)
 
 
 def canonical(ops: Sequence[Op]) -> str:

@@ -38,7 +38,8 @@ class Scenario:
     """What is simulated. `files` of `file_bytes` go to each replica in each of the `rounds`; `spec` is laid over the
     StatefulSet's, `experiment` over the experiment's document. `crashes` is how often a node's power is cut, against the
     weights of `disruptions`; where the disks are `lying`, what they acknowledged goes with it. `timings` are the
-    cluster's, and how long a container outlives its pod and a probe its connection."""
+    cluster's, and how long a container outlives its pod and a probe its connection. `keep_seconds` is how long ops are kept
+    that were judged, None for ever."""
 
     seed: int
     rounds: int = 4
@@ -50,6 +51,7 @@ class Scenario:
     spec: Mapping[str, Any] = field(default_factory=dict)
     crashes: int = 0
     lying: bool = False
+    keep_seconds: float | None = None
     rates: Rates = field(default_factory=Rates)
     timings: Timings = field(default_factory=Timings)
 
@@ -198,9 +200,10 @@ class _Chaosd:
         run = left.goes_on or self._begun(key)
         statefulset = await self._sandbox.get(StatefulSet, NAMESPACE, NAME)
         target = targets.resolve(statefulset, path="", container="", require_claim=True)
-        runner = Runner(cluster, self._ledger, lock, target, self._experiment, run, left.told)
+        keep = self._scenario.keep_seconds
+        runner = Runner(cluster, self._ledger, lock, target, self._experiment, run, left.told, keep)
         if left.goes_on:
-            await runner.resume()
+            runner.resume()
         finished = await runner.run(self._planned(runner, target, run), self._ending)
         with suppress(ClusterError):
             await lock.release()

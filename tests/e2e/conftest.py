@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ from tests.manifests import Document
 from tests.real import RealCluster
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-# What goes one after another, while other tests share the cluster: a right that one grants must not be another's.
-AS_NOBODY = pytest.mark.xdist_group("nobody")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,8 +24,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(600))
-            if "nobody" in getattr(item, "fixturenames", ()):
-                item.add_marker(AS_NOBODY)
 
 
 @pytest.fixture
@@ -84,6 +81,10 @@ def testbed(real: RealCluster) -> Any:
 
 
 @pytest.fixture
-def nobody(testbed: Any) -> Path:
-    """The kubeconfig of a user who has no rights but those that a test grants."""
-    return Path(testbed.nobody_kubeconfig)
+def nobody(testbed: Any) -> Iterator[Path]:
+    """The kubeconfig of a user who has no rights but those that the test grants: one test at a time has it."""
+    from testbed.layout import STATE
+
+    with (STATE / "nobody.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield testbed.nobody_kubeconfig

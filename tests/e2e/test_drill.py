@@ -11,11 +11,7 @@ import pytest
 from chaosd.checkers.verdict import Class
 from chaosd.drill.plants import PLANTS
 from tests.chaosd_process import Chaosd, chaosd
-from tests.e2e.conftest import AS_NOBODY
 from tests.real import RealCluster
-
-# The last one looks whether any drill made a namespace.
-pytestmark = AS_NOBODY
 
 
 @pytest.fixture
@@ -73,6 +69,7 @@ def test_an_image_without_a_shell_is_told_and_nothing_is_left(real: RealCluster,
     _until_gone(real, namespace)
 
 
+@pytest.mark.alone  # no other drill makes a namespace meanwhile
 def test_without_rights_nothing_is_made_and_they_are_named(real: RealCluster, args: list[str | Path], nobody: Path) -> None:
     before = {n["metadata"]["name"] for n in real.get("namespaces")["items"]}
     done = chaosd(*args, "--kubeconfig", nobody)

@@ -16,7 +16,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # where the package `testbed` is, not what is in it
 
 from testbed import build as building
-from testbed import control_plane, credentials, network, nodes, packages, processes, storage, teardown
+from testbed import chaosd_image, control_plane, credentials, network, nodes, packages, processes, storage, teardown
 from testbed.layout import ADMIN_KUBECONFIG, CACHE, STATE
 from testbed.shell import TestbedError, wait_until
 
@@ -50,8 +50,10 @@ def down() -> None:
 
 
 def build() -> None:
+    """All that takes long the first time, the base of chaosd's image too."""
     with _one_at_a_time():
         building.build()
+        chaosd_image.prepare()
     print(f"built in {CACHE}")
 
 

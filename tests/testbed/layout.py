@@ -17,6 +17,7 @@ STATE = Path(os.environ.get("CHAOSD_TESTBED_STATE") or "/var/tmp/chaosd-testbed"
 RUN = Path("/run/chaosd-testbed")
 
 BIN = CACHE / "bin"
+TOOLS = CACHE / "tools"  # what tests run beside the testbed
 STUBS = CACHE / "stubs"
 VENV = CACHE / "venv"
 

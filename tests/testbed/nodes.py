@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from testbed import images, processes
 from testbed.layout import BIN, DNS_SERVICE_ADDRESS, NODE_KUBECONFIG, NODES, PODS_CIDR, Node
@@ -15,7 +16,11 @@ def start_containerds() -> None:
     """Start every node's containerd and import the images."""
     for node in NODES:
         _start_containerd(node)
-    archive = images.write_archive()
+    import_images(images.write_archive())
+
+
+def import_images(archive: Path) -> None:
+    """Give every node those of a docker-archive; a name that it knows is then the new one's."""
     for node in NODES:
         ctr = (BIN / "ctr", "--address", node.containerd_socket)
         wait_until(f"containerd of {node.name} answers", lambda c=ctr: succeeds(*c, "version"), 30)  # type: ignore[misc]

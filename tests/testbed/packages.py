@@ -7,6 +7,7 @@ import subprocess
 from testbed.shell import run
 
 NEEDED = (
+    "buildah",  # builds the image of chaosd
     "busybox-static",  # the root file system of the test images
     "catatonit",  # their first process, and the pause container
     "conntrack",  # kube-proxy cleans up with it
@@ -14,6 +15,7 @@ NEEDED = (
     "e2fsprogs",
     "iproute2",
     "iptables",
+    "mmdebstrap",  # makes a base for that image
     "mount",
     "openssl",
     "postgresql",  # the tests keep a ledger in one of their own
