@@ -11,7 +11,6 @@ from pathlib import Path
 
 from benchmarks.figure import Figure
 from benchmarks.judging import fill
-from chaosd import reporting
 from chaosd.ledger import Ledger
 from chaosd.report import files, runs
 
@@ -38,6 +37,6 @@ def _report(folder: str) -> tuple[float, float, float, int]:
     began = time.perf_counter()
     with Ledger.open_to_read(f"sqlite:///{Path(folder) / 'ledger.db'}") as ledger:
         standing = runs.standing(ledger, runs.find(ledger, runs.LATEST), time.time())
-        _, (page,) = files.write(ledger, standing, reporting.recall, ["html"], Path(folder))
+        _, (page,) = files.write(ledger, standing, ["html"], Path(folder))
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024, page.stat().st_size

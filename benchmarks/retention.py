@@ -13,9 +13,9 @@ from benchmarks.figure import Figure
 from chaosd.checkers import Panel
 from chaosd.checkpoint import restore, taken
 from chaosd.compaction import Checkpoint
+from chaosd.coverage import Coverage
 from chaosd.history import RUN, Kind, Op
 from chaosd.ledger import Ledger, Run
-from chaosd.report.coverage import Coverage
 from chaosd.resumption import Unanswered
 from chaosd.simulation.world import Scenario, simulate
 

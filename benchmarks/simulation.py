@@ -10,8 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from typing import Any
 
-import stamina
-
 from benchmarks.figure import Figure
 from chaosd.drill.simulated import FILES, ROUNDS, drill
 from chaosd.drill.table import Drilled
@@ -33,7 +31,7 @@ _KILLS = 1_000
 
 def measure() -> Iterator[Figure]:
     """Rounds a second on all processors, and what of so many faults and healthy rounds is judged rightly."""
-    with ProcessPoolExecutor(initializer=_quiet) as pool:
+    with ProcessPoolExecutor() as pool:
         yield _speed(pool, "with 20 files read back", _ONE_ROUNDS_FILES, at_least=200)
         yield _speed(pool, "with up to 60 files read back", {}, at_least=None)
         yield _planted(pool)
@@ -43,10 +41,6 @@ def measure() -> Iterator[Figure]:
         yield from _healthy(pool, "without observer faults", reliable, at_least=100)
         yield from _crashes(pool)
         yield _killed(pool)
-
-
-def _quiet() -> None:
-    stamina.instrumentation.set_on_retry_hooks(())
 
 
 def _speed(pool: ProcessPoolExecutor, held: str, experiment: Mapping[str, Any], at_least: float | None) -> Figure:

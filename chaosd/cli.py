@@ -17,7 +17,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import stamina
 import typer
 from pydantic import ValidationError
 from rich.console import Console, RenderableType
@@ -426,7 +425,6 @@ def version_option(
 
 def main() -> None:
     """Run a command and exit: the only place that does."""
-    stamina.instrumentation.set_on_retry_hooks(())  # it would write a line of its own to stderr for each retry
     try:
         code = app(standalone_mode=False)
     except ChaosdError as error:

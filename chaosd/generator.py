@@ -359,7 +359,8 @@ class Generator:
         return leftovers + chosen
 
     def _is_kept(self, name: str, sequence: int) -> bool:
-        return fraction(self._seed, "keep", name, sequence) < self._limits.keep
+        keep = self._limits.keep
+        return keep > 0 and fraction(self._seed, "keep", name, sequence) < keep
 
     def _expect(self, current: _Round, now: float) -> tuple[Task | None, bool]:
         if current.expect:

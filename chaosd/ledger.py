@@ -33,7 +33,8 @@ from chaosd.compaction import Checkpoint, Piece
 from chaosd.errors import LedgerError, UsageError
 from chaosd.history import COMPACTED, NEMESIS, RUN, Event, Kind, Op
 
-SCHEMA_VERSION = 4
+# Raised with the format of blocks, too (payload): a log's are made again from what the ledger says of them.
+SCHEMA_VERSION = 5
 _BUSY_SECONDS = 5
 _PAGE = 1_000  # rows of one query
 _LONGEST = 100  # ops in a row
@@ -339,7 +340,7 @@ class Ledger:
         while step := await loop.run_in_executor(self._thread, next, todo, None):
             await loop.run_in_executor(self._thread, step)
 
-    def runs(self) -> list[tuple[Run, float]]:
+    def last_times(self) -> list[tuple[Run, float]]:
         """Those that have ops, oldest first, and when the last op of each was."""
         last = sa.select(_ops.c.time).where(_ops.c.run_id == _runs.c.id).order_by(_ops.c.index.desc()).limit(1)
         query = sa.select(*_RUN_COLUMNS, last.scalar_subquery().label("last_at")).order_by(_runs.c.id)
@@ -394,15 +395,6 @@ class Ledger:
                     f"{epoch}): leave it to that one"
                 )
 
-    def _is_one(self) -> bool:
-        """Whether it is a ledger, and not of another version (LedgerError)."""
-        with self._transaction() as connection:
-            if not sa.inspect(connection).has_table(_meta.name):
-                return False
-            self._refuse_other(connection.execute(sa.select(_meta.c.schema_version)).scalar())
-            self.id = connection.execute(sa.select(_meta.c.id)).scalar_one()
-        return True
-
     def _keep(self, run: Run, checkpoint: Checkpoint) -> None:
         state = zlib.compress(json.dumps(checkpoint.state, separators=(",", ":")).encode())
         known = sa.select(_checkpoints.c.index).where(_checkpoints.c.run_id == run.id)
@@ -419,10 +411,6 @@ class Ledger:
         with self._transaction() as connection:
             return list(_ops_of(connection.execute(query.order_by(_ops.c.index))))
 
-    def is_compacted(self, run: Run) -> bool:
-        """Whether ops of it went."""
-        return any(op.f == COMPACTED for op in self.milestones(run))
-
     def _last_undo(self, run: Run) -> int:
         """The index of what a run undid last, or did not undo: `open_undo` must find it."""
         query = sa.select(sa.func.max(_ops.c.index)).where(_ops.c.run_id == run.id, _ops.c.f == "undo")
@@ -436,6 +424,15 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute(_ops.delete().where(going))
             connection.execute(_ops.insert(), _rows(run, [mark]))
+
+    def _is_one(self) -> bool:
+        """Whether it is a ledger, and not of another version (LedgerError)."""
+        with self._transaction() as connection:
+            if not sa.inspect(connection).has_table(_meta.name):
+                return False
+            self._refuse_other(connection.execute(sa.select(_meta.c.schema_version)).scalar())
+            self.id = connection.execute(sa.select(_meta.c.id)).scalar_one()
+        return True
 
     def _check_version(self) -> None:
         with self._transaction() as connection:

@@ -4,14 +4,14 @@ Pure. A file is a sequence of blocks of 4,096 bytes, the unit in which file syst
 tear data. Each block says whose it is, so that a block found in the wrong place can be told from a damaged one:
 
     offset  bytes  what
-    0       8      magic `CHAOSDv1`
+    0       8      magic `CHAOSDv2`
     8       32     SHA-256 of bytes 40…4095
     40      4      block index, from 0
     44      4      blocks in the record
     48      8      sequence of the record among its replica's, from 0
     56      2      length of the text below
     58      n      UTF-8: run, replica (NAMESPACE/POD), claim UID, volume handle, writer's pod UID, file, parted by newlines
-    58+n    …      filler, generated from (run seed, claim UID or replica, sequence, block index)
+    58+n    …      filler: of the noise of the run's seed, from where (claim UID or replica, sequence, block index) say
 
 Numbers are big-endian. Any block can be made again from its label and the run's seed, so nothing but the label and the
 digest is ever stored, and `classify` needs no copy of what was written.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,13 +32,14 @@ from typing import Any
 BLOCK_BYTES = 4096
 # What a disk writes whole or not at all, at least (NVMe Base Specification, "Atomic Write Unit Power Fail").
 SECTOR_BYTES = 512
-MAGIC = b"CHAOSDv1"
+MAGIC = b"CHAOSDv2"
 _DIGEST = slice(8, 40)
 _BODY = struct.Struct(">IIQH")
 _BODY_AT = 40
 _TEXT_AT = _BODY_AT + _BODY.size
 # Blocks of registers and logs, which are held against what stands there again and again: 2 MiB.
 _BLOCKS_KEPT = 512
+_NOISE_BYTES = 1 << 20
 _EVIDENCE_BYTES = 32
 _EVIDENCE_RANGES = 16
 # So many zeros at the end of a block come of a cut; by chance alone they would once in 2^64.
@@ -177,9 +179,16 @@ def classify(found: bytes, seed: int, label: Label, former: Label | None = None,
 @lru_cache(maxsize=_BLOCKS_KEPT)
 def _make_block(seed: int, owner: str, text: bytes, blocks: int, sequence: int, index: int) -> bytes:
     head = _BODY.pack(index, blocks, sequence, len(text)) + text
-    source = f"{seed}\n{owner}\n{sequence}\n{index}".encode()
-    body = head + hashlib.shake_128(source).digest(BLOCK_BYTES - _BODY_AT - len(head))
+    at = zlib.crc32(f"{owner}\n{sequence}\n{index}".encode()) % (_NOISE_BYTES - BLOCK_BYTES)
+    body = head + _noise(seed)[at : at + BLOCK_BYTES - _BODY_AT - len(head)]
     return MAGIC + hashlib.sha256(body).digest() + body
+
+
+@lru_cache(maxsize=2)
+def _noise(seed: int) -> bytes:
+    """More than a disk looks through when it compresses; each block takes a part of it. To make each block a filler of its
+    own took three times as long as its checksum."""
+    return hashlib.shake_128(str(seed).encode()).digest(_NOISE_BYTES)
 
 
 def _state(found: bytes, expected: bytes, before: bytes, index: int, label: Label) -> State:

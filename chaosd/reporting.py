@@ -7,19 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from chaosd.checkers import Panel
-from chaosd.checkpoint import restore
-from chaosd.compaction import Checkpoint
 from chaosd.ledger import Ledger
 from chaosd.report import diff, files, runs
-from chaosd.report.coverage import Coverage
 from chaosd.report.diff import Diff
 from chaosd.report.document import Report
 from chaosd.report.making import make
 from chaosd.report.replay import verdict_of
 from chaosd.report.runs import Standing
 from chaosd.report.verdict import Verdict
-from chaosd.resumption import Unanswered
 from chaosd.settings import Settings
 
 
@@ -33,14 +28,14 @@ def look_at(settings: Settings, name: str) -> tuple[Standing, Verdict]:
     """How one run stands, and what came of it, or has so far. Raises UsageError, LedgerError."""
     with Ledger.open_to_read(settings.ledger_url) as ledger:
         standing = runs.standing(ledger, runs.find(ledger, name), time.time())
-        return standing, verdict_of(ledger, standing, recall)
+        return standing, verdict_of(ledger, standing)
 
 
 def report(settings: Settings, name: str, formats: Sequence[str]) -> tuple[Report, list[Path]]:
     """A run's report in each of the formats, as files in the out folder. Raises UsageError, LedgerError."""
     with Ledger.open_to_read(settings.ledger_url) as ledger:
         standing = runs.standing(ledger, runs.find(ledger, name), time.time())
-        made, written = files.write(ledger, standing, recall, formats, settings.out)
+        made, written = files.write(ledger, standing, formats, settings.out)
         return made.report, written
 
 
@@ -48,9 +43,4 @@ def compare(settings: Settings, one: str, other: str) -> Diff:
     """What differs between two runs. Raises UsageError, LedgerError."""
     with Ledger.open_to_read(settings.ledger_url) as ledger:
         found = [runs.standing(ledger, runs.find(ledger, name), time.time()) for name in (one, other)]
-        return diff.compare(*(make(ledger, standing, recall) for standing in found))
-
-
-def recall(checkpoint: Checkpoint, panel: Panel, coverage: Coverage) -> None:
-    """Let new folds know what a checkpoint holds. What was unanswered then is nobody's business here."""
-    restore(checkpoint, panel, coverage, Unanswered())
+        return diff.compare(*(make(ledger, standing) for standing in found))

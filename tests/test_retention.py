@@ -15,9 +15,9 @@ import pytest
 from chaosd import compaction
 from chaosd.checkers import Panel
 from chaosd.compaction import Checkpoint
+from chaosd.coverage import Coverage
 from chaosd.history import COMPACTED, NEMESIS, RESTART, RUN, Event, Kind, Op
 from chaosd.ledger import Ledger, Run
-from chaosd.report.coverage import Coverage
 from chaosd.retention import compact_idle, recalled
 from chaosd.simulation.plants import PLANTS
 from chaosd.simulation.world import Scenario, simulate

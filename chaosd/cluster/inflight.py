@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any, TypeVar
-
-import stamina
 
 from chaosd.errors import ChaosdError, ClusterError, ThrottledError, UnreachableError
 
@@ -27,37 +25,50 @@ async def unbroken(request: Coroutine[Any, Any, Result]) -> Result:
         raise
 
 
-def patiently(
-    timeout_seconds: float, attempts: int | None = None, also: tuple[type[ChaosdError], ...] = ()
-) -> AsyncIterator[stamina.Attempt]:
-    """Attempts of an act that is safe to repeat, while the API server is away or throttles, and after the errors that are
-    named `also`. Use: `async for attempt in patiently(60): with attempt: await act()`. An error that says for how long
-    another attempt is no use is believed."""
+class Attempts:
+    """What `patiently` gives: an iterator whose items are itself, as the context of the next attempt."""
 
-    pauses = _pauses()
+    def __init__(self, timeout_seconds: float, attempts: int | None, errors: tuple[type[ChaosdError], ...]) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._ends_at = self._now() + timeout_seconds
+        self._most = attempts
+        self._errors = errors
+        self._own_seconds = _LEAST_SECONDS
+        self._next_in: float | None = 0.0  # seconds; None where nothing is left to be tried
+        self.number = 0  # of the attempt under way, from 1
 
-    def pause(error: Exception) -> bool | float:
-        if not isinstance(error, (UnreachableError, ThrottledError, *also)):
+    def __aiter__(self) -> Attempts:
+        return self
+
+    async def __anext__(self) -> Attempts:
+        pause, self._next_in = self._next_in, None
+        if pause is None:
+            raise StopAsyncIteration
+        if pause:
+            await asyncio.sleep(pause)
+        self.number += 1
+        return self
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if error is None or not isinstance(error, self._errors) or self.number == self._most:
             return False
-        told, own = error.retry_after if isinstance(error, ClusterError) else None, next(pauses)
-        if told is None:
-            return True
+        told = error.retry_after if isinstance(error, ClusterError) else None
         # What is told says how the server fares; it may answer others well and this act never.
-        return max(told, own) if told <= timeout_seconds else False
-
-    return stamina.retry_context(
-        on=pause,
-        attempts=attempts,
-        timeout=timeout_seconds,
-        wait_initial=_LEAST_SECONDS,
-        wait_max=_MOST_SECONDS,
-        wait_jitter=0,  # a simulation must wait the same every time; for a real cluster the client draws its pauses
-    ).__aiter__()
+        pause = max(told or 0.0, self._own_seconds)
+        self._own_seconds = min(2 * self._own_seconds, _MOST_SECONDS)
+        if self._now() + pause > self._ends_at:
+            return False
+        self._next_in = pause
+        return True
 
 
-def _pauses() -> Iterator[float]:
-    """As long as those between attempts that are told nothing."""
-    seconds = _LEAST_SECONDS
-    while True:
-        yield seconds
-        seconds = min(2 * seconds, _MOST_SECONDS)
+def patiently(timeout_seconds: float, attempts: int | None = None, also: tuple[type[ChaosdError], ...] = ()) -> Attempts:
+    """Attempts of an act that is safe to repeat, while the API server is away or throttles, and after the errors that are
+    named `also`. Use: `async for attempt in patiently(60): with attempt: await act()`. The pauses between them grow, are
+    never drawn (a simulation must wait the same every time; for a real cluster the client draws them), and an error that
+    says for how long another attempt is no use is believed. None begins after `timeout_seconds`, by the running loop's
+    clock: the last error is raised instead, and at once."""
+    return Attempts(timeout_seconds, attempts, (UnreachableError, ThrottledError, *also))

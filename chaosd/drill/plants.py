@@ -75,11 +75,11 @@ class Site:
 
     async def put(self, name: str, data: bytes) -> None:
         """Put a file, in the place of the one that is there. Raises InconclusiveError."""
-        _all_stored(await self.session.put({name: data}))
+        _all_stored(await self.session.store(put={name: data}))
 
     async def overwrite(self, name: str, data: bytes) -> None:
         """Write over the beginning of a file. Raises InconclusiveError."""
-        _all_stored(await self.session.overwrite({name: data}))
+        _all_stored(await self.session.store(overwrite={name: data}))
 
 
 def _all_stored(stored: Stored) -> None:

@@ -100,7 +100,7 @@ async def _killed(scene: Scene, kill: Mapping[str, Any], more: Mapping[str, Any]
                 await _signalled(scene, kill, more)
             except (BlockedError, ConflictError):
                 # An attempt whose answer was lost may be why the container is another, or has ended.
-                if attempt.num == 1 or await _runs_as_before(scene, kill):
+                if attempt.number == 1 or await _runs_as_before(scene, kill):
                     raise
     now = await scene.observer.wait(restarted, scene.timeout_seconds, f"container {container} of {name} to run again")
     return {"replica": kill["replica"], "was": was, "is": {"id": now.id, "restarts": now.restarts}}

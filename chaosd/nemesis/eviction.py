@@ -54,7 +54,7 @@ async def _evicted(scene: Scene, one: Mapping[str, str], patience_seconds: float
     namespace, name = one["replica"].split("/")
     began, attempts = now(), 0
     async for attempt in patiently(patience_seconds):
-        attempts = attempt.num
+        attempts = attempt.number
         # Not found, or another UID: an earlier attempt, or somebody else, was quicker.
         with attempt, suppress(NotFoundError, ConflictError):
             evicting = scene.cluster.evict_pod(namespace, name, uid=one["uid"])

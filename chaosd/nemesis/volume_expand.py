@@ -78,7 +78,7 @@ class VolumeExpand(OfOnePod):
                 except BlockedError:
                     # An attempt whose answer was lost may have asked for it, and what is asked for already is no more.
                     found = await scene.cluster.get(Claim, namespace, more["claim"])
-                    if attempt.num == 1 or _bytes(found.requested) != wanted:
+                    if attempt.number == 1 or _bytes(found.requested) != wanted:
                         raise
 
         def expanded(view: View) -> str | None:

@@ -16,7 +16,7 @@ import signal
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO, Protocol
 
@@ -44,11 +44,11 @@ class Files(Protocol):
     def write(self, path: str, data: bytes, *, append: bool = False, create: bool = True) -> None:
         """Write at the start or, with `append`, at the end, without cutting off what lies behind; durable on return."""
 
-    def rename(self, path: str, to: str) -> None:
-        """Give a file another name, in place of the one that may have it."""
+    def move(self, names: Sequence[str], folder: str, to: str) -> None:
+        """Move files into another folder, one after the other, in place of those that may have their names there."""
 
-    def remove(self, path: str) -> None:
-        """Remove a file; that it is absent is no error."""
+    def remove(self, names: Sequence[str], folder: str) -> None:
+        """Remove files of a folder, one after the other; that one is absent is no error."""
 
     def sync(self, folder: str) -> None:
         """Make a folder's names durable."""
@@ -113,16 +113,16 @@ class LocalFiles:
         finally:
             os.close(descriptor)
 
-    def rename(self, path: str, to: str) -> None:
+    def move(self, names: Sequence[str], folder: str, to: str) -> None:
         """rename(2)."""
-        os.replace(path, to)
+        for name in names:
+            os.replace(f"{folder}/{name}", f"{to}/{name}")
 
-    def remove(self, path: str) -> None:
+    def remove(self, names: Sequence[str], folder: str) -> None:
         """unlink(2)."""
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{folder}/{name}")
 
     def sync(self, folder: str) -> None:
         """fsync(2) on the folder."""
@@ -173,9 +173,7 @@ class Agent:
         self._verbs = {
             "hello": self._hello,
             "begin": self._begin,
-            "put": self._put,
-            "overwrite": self._overwrite,
-            "append": self._append,
+            "store": self._store,
             "sums": self._sums,
             "fetch": self._fetch,
             "list": self._list,
@@ -227,40 +225,40 @@ class Agent:
             parent = "/".join([self._mount, *parts[:depth]])
             if self._files.make_folder(f"{parent}/{parts[depth]}"):
                 self._files.sync(parent)
-        for name in self._files.names(self._stage):
-            self._files.remove(f"{self._stage}/{name}")
+        self._files.remove(self._files.names(self._stage), self._stage)
         if "identity" not in self._files.names(self._base):
             self._files.write(f"{self._stage}/identity", data)
-            self._files.rename(f"{self._stage}/identity", f"{self._base}/identity")
+            self._files.move(["identity"], self._stage, self._base)
             self._files.sync(self._base)
         yield from ()
 
-    def _put(self, arguments: list[str], requests: BinaryIO) -> Iterator[str]:
+    def _store(self, arguments: list[str], requests: BinaryIO) -> Iterator[str]:
+        put, overwrite, append = map(int, arguments)
+        yield from self._put(put, requests)
+        for name, data in _items(overwrite, requests):
+            yield self._written(name, data, append=False)
+        for name, data in _items(append, requests):
+            yield self._written(name, data, append=True)
+
+    def _put(self, count: int, requests: BinaryIO) -> Iterator[str]:
         """All files of a request are renamed together and share one fsync of the folder."""
         stored = []
-        for name, data in _items(arguments, requests):
+        for name, data in _items(count, requests):
             try:
                 self._files.write(f"{self._stage}/{name}", data)
                 stored.append(name)
             except OSError as error:
                 yield f"failed {name} {_why(error)}"
+        if not stored:
+            return
         try:
-            for name in stored:
-                self._files.rename(f"{self._stage}/{name}", f"{self._run}/{name}")
-            for folder in (self._run, self._stage) if stored else ():
-                self._files.sync(folder)
+            self._files.move(stored, self._stage, self._run)
+            self._files.sync(self._run)
+            self._files.sync(self._stage)
         except OSError as error:
             yield from (f"unknown {name} {_why(error)}" for name in stored)
         else:
             yield f"stored {' '.join(stored)}"
-
-    def _overwrite(self, arguments: list[str], requests: BinaryIO) -> Iterator[str]:
-        for name, data in _items(arguments, requests):
-            yield self._written(name, data, append=False)
-
-    def _append(self, arguments: list[str], requests: BinaryIO) -> Iterator[str]:
-        for name, data in _items(arguments, requests):
-            yield self._written(name, data, append=True)
 
     def _written(self, name: str, data: bytes, *, append: bool) -> str:
         """In place: when it fails, part of it may be there. The first append makes the file, which the folder must keep."""
@@ -301,15 +299,14 @@ class Agent:
         yield from names
 
     def _drop(self, arguments: list[str], _: BinaryIO) -> Iterator[str]:
-        for name in arguments:
-            self._files.remove(f"{self._run}/{name}")
+        self._files.remove(arguments, self._run)
         self._files.sync(self._run)
         yield from ()
 
 
-def _items(arguments: list[str], requests: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes that follow a request, those of them that came whole."""
-    for _ in range(int(arguments[0])):
+def _items(count: int, requests: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """The next so many names and bytes that follow a request, those of them that came whole."""
+    for _ in range(count):
         line = requests.readline()
         if not line.endswith(b"\n"):
             return

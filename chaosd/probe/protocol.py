@@ -1,17 +1,18 @@
-"""The probe's protocol, version 1. Pure: requests as bytes, replies as lines.
+"""The probe's protocol, version 2. Pure: requests as bytes, replies as lines.
 
 The program is started by a few words that read it from its stdin; requests follow it there.
 
-A request is a line `NONCE VERB ARGUMENTS`, and for `begin` and `put` the bytes that the arguments announce. A reply is
+A request is a line `NONCE VERB ARGUMENTS`, and for `begin` and `store` the bytes that are announced. A reply is
 lines of text and a last line `NONCE end COUNT`, where COUNT is how many lines there are at least (hex and names come
 from other programs and are not counted; hex is held against the digest that `sums` told). The nonce tells this reply
 from one of an earlier request, and the end from a reply cut off without an error (kubernetes/kubernetes#124571).
 
     hello                     facts about the pod and the path; writes nothing
     begin  + LENGTH, bytes    make the folders; write the identity file where there is none
-    put N        + N times (NAME LENGTH, bytes)    store whole files: fsync, rename, fsync of the folder
-    overwrite N  + N times (NAME LENGTH, bytes)    write over files from their start on, in place; fsync
-    append N     + N times (NAME LENGTH, bytes)    write at the end of files; fsync, of the folder too where one is new
+    store P O A + P + O + A times (NAME LENGTH, bytes)
+                              put the first P as whole files: fsync, rename, fsync of the folder; write the next O over
+                              files from their start on, in place: fsync; append the last A to the end of files: fsync,
+                              of the folder too where one is new
     sums MOST NAME…           digest of each file, and whether it was read past the page cache
     fetch MOST NAME           the bytes of a file, as hex
     list                      names in the run's folder, one a line
@@ -36,6 +37,7 @@ from chaosd.errors import ProbeError
 MAX_NAMES = 256
 _SOURCES = resources.files("chaosd.probe")
 _HOSTS = "/etc/hosts"
+_NOTHING: Mapping[str, bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +152,15 @@ def blocks(length: int) -> int:
     return length // 65536 + 1
 
 
-def write_request(files: Mapping[str, bytes]) -> tuple[str, bytes]:
-    """Arguments and bytes of a `put`, an `overwrite` or an `append`."""
-    parts = (part for name, data in files.items() for part in (f"{name} {len(data)}\n".encode(), data))
-    return str(len(files)), b"".join(parts)
+def write_request(
+    put: Mapping[str, bytes], overwrite: Mapping[str, bytes] = _NOTHING, append: Mapping[str, bytes] = _NOTHING
+) -> tuple[str, bytes]:
+    """Arguments and bytes of a `store`."""
+    parts: list[bytes] = []
+    for files in (put, overwrite, append):
+        for name, data in files.items():
+            parts += f"{name} {len(data)}\n".encode(), data
+    return f"{len(put)} {len(overwrite)} {len(append)}", b"".join(parts)
 
 
 def read_facts(lines: Iterable[str]) -> Facts:
@@ -198,7 +205,7 @@ def read_facts(lines: Iterable[str]) -> Facts:
 
 
 def read_stored(names: Iterable[str], lines: Iterable[str]) -> Stored:
-    """The reply to a write of `names`."""
+    """The reply to a `store` of `names`."""
     durable: set[str] = set()
     told: dict[str, dict[str, str]] = {"failed": {}, "unknown": {}}
     for line in lines:
@@ -209,7 +216,7 @@ def read_stored(names: Iterable[str], lines: Iterable[str]) -> Stored:
             name, _, why = rest.partition(" ")
             told[word][name] = why or "the input ended"
         else:
-            raise ProbeError(f"the probe said {line!r} in reply to a write: it is not of protocol 1")
+            raise ProbeError(f"the probe said {line!r} in reply to a write: it is not of protocol 2")
     left = set(names) - durable - set(told["failed"])
     unknown = {name: told["unknown"].get(name, "the probe did not say what became of it") for name in left}
     return Stored(frozenset(durable), told["failed"], unknown)

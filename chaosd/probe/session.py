@@ -23,6 +23,7 @@ from chaosd.probe.protocol import Facts, Program, Stored, Sum
 
 # The probe ends itself after this time; sessions are opened anew before it.
 LIFETIME_SECONDS = 900
+_NOTHING: Mapping[str, bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,16 @@ class Session:
         data = identity + b"\n"
         protocol.refuse_failure(await self._ask("begin", "", f"{len(data)}\n".encode() + data))
 
-    async def put(self, files: Mapping[str, bytes]) -> Stored:
-        """Store new files durably."""
-        return await self._write("put", files)
-
-    async def overwrite(self, files: Mapping[str, bytes]) -> Stored:
-        """Write over files in place, durably."""
-        return await self._write("overwrite", files)
-
-    async def append(self, files: Mapping[str, bytes]) -> Stored:
-        """Write at the end of files, durably."""
-        return await self._write("append", files)
+    async def store(
+        self,
+        put: Mapping[str, bytes] = _NOTHING,
+        overwrite: Mapping[str, bytes] = _NOTHING,
+        append: Mapping[str, bytes] = _NOTHING,
+    ) -> Stored:
+        """Durably: put new files or others in the place of old ones, then write over files in place, then write at the end
+        of files. A file has one of them."""
+        lines = await self._ask("store", *protocol.write_request(put, overwrite, append))
+        return protocol.read_stored((*put, *overwrite, *append), lines)
 
     async def sums(self, names: Sequence[str], length: int) -> dict[str, Sum]:
         """Digests of the files, at most MAX_NAMES of them, each as far as just beyond `length` bytes; a file that the reply
@@ -116,9 +116,6 @@ class Session:
     def _reads_from_memory(self) -> bool:
         """Whatever the program believes: the shell takes O_DIRECT at its word, the agent proves what it says."""
         return self.facts.in_memory or (self.program is Program.SHELL and self.facts.journals_data)
-
-    async def _write(self, verb: str, files: Mapping[str, bytes]) -> Stored:
-        return protocol.read_stored(files, await self._ask(verb, *protocol.write_request(files)))
 
     async def _ask(self, verb: str, arguments: str = "", data: bytes = b"") -> list[str]:
         self._requests += 1

@@ -128,6 +128,12 @@ receive() {
   return 1
 }
 
+store() {
+  put "$1"
+  overwrite "$2"
+  append "$3"
+}
+
 # All files of a request are renamed together and share one fsync of the folder.
 put() {
   stored=''
@@ -249,7 +255,7 @@ drop() {
 while read -r nonce verb arguments; do
   lines=0
   case $verb in
-  hello | begin | put | overwrite | append | sums | fetch | list | drop) $verb $arguments ;;
+  hello | begin | store | sums | fetch | list | drop) $verb $arguments ;;
   *) say "failed no such verb: $verb" ;;
   esac
   printf '%s end %s\n' "$nonce" "$lines"

@@ -11,7 +11,6 @@ from chaosd.ledger import Ledger
 from chaosd.report import html, junit, markdown, table_of_ops
 from chaosd.report.formats import FILES
 from chaosd.report.making import Made, make
-from chaosd.report.replay import Recall
 from chaosd.report.runs import Standing
 
 _RENDER: Mapping[str, Callable[[Made], str]] = {
@@ -22,9 +21,7 @@ _RENDER: Mapping[str, Callable[[Made], str]] = {
 }
 
 
-def write(
-    ledger: Ledger, standing: Standing, recall: Recall, formats: Sequence[str], folder: Path
-) -> tuple[Made, list[Path]]:
+def write(ledger: Ledger, standing: Standing, formats: Sequence[str], folder: Path) -> tuple[Made, list[Path]]:
     """A report in each of the FILES that are wanted; the folder is made. Either all are made or none. Raises
     UsageError, LedgerError."""
     try:
@@ -32,7 +29,7 @@ def write(
         with ExitStack() as held:
             drafts = {name: held.enter_context(_Draft(folder / FILES[name])) for name in dict.fromkeys(formats)}
             also = [table_of_ops.Writer(drafts["csv"].file).step] if "csv" in drafts else []
-            made = make(ledger, standing, recall, also)
+            made = make(ledger, standing, also)
             for name, draft in drafts.items():
                 if name in _RENDER:
                     draft.file.write(_RENDER[name](made))

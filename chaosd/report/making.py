@@ -16,7 +16,7 @@ from chaosd.report import sentences
 from chaosd.report.document import Disrupted, Report
 from chaosd.report.evidence import Records, proofs
 from chaosd.report.recoveries import Recoveries
-from chaosd.report.replay import Recall, replay
+from chaosd.report.replay import replay
 from chaosd.report.runs import Standing, longest_silence
 from chaosd.report.timeline import Timeline
 from chaosd.report.verdict import Verdict
@@ -35,13 +35,13 @@ class Made:
     recoveries: Recoveries
 
 
-def make(ledger: Ledger, standing: Standing, recall: Recall, also: Sequence[Callable[[Op], None]] = ()) -> Made:
+def make(ledger: Ledger, standing: Standing, also: Sequence[Callable[[Op], None]] = ()) -> Made:
     """Read the history once; every op is told `also`."""
     run = standing.run
     records, recoveries = Records(), Recoveries()
     timeline = Timeline(run.target, longest_silence(run), _DISRUPTIONS)
     others = tuple(lambda op, _, tell=tell: tell(op) for tell in also)
-    replayed = replay(ledger, standing, recall, before=(records.step,), after=(timeline.step, recoveries.step, *others))
+    replayed = replay(ledger, standing, before=(records.step,), after=(timeline.step, recoveries.step, *others))
     timeline.finish()
     verdict, judged = replayed.verdict, replayed.judgement.violations
     last = ledger.last_op(run)

@@ -6,16 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chaosd.checkers import Judgement, Panel
-from chaosd.compaction import Checkpoint
-from chaosd.history import Op
+from chaosd.coverage import Coverage
+from chaosd.history import COMPACTED, Op
 from chaosd.ledger import Ledger
-from chaosd.report.coverage import Coverage
 from chaosd.report.runs import Standing
 from chaosd.report.verdict import Verdict, make_verdict
-
-Listener = Callable[[Op, Panel], None]
-# Lets new folds know what a checkpoint holds.
-Recall = Callable[[Checkpoint, Panel, Coverage], None]
+from chaosd.retention import recalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +26,25 @@ class Replayed:
 def replay(
     ledger: Ledger,
     standing: Standing,
-    recall: Recall,
-    before: Sequence[Listener] = (),
-    after: Sequence[Listener] = (),
+    before: Sequence[Callable[[Op, Panel], None]] = (),
+    after: Sequence[Callable[[Op, Panel], None]] = (),
 ) -> Replayed:
     """Read the history; each op is told `before` and `after` the checkers take it in. In memory is no more than what
-    the checkers and the listeners keep. Where old ops went, the checkpoint is judged by, which holds what they taught;
-    listeners then see checkers that know only what is left."""
-    run, panel = standing.run, Panel()
-    judges, coverage, since = panel, Coverage(), -1
-    if ledger.is_compacted(run) and (known := ledger.checkpoint(run)):
-        judges, since = Panel(), known.index
-        recall(known, judges, coverage)
+    the checkers and the listeners keep. Where a part of the history was compacted, listeners see what is left, and it is
+    judged by the checkpoint that holds what the rest taught."""
+    panel, coverage, run, whole = Panel(), Coverage(), standing.run, True
     for op in ledger.history(run):
+        whole &= op.f != COMPACTED
         for listener in before:
             listener(op, panel)
         panel.step(op)
+        coverage.step(op)
         for listener in after:
             listener(op, panel)
-        if op.index > since:
-            coverage.step(op)
-            if judges is not panel:
-                judges.step(op)
-    judgement = judges.judge()
+    if not whole:
+        panel, coverage = Panel(), Coverage()
+        recalled(ledger, run, panel, coverage)
+    judgement = panel.judge()
     if run.verdict:
         return Replayed(Verdict.model_validate_json(run.verdict), judgement)
     kind, version = run.cluster.split(" ", 1)
@@ -71,7 +63,7 @@ def replay(
     return Replayed(so_far, judgement)
 
 
-def verdict_of(ledger: Ledger, standing: Standing, recall: Recall) -> Verdict:
+def verdict_of(ledger: Ledger, standing: Standing) -> Verdict:
     """What stands in the ledger; of a run that has no verdict there, what can be said so far."""
     found = standing.run.verdict
-    return Verdict.model_validate_json(found) if found else replay(ledger, standing, recall).verdict
+    return Verdict.model_validate_json(found) if found else replay(ledger, standing).verdict

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from chaosd.checkers import Judgement
 from chaosd.checkers.verdict import Class, Value
 from chaosd.checkers.verdict import Violation as Found
-from chaosd.report.coverage import notes
+from chaosd.coverage import notes
 
 SCHEMA_VERSION: Literal[1] = 1
 

@@ -52,7 +52,6 @@ from chaosd.workload import document
 from chaosd.workload.spec import LOGS_AT_ONCE, Workload
 
 Journal = Callable[[list[Event]], Awaitable[list[Op]]]
-_Store = Callable[[Mapping[str, bytes]], Awaitable[Stored]]
 IDENTITY_FORMAT = 1
 # What to do about a path that cannot be written.
 MAKE_WRITABLE = "mount it writable, or name a container that does with target.container"
@@ -154,23 +153,20 @@ class Worker:
         session = await self._ready_session(writes=True)
         if session is None:
             return 0
-        events: list[Event] = []
-        acknowledged = 0
-        for store, written in self._batch(session, count):
-            await self._journal([*events, *(self._event("write", Kind.INVOKE, _invocation(r)) for r, _ in written)])
-            try:
-                stored = await store({record.file: data for record, data in written})
-            except ProbeError as error:
-                await self._lost(error)
-                told = {"error": str(error)}
-                events = [self._event("write", Kind.INFO, {"sequence": r.sequence, **told}) for r, _ in written]
-                break
-            events = [self._write_outcome(record, stored) for record, _ in written]
-            acknowledged += sum(1 for r, _ in written if r.how is How.CREATE and r.file in stored.durable)
+        records, contents = self._batch(count)
+        if not records:
+            return 0
+        await self._journal([self._event("write", Kind.INVOKE, _invocation(record)) for record in records])
+        try:
+            stored = await _store(session, records, contents)
+        except ProbeError as error:
+            await self._lost(error)
+            stored = Stored(frozenset(), {}, dict.fromkeys(contents, str(error)))
+        events = [self._write_outcome(record, stored) for record in records]
         await self._journal(events)
         if any(event.kind is not Kind.OK for event in events):
             await self.close()  # the next session tells what the path stands on now
-        return acknowledged
+        return sum(1 for record in records if record.how is How.CREATE and record.file in stored.durable)
 
     async def _read_before_they_are_overwritten(self) -> None:
         """Registers that something may have harmed, so that what they hold is seen before it is gone."""
@@ -188,29 +184,21 @@ class Worker:
         """A later value would hide an older one that came back, or an unanswered one could land over it."""
         return bool(self._unseen(known)) or document.is_in_doubt(known, self._pod_uid)
 
-    def _batch(self, session: Session, count: int) -> Iterator[tuple[_Store, list[tuple[Record, bytes]]]]:
-        """What to write, by how it is stored; each group's sequences follow those of the one before."""
-        sequence = self._replica.next_sequence
-        files = [self._new(How.CREATE, name_of(s), s, self._spec.size) for s in range(sequence, sequence + count)]
-        sequence += count
-        size = self._spec.registers.size
-        values = [self._new(how, name, s, size) for s, (name, how) in enumerate(self._registers_due(), sequence)]
-        sequence += len(values)
-        log = self._open_log()
-        entries = [self._new(How.APPEND, log, sequence, self._spec.log.size)] if log else []
-        in_place = [value for value in values if value[0].how is How.OVERWRITE]
-        renamed = [*files, *(value for value in values if value[0].how is How.REPLACE)]
-        for store, written in ((session.put, renamed), (session.overwrite, in_place), (session.append, entries)):
-            if written:
-                yield store, written
-
-    def _new(self, how: How, file: str, sequence: int, length: int) -> tuple[Record, bytes]:
-        origin = self._replica.origin
+    def _batch(self, count: int) -> tuple[list[Record], dict[str, bytes]]:
+        """The records to write, each in a file of its own, and their bytes, by file."""
+        replica, spec = self._replica, self._spec
+        origin, first = replica.origin, replica.next_sequence
         assert origin is not None, "journaled by _open"
-        record = Record(origin, sequence, file, how, length, "", -1)
-        data = payload.make_record(self._seed, record.label)
-        record.digest = payload.digest(data)
-        return record, data
+        due = [(name_of(sequence), How.CREATE, spec.size) for sequence in range(first, first + count)]
+        due += [(name, how, spec.registers.size) for name, how in self._registers_due()]
+        due += [(log, How.APPEND, spec.log.size)] if (log := self._open_log()) else []
+        records, contents = [], {}
+        for sequence, (file, how, length) in enumerate(due, first):
+            record = Record(origin, sequence, file, how, length, "", -1)
+            contents[file] = data = payload.make_record(self._seed, record.label)
+            record.digest = payload.digest(data)
+            records.append(record)
+        return records, contents
 
     def _registers_due(self) -> Iterator[tuple[str, How]]:
         """How each register is written next."""
@@ -522,6 +510,12 @@ class Worker:
             return document.examine(found, self._replica, known, self._seed)
         finding = payload.classify(found, self._seed, records[0].label)
         return document.Found(finding.state, finding.block, finding.evidence)
+
+
+async def _store(session: Session, records: Sequence[Record], contents: Mapping[str, bytes]) -> Stored:
+    """All of it in one request."""
+    of = {how: {r.file: contents[r.file] for r in records if r.how is how} for how in How}
+    return await session.store(of[How.CREATE] | of[How.REPLACE], of[How.OVERWRITE], of[How.APPEND])
 
 
 def _invocation(record: Record) -> dict[str, Any]:

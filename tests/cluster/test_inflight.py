@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-import stamina
 
 from chaosd import virtual_time
 from chaosd.cluster.inflight import patiently
-from chaosd.errors import ThrottledError
+from chaosd.errors import ForbiddenError, ThrottledError
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    stamina.instrumentation.set_on_retry_hooks(())
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
-
-
-def tried(told: float | None, attempts: int) -> list[float]:
+def tried(told: float | None, attempts: int | None = None) -> list[float]:
     """When each attempt began, in seconds of the loop."""
     at: list[float] = []
 
@@ -49,3 +40,24 @@ def test_pauses_grow_however_well_the_server_answers_others(told: float | None) 
 def test_a_longer_pause_that_is_told_is_kept() -> None:
     at = tried(7.0, 3)
     assert [round(after - before, 3) for before, after in pairwise(at)] == [7.0, 7.0]
+
+
+def test_no_attempt_begins_after_the_deadline_of_the_loops_own_clock() -> None:
+    assert tried(None)[-1] == pytest.approx(56.2), "the next would begin after 61.2 of 60 seconds"
+    assert tried(61.0) == [0.0]
+
+
+def test_what_succeeds_and_what_is_worth_no_other_attempt_are_tried_once() -> None:
+    began = []
+
+    async def act(error: Exception | None) -> None:
+        async for attempt in patiently(60):
+            with attempt:
+                began.append(error)
+                if error:
+                    raise error
+
+    virtual_time.run(act(None))
+    with pytest.raises(ForbiddenError):
+        virtual_time.run(act(ForbiddenError("no")))
+    assert len(began) == 2

@@ -140,7 +140,7 @@ async def _put_under(sim: Simulated, cluster: UnreliableCluster, rates: Rates) -
         await session.begin(b"{}")
         cluster.rates = rates
         try:
-            stored = await session.put(FILES)
+            stored = await session.store(FILES)
         except ProbeError as error:
             return error
         finally:
@@ -186,7 +186,7 @@ def test_what_was_dropped_may_land_late() -> None:
         async with _session(sim, cluster) as session:
             await session.begin(b"{}")
             cluster.rates = _on("exec_drop")
-            putting = asyncio.create_task(session.put(FILES))
+            putting = asyncio.create_task(session.store(FILES))
             await asyncio.sleep(0)
             putting.cancel()
         assert not [path for path in sim.disk().files() if "/RUN/0" in path]
@@ -337,7 +337,7 @@ def test_nothing_switched_on_is_nothing_drawn() -> None:
         following = asyncio.create_task(Consumer().follow(cluster.watch(Pod, "default")))
         async with _session(sim, cluster) as session:
             await session.begin(b"{}")
-            await session.put(FILES)
+            await session.store(FILES)
         await sim.delete()
         following.cancel()
         assert not cluster.faults
@@ -358,7 +358,7 @@ async def _everything(sim: Simulated, cluster: UnreliableCluster) -> Sequence[st
         try:
             async with _session(sim, cluster) as session:
                 await session.begin(b"{}")
-                told.append(repr(await session.put(FILES)))
+                told.append(repr(await session.store(FILES)))
                 told.append(repr(await session.names()))
         except (ClusterError, ProbeError, TargetError) as error:
             told.append(repr(error))

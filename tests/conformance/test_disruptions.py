@@ -369,7 +369,7 @@ async def test_term_restarts_a_container_that_handles_it_and_its_files_stay(worl
     place = await world.place()
     async with open_session(world.cluster, place, "web-0", 30.0) as session:
         await session.begin(b"{}")
-        await session.put({"00000001": b"x" * 8192})
+        await session.store({"00000001": b"x" * 8192})
     before = await _pod(world)
     await _signal(world, "TERM", before)
     after = await _restarted(world, before)

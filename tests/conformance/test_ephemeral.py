@@ -96,7 +96,7 @@ async def test_the_agent_writes_and_reads_cold_beside_a_container_without_a_shel
         assert (session.facts.hostname, session.facts.entries) == ("web-0", ("lost+found",))
         assert (session.facts.mounted, session.facts.fs_type, session.facts.node_disk) == (True, "ext4", False)
         await session.begin(b"{}")
-        assert await session.put(files) == Stored(frozenset(files), {}, {})
+        assert await session.store(files) == Stored(frozenset(files), {}, {})
         pod = session.pod
     await world.cluster.delete_pod(world.namespace, "web-0", uid=pod.uid, grace_seconds=0)
     await world.replaced(pod)

@@ -125,7 +125,7 @@ async def test_what_the_probe_stored_is_there_after_the_pod_was_replaced(world: 
     files = {f"{n:08d}": os.urandom(8192) for n in range(20)}
     async with open_session(world.cluster, place, "web-0", 30.0) as session:
         await session.begin(b"{}")
-        stored = await session.put(files)
+        stored = await session.store(files)
         assert stored == Stored(frozenset(files), {}, {})
         pod = session.pod
     await world.cluster.delete_pod(world.namespace, "web-0", uid=pod.uid, grace_seconds=0)

@@ -4,14 +4,13 @@ when it may."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
-import stamina
 
 from chaosd import interpreter
 from chaosd.checkers.verdict import Value
@@ -29,13 +28,6 @@ SEED = 5
 LAGGING = (26, 40, 51)
 DELETES = ({"kind": "pod-delete"},)
 SCALES = ({"kind": "scale"},)
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    stamina.instrumentation.set_on_retry_hooks(())
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
 
 
 def guarded(

@@ -51,7 +51,7 @@ class Probe:
         return await self.write("put", named)
 
     async def write(self, verb: str, files: dict[str, bytes]) -> protocol.Stored:
-        return protocol.read_stored(files, await self.ask(verb, *protocol.write_request(files)))
+        return protocol.read_stored(files, await self.ask("store", *protocol.write_request(**{"put": {}, verb: files})))
 
     async def sums(self, *names: str) -> dict[str, protocol.Sum]:
         return protocol.read_sums(await self.ask("sums", f"2 {' '.join(names)}"))
@@ -191,6 +191,21 @@ async def test_a_log_grows_at_its_end(probe: Probe) -> None:
     assert (probe.run / "l0").read_bytes() == (probe.run / "l1").read_bytes() == DATA
 
 
+async def test_one_request_puts_overwrites_and_appends(probe: Probe) -> None:
+    await probe.begin()
+    await probe.put(r0=DATA)
+    (probe.run / "l1").mkdir()
+    stores = protocol.write_request(
+        {"r1": DATA, "f1": DATA[:9]}, {"r0": DATA[::-1], "r9": DATA}, {"l0": DATA, "l1": DATA[:99]}
+    )
+    stored = protocol.read_stored(("r0", "r1", "r9", "f1", "l0", "l1"), await probe.ask("store", *stores))
+    assert stored.durable == {"r0", "r1", "f1", "l0"}
+    assert (set(stored.failed), set(stored.unknown)) == (set(), {"r9", "l1"})
+    found = {name: (probe.run / name).read_bytes() for name in stored.durable}
+    assert found == {"r0": DATA[::-1], "r1": DATA, "f1": DATA[:9], "l0": DATA}
+    assert (await probe.sums("r1"))["r1"].digest, "the session goes on"
+
+
 async def test_a_write_in_place_that_fails_or_is_cut_off_is_unknown(probe: Probe) -> None:
     await probe.begin()
     (probe.run / "l0").mkdir()
@@ -200,7 +215,7 @@ async def test_a_write_in_place_that_fails_or_is_cut_off_is_unknown(probe: Probe
     assert (await probe.sums("r1"))["r1"].digest, "the session goes on"
     assert probe.process.stdin is not None
     assert probe.process.stdout is not None
-    probe.process.stdin.write(b"nonce overwrite 1\nr1 4096\n" + DATA[:100])
+    probe.process.stdin.write(b"nonce store 0 1 0\nr1 4096\n" + DATA[:100])
     probe.process.stdin.close()
     async with asyncio.timeout(10):
         assert b"stored" not in await probe.process.stdout.read()
@@ -263,7 +278,7 @@ async def test_what_cannot_be_read_is_not_told_to_be_gone(probe: Probe) -> None:
 async def test_a_file_cut_short_by_the_end_of_the_input_is_never_renamed(probe: Probe) -> None:
     await probe.begin()
     assert probe.process.stdin is not None
-    probe.process.stdin.write(b"nonce put 2\n0001 4096\n" + DATA[:4096] + b"0002 4096\n" + DATA[:100])
+    probe.process.stdin.write(b"nonce store 2 0 0\n0001 4096\n" + DATA[:4096] + b"0002 4096\n" + DATA[:100])
     probe.process.stdin.close()
     async with asyncio.timeout(10):
         await probe.process.wait()

@@ -241,7 +241,7 @@ async def test_nothing_in_memory_is_cold(in_memory: str, program: Program) -> No
     async with _session(OnePod(Mount("disk", in_memory)), program) as session:
         assert session.facts.in_memory
         await session.begin(b"{}")
-        await session.put({"1": data})
+        await session.store({"1": data})
         sums = await session.sums(["1", "2"], len(data))
         assert (sums["1"].digest, sums["1"].cache) == (hashlib.sha256(data).hexdigest(), "cached")
         assert (sums["2"].absent, sums["2"].cache) == (True, "")
@@ -251,5 +251,5 @@ async def test_nothing_in_memory_is_cold(in_memory: str, program: Program) -> No
 async def test_two_sessions_may_be_open_at_once(cluster: OnePod) -> None:
     async with _session(cluster) as one, _session(cluster, Program.AGENT) as other:
         await one.begin(b"{}")
-        await asyncio.gather(one.put({"1": b"one"}), other.put({"2": b"two"}))
+        await asyncio.gather(one.store({"1": b"one"}), other.store({"2": b"two"}))
         assert {*await one.names()} == {*await other.names()} == {"1", "2", "stage"}

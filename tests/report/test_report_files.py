@@ -19,11 +19,11 @@ from chaosd import experiment
 from chaosd.checkers import Panel
 from chaosd.checkers.verdict import Class
 from chaosd.checkpoint import taken
+from chaosd.coverage import Coverage
 from chaosd.history import Event, Kind
 from chaosd.ledger import Ledger
 from chaosd.payload import BLOCK_BYTES, Label, Origin, classify, make_record
 from chaosd.report import files
-from chaosd.report.coverage import Coverage
 from chaosd.report.document import Report
 from chaosd.report.formats import FILES
 from chaosd.resumption import Unanswered

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import stamina
 
 from chaosd.checkers.verdict import Value
 from chaosd.cluster.port import Node, StatefulSet
@@ -42,14 +41,6 @@ EVERYTHING: tuple[Mapping[str, Any], ...] = (
     {"kind": "together", "disruptions": [{"kind": "pod-delete"}, {"kind": "container-kill"}]},
     {"kind": "together", "disruptions": [{"kind": "scale"}, {"kind": "node-drain", "patience": "5s"}]},
 )
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Retries are told to nobody."""
-    stamina.instrumentation.set_on_retry_hooks(())
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
 
 
 class _Watched:

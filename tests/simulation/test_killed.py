@@ -4,10 +4,8 @@ one that it would have been, or unknown. And it is ended while nobody answers in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
-import stamina
 
 from chaosd.checkers.verdict import Value
 from chaosd.cluster.port import StatefulSet
@@ -25,14 +23,6 @@ GRACE_SECONDS = 30.0
 SHARE_BYTES = 12 * 4096 + (1 << 20)
 # What is said of a run whose only round was interrupted before anything was written, or disturbed.
 CUT_SHORT = ("no write was acknowledged", "none of its writes was acknowledged", "no disruption is known to have happened")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Retries are told to nobody."""
-    stamina.instrumentation.set_on_retry_hooks(())
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
 
 
 @pytest.mark.parametrize("seed", [*range(16), *range(FRESH, FRESH + 8)])

@@ -4,11 +4,10 @@ and nobody's storage is accused of what somebody else did."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
-import stamina
 
 from chaosd.checkers.verdict import Value
 from chaosd.cluster.port import Node, StatefulSet
@@ -27,13 +26,6 @@ DISRUPTIONS = (
     {"kind": "recreate", "deletion": "orphan", "mayDelete": True},
 )
 MOUNT = {"name": TEMPLATE, "mountPath": "/data"}
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    stamina.instrumentation.set_on_retry_hooks(())
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
 
 
 def container(name: str, *mounts: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
-import stamina
 
 from chaosd.checkers.verdict import Class, Value
 from chaosd.cluster.sandbox import Timings
@@ -27,14 +25,6 @@ HEALTHY_SEEDS = range(16)
 HEALTHY_ROUNDS = 10
 # What a disk that lies about flushes may do to what was acknowledged.
 LIES = {Class.LOST, Class.STALE, Class.TORN, Class.UNEXPECTED}
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Retries are told to nobody."""
-    stamina.instrumentation.set_on_retry_hooks(())
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
 
 
 def reported(outcome: Outcome) -> list[str]:
@@ -59,11 +49,9 @@ def test_the_same_seed_gives_the_same_ledger_to_the_last_byte(scenario: Scenario
 
 
 LEDGER = """
-import stamina
 from chaosd.simulation.healthy import FAULTS
 from chaosd.simulation.ledger import canonical
 from chaosd.simulation.world import Scenario, simulate
-stamina.instrumentation.set_on_retry_hooks(())
 print(canonical(simulate(Scenario(6, rounds=5, crashes=1, rates=FAULTS)).ops), end="")
 """
 

@@ -136,7 +136,7 @@ class MemoryDisk:
     def write(self, path: str, data: bytes, *, append: bool = False, create: bool = True) -> File:
         """open(2) and write(2), at the start or the end, without cutting off what lies behind; into the page cache."""
         head, _, name = path.rpartition("/")
-        parent = self._folder(head)
+        parent = self._folders.get(head) or self._folder(head)
         file = parent.names.get(name)
         if self._failures or self.read_only:
             self._check_writable("write", path)
@@ -149,15 +149,18 @@ class MemoryDisk:
         elif type(file) is Folder:
             raise _error(errno.EISDIR, path)
         assert type(file) is File, "nothing else is left"
-        before = file.data
-        offset = len(before) if append else 0
-        growth = blocks_in(max(len(before), offset + len(data))) - blocks_in(len(before))
-        if growth > 0:
-            fits = self.free_bytes // BLOCK_BYTES
+        held = len(file.data)
+        offset = held if append else 0
+        end = offset + len(data)
+        if end > held:
+            blocks = blocks_in(held)
+            growth, fits = blocks_in(end) - blocks, self.free_bytes // BLOCK_BYTES
             if growth > fits:
-                self._write(file, offset, data[: max(0, (blocks_in(len(before)) + fits) * BLOCK_BYTES - offset)])
+                self._write(file, offset, data[: max(0, (blocks + fits) * BLOCK_BYTES - offset)], fits)
                 raise _error(errno.ENOSPC, path)
-        self._write(file, offset, data)
+            self._write(file, offset, data, growth)
+        else:
+            self._write(file, offset, data, 0)
         return file
 
     def flush(self, file: File) -> None:
@@ -191,9 +194,12 @@ class MemoryDisk:
     def rename(self, path: str, to: str) -> None:
         """rename(2)."""
         head, _, name = path.rpartition("/")
-        source, inode = self._folder(head), self._inode(path)
+        source = self._folders.get(head) or self._folder(head)
+        inode = source.names.get(name)
+        if inode is None:
+            raise _error(errno.ENOENT, path)
         head, _, new = to.rpartition("/")
-        target = self._folder(head)
+        target = self._folders.get(head) or self._folder(head)
         if self._failures or self.read_only:
             self._check_writable("write", path)
         replaced = target.names.get(new)
@@ -212,7 +218,10 @@ class MemoryDisk:
     def remove(self, path: str) -> None:
         """unlink(2)."""
         head, _, name = path.rpartition("/")
-        parent, inode = self._folder(head), self._inode(path)
+        parent = self._folders.get(head) or self._folder(head)
+        inode = parent.names.get(name)
+        if inode is None:
+            raise _error(errno.ENOENT, path)
         if type(inode) is Folder:
             raise _error(errno.EISDIR, path)
         if self._failures or self.read_only:
@@ -466,17 +475,19 @@ class MemoryDisk:
             file.data = file.platter
             self._account()
 
-    def _write(self, file: File, offset: int, data: bytes) -> None:
-        before = len(file.data)
+    def _write(self, file: File, offset: int, data: bytes, growth: int) -> None:
+        """It takes so many blocks more."""
         file.data = put(file.data, offset, data)
-        if len(file.data) != before:
-            self._used_blocks += blocks_in(len(file.data)) - blocks_in(before)
+        self._used_blocks += growth
         file.pending.append((offset, data))
         file.cached_in = self._mounting
         self._dirty_files[file] = None
 
     def _rename_to(self, folder: Folder, change: NameChange) -> None:
-        put_name(folder.names, change.name, change.inode)
+        if change.inode is None:
+            del folder.names[change.name]
+        else:
+            folder.names[change.name] = change.inode
         if not folder.pending:
             self._dirty_folders[folder] = None
         folder.pending.append(change)
@@ -485,15 +496,13 @@ class MemoryDisk:
         pending, folder.pending = folder.pending, []
         del self._dirty_folders[folder]
         names, platter = folder.names, folder.platter
-        before: dict[str, Inode | None] = {}
         for change in pending:
             # The old name never goes before the new one is there: it is one transaction of the journal.
             if change.after is not None and change.after.pending:
                 self._flush_names(change.after)
-            name = change.name
-            if name not in before:
-                before[name] = platter.get(name)
-                put_name(platter, name, names.get(name))
+        before = {change.name: platter.get(change.name) for change in pending}
+        for name in before:
+            put_name(platter, name, names.get(name))
         self._log.append(FlushedFolder(folder, before, pending))
 
     def _take_inode(self, path: str) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chaosd.cluster.sandbox.disks import Mounting, mountinfo
@@ -66,29 +67,29 @@ class MemoryFiles:
 
     def make_folder(self, path: str) -> bool:
         """mkdir(2)."""
-        disk, inside = self._writable(path)
+        disk, inside = self._writable(*self._file(path))
         return disk.make_folder(inside)
 
     def write(self, path: str, data: bytes, *, append: bool = False, create: bool = True) -> None:
         """write(2) and fsync(2)."""
-        disk, inside = self._writable(path)
+        disk, inside = self._writable(*self._file(path))
         disk.flush(disk.write(inside, data, append=append, create=create))
 
-    def rename(self, path: str, to: str) -> None:
+    def move(self, names: Sequence[str], folder: str, to: str) -> None:
         """rename(2)."""
-        disk, inside = self._writable(path)
-        other, target = self._writable(to)
+        disk, inside = self._writable(*self._place(folder))
+        other, target = self._writable(*self._place(to))
         if other is not disk:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
-        disk.rename(inside, target)
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), folder)
+        for name in names:
+            disk.rename(f"{inside}/{name}" if inside else name, f"{target}/{name}" if target else name)
 
-    def remove(self, path: str) -> None:
+    def remove(self, names: Sequence[str], folder: str) -> None:
         """unlink(2)."""
-        disk, inside = self._writable(path)
-        try:
-            disk.remove(inside)
-        except FileNotFoundError:
-            return
+        disk, inside = self._writable(*self._place(folder))
+        for name in names:
+            with suppress(FileNotFoundError):
+                disk.remove(f"{inside}/{name}" if inside else name)
 
     def sync(self, folder: str) -> None:
         """fsync(2) on the folder."""
@@ -119,10 +120,9 @@ class MemoryFiles:
         mountings = [mount.mounting for mount in self._mounts if mount.mounting]
         return mountinfo(mountings, is_read_only=lambda one: one.path in read_only)
 
-    def _writable(self, path: str) -> tuple[MemoryDisk, str]:
-        mount, inside = self._file(path)
+    def _writable(self, mount: MemoryMount, inside: str) -> tuple[MemoryDisk, str]:
         if mount.mounting and mount.mounting.read_only:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), inside)
         return mount.disk, inside
 
     def _file(self, path: str) -> tuple[MemoryMount, str]:

@@ -22,7 +22,6 @@ from chaosd.probe.agent import Agent, Files
 from chaosd.probe.protocol import Program, opening
 
 PROBE = "chaosd-probe"
-_FILES_FOLLOW = (b"put", b"overwrite", b"append")
 _STDERR_BYTES = 4096
 
 
@@ -202,17 +201,32 @@ class _Mortal:
         self._left = dies_after
 
     def __getattr__(self, name: str) -> Callable[..., object]:
+        self._live()
+        operation: Callable[..., object] = getattr(self._files, name)
+        return operation
+
+    def move(self, names: Sequence[str], folder: str, to: str) -> None:
+        """An operation for each."""
+        for name in names:
+            self._live()
+            self._files.move([name], folder, to)
+
+    def remove(self, names: Sequence[str], folder: str) -> None:
+        """An operation for each."""
+        for name in names:
+            self._live()
+            self._files.remove([name], folder)
+
+    def _live(self) -> None:
         self._left -= 1
         if self._left < 0:
             raise _DiedError
-        operation: Callable[..., object] = getattr(self._files, name)
-        return operation
 
 
 def _operations(request: bytes) -> int:
     """About as many as it takes to answer: a file is written and renamed, and there are folders."""
     words = request[: request.find(b"\n")].split()
-    return 2 * int(words[2]) + 4 if len(words) > 2 and words[1] in _FILES_FOLLOW else len(words) + 10
+    return 2 * sum(map(int, words[2:5])) + 4 if len(words) > 2 and words[1] == b"store" else len(words) + 10
 
 
 def length_of_request(data: bytes) -> int | None:
@@ -224,8 +238,8 @@ def length_of_request(data: bytes) -> int | None:
     verb = words[1] if len(words) > 1 else b""
     if verb == b"begin":
         return _after_bytes(data, at, 0)
-    if verb in _FILES_FOLLOW:
-        for _ in range(int(words[2])):
+    if verb == b"store":
+        for _ in range(sum(map(int, words[2:5]))):
             end = _after_bytes(data, at, 1)
             if end is None:
                 return None

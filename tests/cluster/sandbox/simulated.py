@@ -94,7 +94,7 @@ class Simulated:
     async def stored(self, ordinal: int = 0) -> None:
         """Store files in a pod."""
         async with self.session(ordinal) as session:
-            assert (await session.put(FILES)).durable == FILES.keys()
+            assert (await session.store(FILES)).durable == FILES.keys()
 
     async def found(self, ordinal: int = 0) -> dict[str, bytes]:
         """What is there of them, read cold."""

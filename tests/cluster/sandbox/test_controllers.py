@@ -126,7 +126,7 @@ def test_a_container_that_is_signalled_loses_what_was_started_in_it_and_keeps_it
         await sim.apply(1, pod={"shareProcessNamespace": True})
         pod, disk = sim.pod(), sim.disk()
         async with sim.session() as session:
-            await session.put(FILES)
+            await session.store(FILES)
             disk.write("unsynced", b"x" * 100)
             await sim.cluster.signal_container("default", "web-0", "app", "KILL", **meant(pod))
             with pytest.raises(SessionLostError):

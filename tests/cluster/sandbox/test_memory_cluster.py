@@ -82,7 +82,7 @@ def test_a_lie_loses_a_part_and_keeps_a_part() -> None:
         await sim.apply(1)
         async with sim.session() as session:
             sim.disk().begin_to_lie()
-            await session.put(FILES)
+            await session.store(FILES)
         sim.cluster.crash_node(sim.pod().node)
         await sim.ready(1)
         found = await sim.found()
@@ -101,7 +101,7 @@ def test_a_write_under_way_when_the_node_crashes_is_lost_in_part_and_the_session
     async def check(sim: Simulated) -> None:
         await sim.apply(1)
         async with sim.session() as session:
-            putting = asyncio.create_task(session.put(FILES))
+            putting = asyncio.create_task(session.store(FILES))
             await asyncio.sleep(0.0005)
             sim.cluster.crash_node(sim.pod().node)
             with pytest.raises(SessionLostError):
@@ -366,11 +366,11 @@ def test_two_pods_write_to_one_claim() -> None:
             old_pod = sim.pod()
             await sim.delete(force=True)
             assert sim.pod().uid != old_pod.uid
-            assert (await old.put({"old": b"still here"})).durable == {"old"}
+            assert (await old.store({"old": b"still here"})).durable == {"old"}
             assert (await sim.found()) == {"old": b"still here"}
             await asyncio.sleep(30)
             with pytest.raises(SessionLostError):
-                await old.put({"older": b"gone"})
+                await old.store({"older": b"gone"})
 
     simulated(check, orphan=20)
 
@@ -380,7 +380,7 @@ def test_a_node_that_hangs_finishes_what_it_was_asked_beside_the_pods_that_took_
         await sim.apply(1)
         async with sim.session() as old:
             pod = sim.pod()
-            putting = asyncio.create_task(old.put({"old": b"still here"}))
+            putting = asyncio.create_task(old.store({"old": b"still here"}))
             await asyncio.sleep(0)
             sim.cluster.hang_node(pod.node)
             new = await sim.replaced(pod)
@@ -392,7 +392,7 @@ def test_a_node_that_hangs_finishes_what_it_was_asked_beside_the_pods_that_took_
             assert await sim.found() == {"old": b"still here"}
             await asyncio.sleep(1)
             with pytest.raises(SessionLostError):
-                await old.put({"older": b"gone"})
+                await old.store({"older": b"gone"})
         assert sim.pod() == new
 
     simulated(check)
@@ -406,7 +406,7 @@ def test_a_node_that_hangs_answers_nobody_and_lets_whoever_waits_go() -> None:
             sim.cluster.hang_node(pod.node)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(5):
-                    await old.put({"old": b"late"})
+                    await old.store({"old": b"late"})
         await sim.replaced(pod)
         sim.cluster.wake_node(pod.node)
         await asyncio.sleep(1)
@@ -503,7 +503,7 @@ def test_the_agent_runs_in_an_ephemeral_container_beside_one_without_a_shell() -
     async def check(sim: Simulated) -> None:
         await sim.apply(1, image="noshell")
         async with sim.session(program=Program.AGENT, image="python") as session:
-            assert (await session.put(FILES)).durable == FILES.keys()
+            assert (await session.store(FILES)).durable == FILES.keys()
             assert session.container.startswith("chaosd-agent")
         (added,) = sim.pod().ephemeral
         assert added.running
@@ -608,7 +608,7 @@ def test_rounds_are_fast(capsys: pytest.CaptureFixture[str]) -> None:
         for turn in range(rounds):
             for ordinal in range(3):
                 async with sim.session(ordinal) as session:
-                    await session.put(FILES)
+                    await session.store(FILES)
             if turn % 2:
                 await sim.delete(turn % 3)
             else:

@@ -47,7 +47,7 @@ class Probe:
 
     async def write(self, verb: str, **files: bytes) -> protocol.Stored:
         named = {name.removeprefix("f"): data for name, data in files.items()}
-        return protocol.read_stored(named, await self.ask(verb, *protocol.write_request(named)))
+        return protocol.read_stored(named, await self.ask("store", *protocol.write_request(**{"put": {}, verb: named})))
 
     async def sums(self, *names: str) -> dict[str, protocol.Sum]:
         return protocol.read_sums(await self.ask("sums", f"2 {' '.join(names)}"))
@@ -197,7 +197,7 @@ def test_requests_may_come_in_pieces_and_several_at_once(pieces: int) -> None:
         requests = (
             protocol.opening(protocol.Program.SHELL)
             + b"a begin \n3\nme\n"
-            + f"b put {arguments}\n".encode()
+            + f"b store {arguments}\n".encode()
             + data
             + b"c list \nd sums 1 0001\n"
         )
@@ -214,7 +214,7 @@ def test_requests_may_come_in_pieces_and_several_at_once(pieces: int) -> None:
 
 def test_the_length_of_a_request_is_known_once_it_has_come_whole() -> None:
     arguments, data = protocol.write_request({"0001": b"x" * 100, "0002": b"\n"})
-    for request in (b"n hello \n", b"n begin \n3\nabc", f"n put {arguments}\n".encode() + data, b"n list\n", b"\n"):
+    for request in (b"n hello \n", b"n begin \n3\nabc", f"n store {arguments}\n".encode() + data, b"n list\n", b"\n"):
         assert length_of_request(request) == len(request)
         assert length_of_request(request + b"more") == len(request)
         assert all(length_of_request(request[:cut]) is None for cut in range(len(request)))
@@ -223,7 +223,7 @@ def test_the_length_of_a_request_is_known_once_it_has_come_whole() -> None:
 def test_a_request_cut_off_by_the_end_of_the_input_is_done_as_far_as_it_came() -> None:
     async def check(probe: Probe) -> None:
         await probe.begin()
-        await probe.process.write(b"nonce put 2\n0001 4096\n" + DATA[:4096] + b"0002 4096\n" + DATA[:100])
+        await probe.process.write(b"nonce store 2 0 0\n0001 4096\n" + DATA[:4096] + b"0002 4096\n" + DATA[:100])
         await probe.process.close_stdin()
         assert (await probe.process.read()).startswith(b"stored 0001\n")
         assert (await probe.process.read(), probe.process.exit_status) == (b"", 0)
@@ -265,7 +265,7 @@ def test_a_process_that_is_killed_has_done_any_part_of_what_it_was_asked() -> No
         probe = await _opened(Timings(), seed)
         await probe.begin()
         request = protocol.write_request(dict.fromkeys("abc", DATA))
-        await probe.process.write(f"nonce put {request[0]}\n".encode() + request[1])
+        await probe.process.write(f"nonce store {request[0]}\n".encode() + request[1])
         probe.process.kill()
         run = probe.disk.names(RUN)
         done.add(("".join(probe.disk.names(f"{RUN}/stage")), "".join(name for name in "abc" if name in run)))
@@ -281,7 +281,7 @@ def test_a_request_lands_although_its_connection_is_gone(linger: float, lands_at
         await probe.begin()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await probe.process.write(b"nonce put 1\n0001 5\nlate!")
+        await probe.process.write(b"nonce store 1 0 0\n0001 5\nlate!")
         await probe.process.end()
         assert loop.time() - began == pytest.approx(0.1 if not linger else 0.0)
         await asyncio.sleep(lands_at * 0.99 - (loop.time() - began))
