@@ -16,6 +16,8 @@ from benchmarks import (
     memory,
     power,
     probe,
+    report,
+    retention,
     sandbox,
     scrape,
     simulation,
@@ -26,6 +28,7 @@ from benchmarks.figure import Figure
 MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "ledger": ledger.measure,
     "judging": judging.measure,
+    "report": report.measure,
     "simulation": simulation.measure,
     "sandbox": sandbox.measure,
     "probe": probe.measure,
@@ -37,6 +40,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "memory": memory.measure,
     "scrape": scrape.measure,
     "watches": watches.measure,
+    "retention": retention.measure,
 }
 
 

@@ -29,7 +29,7 @@ def measure() -> Iterator[Figure]:
     for length in _LENGTHS:
         with tempfile.TemporaryDirectory() as folder:
             url = f"sqlite:///{Path(folder) / 'ledger.db'}"
-            _fill(url, length)
+            fill(url, length)
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 fetching, seconds, megabytes = pool.apply(_judge, (url,))
         costs.append(seconds / length * 1e6)
@@ -45,7 +45,8 @@ def measure() -> Iterator[Figure]:
     yield Figure("judging, growth", costs[-1] / costs[0], "times", detail, at_most=1.5)
 
 
-def _fill(url: str, length: int) -> None:
+def fill(url: str, length: int) -> None:
+    """A ledger with one run of so many ops."""
     with Ledger.open(url) as ledger:
         run = ledger.begin(
             "RUN", experiment="{}", seed=1, target="default/web", cluster="sandbox v1", cluster_id="", started_at=0.0
@@ -59,7 +60,7 @@ def _judge(url: str) -> tuple[float, float, float]:
     """Seconds to fetch the history, seconds to fetch and judge it, and the most memory that was resident, in MB."""
     with Ledger.open(url) as ledger:
         run = ledger.run()
-        assert run is not None, "made by _fill"
+        assert run is not None, "made by fill"
         began = time.perf_counter()
         for _ in ledger.history(run):
             pass

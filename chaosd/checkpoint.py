@@ -15,10 +15,10 @@ from typing import Any
 from chaosd.checkers import Panel, binding, mount, ordering, recovery, steps, verdict
 from chaosd.checkers.records import Document, How, Record, Replica
 from chaosd.compaction import Checkpoint
+from chaosd.coverage import Coverage
 from chaosd.errors import LedgerError
 from chaosd.history import Kind, Op
 from chaosd.payload import Label, Origin
-from chaosd.report.coverage import Coverage
 from chaosd.resumption import Unanswered
 
 VERSION = 1

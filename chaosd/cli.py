@@ -28,9 +28,11 @@ from chaosd.drill.target import DEFAULT_IMAGE, Wanted
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.progress import Progress
-from chaosd.report import disruptions, text
+from chaosd.report import disruptions, runs, text
 from chaosd.report import outlook as plan_report
 from chaosd.report import preflight as preflight_report
+from chaosd.report.document import Report
+from chaosd.report.formats import FILES
 from chaosd.report.verdict import Verdict
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
@@ -297,6 +299,87 @@ def shutdown(
     return PASS
 
 
+RunName = Annotated[str, typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.")]
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> int:
+    """List the runs of a ledger, the newest first; of a running daemon's, too."""
+    from chaosd import reporting
+
+    settings = _settings(None, None, None, ledger, out, None)
+    listed = reporting.list_runs(settings, limit)
+    if as_json:
+        typer.echo(json.dumps(runs.as_json(listed), indent=2))
+    else:
+        _print(runs.table(listed))
+    return PASS
+
+
+@app.command()
+def show(run_name: RunName = runs.LATEST, ledger: LedgerUrl = None, out: Out = None, as_json: AsJson = False) -> int:
+    """Show what came of one run, as in its report.txt; of one that is still running, so far."""
+    from chaosd import reporting
+
+    settings = _settings(None, None, None, ledger, out, None)
+    standing, verdict = reporting.look_at(settings, run_name)
+    if as_json:
+        typer.echo(verdict.as_json(), nl=False)
+        return PASS
+    if standing.told:
+        typer.echo(f"{standing.told}\n")
+    typer.echo(text.render(verdict), nl=False)
+    return PASS
+
+
+@app.command("report")
+def make_report(
+    run_name: RunName = runs.LATEST,
+    formats: Annotated[str, typer.Option("--format", help=f"One or more, parted by commas: {', '.join(FILES)}.")] = "html",
+    ledger: LedgerUrl = None,
+    out: Out = None,
+) -> int:
+    """Tell what came of a run, finished or running, from its ledger: a page for people, and files for machines."""
+    from chaosd import reporting
+
+    settings = _settings(None, None, None, ledger, out, None)
+    wanted = [name.strip() for name in formats.split(",")]
+    if unknown := [name for name in wanted if name not in FILES]:
+        raise UsageError(f"--format {unknown[0]}: there are {', '.join(FILES)}")
+    report, written = reporting.report(settings, run_name, wanted)
+    for file in written:
+        typer.echo(f"report: {file}")
+    if report.state_told:
+        _tell(report.state_told)
+    typer.echo(text.summary(report.verdict))
+    return PASS
+
+
+@app.command("diff")
+def compare_runs(
+    one: Annotated[str, typer.Argument(metavar="RUN_A", help="Such as one of the old driver.")],
+    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Such as one of the new.")],
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compare two runs: verdicts, classes, coverage, and whether recovery takes longer, beyond chance."""
+    from chaosd import reporting
+    from chaosd.report import diff
+
+    compared = reporting.compare(_settings(None, None, None, ledger, out, None), one, other)
+    if as_json:
+        typer.echo(json.dumps(compared.as_json(), indent=2))
+    else:
+        _print(diff.shown(compared))
+    return PASS
+
+
 @app.command("disruptions")
 def list_disruptions(
     as_json: AsJson = False,
@@ -319,13 +402,14 @@ def list_disruptions(
 
 @app.command()
 def schema(
-    of: Annotated[Literal["experiment", "verdict"], typer.Argument(help="Which document's.")] = "experiment",
+    of: Annotated[Literal["experiment", "verdict", "report"], typer.Argument(help="Which document's.")] = "experiment",
 ) -> int:
-    """Print the JSON Schema of an experiment, or of verdict.json."""
+    """Print the JSON Schema of an experiment, of verdict.json or of report.json."""
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
     else:
-        typer.echo(json.dumps(Verdict.model_json_schema(by_alias=True, mode="serialization"), indent=2))
+        model = Verdict if of == "verdict" else Report
+        typer.echo(json.dumps(model.model_json_schema(by_alias=True, mode="serialization"), indent=2))
     return PASS
 
 

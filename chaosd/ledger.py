@@ -191,20 +191,22 @@ class Ledger:
     @classmethod
     def look(cls, url: str) -> bool:
         """Whether there is a ledger; nothing is made or changed. Raises as `open` does, also where none could be made."""
-        engine = _engine(url)
-        name = engine.url.render_as_string(hide_password=True)
         if file := file_of(url):
-            _refuse_unwritable(name, file)
+            _refuse_unwritable(_shown(url), file)
             if not file.exists():
                 return False
-            # A WAL that nobody has open is not needed, and reading it would make files.
-            how = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "immutable=1"
-            engine = sa.create_engine(f"sqlite:///file:{quote(str(file))}?{how}&uri=true")
-        with cls(engine, name) as ledger, ledger._transaction() as connection:
-            if not sa.inspect(connection).has_table(_meta.name):
-                return False
-            ledger._refuse_other(connection.execute(sa.select(_meta.c.schema_version)).scalar())
-        return True
+        with cls(_reading_engine(url), _shown(url)) as ledger:
+            return ledger._is_one()
+
+    @classmethod
+    def open_to_read(cls, url: str) -> Ledger:
+        """Open one that is there: nothing is made or changed, and nobody who writes to it is disturbed. Raises UsageError
+        where there is none, LedgerError for one that cannot be used."""
+        file = file_of(url)
+        ledger = cls(_reading_engine(url), _shown(url))
+        if (file and not file.exists()) or not ledger._is_one():
+            raise UsageError(f"there is no ledger at {ledger._name}: name one with --ledger, or its folder with --out")
+        return ledger
 
     def __enter__(self) -> Ledger:
         return self
@@ -255,6 +257,23 @@ class Ledger:
             while rows := _page(connection, run, row):
                 yield from dropwhile(lambda op: op.index < first, _ops_of(rows))
                 row = rows[-1][0] + 1
+
+    def runs(self, limit: int | None = None) -> list[Run]:
+        """All runs, or so many of them, the newest first."""
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(*_RUN_COLUMNS).order_by(_runs.c.id.desc()).limit(limit)).all()
+        return [Run(**row._mapping) for row in rows]
+
+    def ops(self, run: Run, first: int, last: int) -> list[Op]:
+        """The ops from one index to another, both included, in order."""
+        query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id == run.id, _ops.c.index.between(first - _LONGEST, last))
+        with self._transaction() as connection:
+            found = list(_ops_of(connection.execute(query.order_by(_ops.c.index)).all()))
+        return [op for op in found if first <= op.index <= last]
+
+    def last_op(self, run: Run) -> Op | None:
+        """What was journaled last; None where nothing was."""
+        return self.op(run, self._next_index(run) - 1)
 
     def op(self, run: Run, index: int) -> Op | None:
         """The op of that index; None where there is none."""
@@ -321,10 +340,10 @@ class Ledger:
         while step := await loop.run_in_executor(self._thread, next, todo, None):
             await loop.run_in_executor(self._thread, step)
 
-    def runs(self) -> list[tuple[Run, float]]:
+    def last_times(self) -> list[tuple[Run, float]]:
         """Those that have ops, oldest first, and when the last op of each was."""
         last = sa.select(_ops.c.time).where(_ops.c.run_id == _runs.c.id).order_by(_ops.c.index.desc()).limit(1)
-        query = sa.select(_runs, last.scalar_subquery().label("last_at")).order_by(_runs.c.id)
+        query = sa.select(*_RUN_COLUMNS, last.scalar_subquery().label("last_at")).order_by(_runs.c.id)
         with self._transaction() as connection:
             rows = connection.execute(query).all()
         return [(Run(*row[:-1]), row.last_at) for row in rows if row.last_at is not None]
@@ -380,8 +399,8 @@ class Ledger:
         state = zlib.compress(json.dumps(checkpoint.state, separators=(",", ":")).encode())
         known = sa.select(_checkpoints.c.index).where(_checkpoints.c.run_id == run.id)
         with self._transaction() as connection:
-            if connection.execute(known).scalar() == checkpoint.index:
-                return
+            if (at := connection.execute(known).scalar()) is not None and at >= checkpoint.index:
+                return  # by a later one ops may have gone that an earlier one needs
             connection.execute(_checkpoints.delete().where(_checkpoints.c.run_id == run.id))
             connection.execute(_checkpoints.insert().values(run_id=run.id, index=checkpoint.index, state=state))
 
@@ -405,6 +424,15 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute(_ops.delete().where(going))
             connection.execute(_ops.insert(), _rows(run, [mark]))
+
+    def _is_one(self) -> bool:
+        """Whether it is a ledger, and not of another version (LedgerError)."""
+        with self._transaction() as connection:
+            if not sa.inspect(connection).has_table(_meta.name):
+                return False
+            self._refuse_other(connection.execute(sa.select(_meta.c.schema_version)).scalar())
+            self.id = connection.execute(sa.select(_meta.c.id)).scalar_one()
+        return True
 
     def _check_version(self) -> None:
         with self._transaction() as connection:
@@ -603,6 +631,20 @@ def _engine(url: str) -> sa.Engine:
         return sa.create_engine(url)
     except (ArgumentError, NoSuchModuleError) as error:
         raise UsageError(f"--ledger {url}: {error}: give a URL such as sqlite:///chaosd.db") from error
+
+
+def _reading_engine(url: str) -> sa.Engine:
+    """For who only reads."""
+    file = file_of(url)
+    if file is None:
+        return _engine(url).execution_options(postgresql_readonly=True)
+    # A WAL that nobody has open is not needed, and reading it would make files.
+    how = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "immutable=1"
+    return sa.create_engine(f"sqlite:///file:{quote(str(file))}?{how}&uri=true")
+
+
+def _shown(url: str) -> str:
+    return _engine(url).url.render_as_string(hide_password=True)
 
 
 def file_of(url: str) -> Path | None:

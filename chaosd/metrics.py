@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from chaosd import __version__
 from chaosd.checkers import Judgement, Panel, Value
 from chaosd.checkers.integrity import LOST, MISSING, UNSETTLED
-from chaosd.checkers.records import how_many
+from chaosd.checkers.records import expand, how_many
 from chaosd.checkers.recovery import PHASES
 from chaosd.checkers.verdict import Class
 from chaosd.cluster.target import Target
@@ -50,12 +50,13 @@ _EXPERIMENT_STATES = ("loaded", "refused")
 
 COLD, CACHED, NOT_READ = "cold", "cached", "none"  # what is not there, or could not be read, came from nowhere
 _INTACT, _DAMAGED, _FAILED = "intact", "damaged", "failed"
+_ABSENT = "absent"  # what was never acknowledged need not be there
 # Everything else that bytes can be is damage; which, the class of its violation says.
 _RESULT_OF: Mapping[str, str] = {State.INTACT: _INTACT, UNSETTLED: UNSETTLED, MISSING: MISSING, LOST: MISSING}
 _VERIFICATIONS = (
     *product((_INTACT, UNSETTLED), (COLD, CACHED)),
     *product((_DAMAGED, MISSING), (COLD, CACHED, NOT_READ)),
-    (_FAILED, NOT_READ),
+    *product((_ABSENT, _FAILED), (NOT_READ,)),
 )
 
 _COUNTS_ANEW = "starts again at 0, as `rate()` and `increase()` expect"
@@ -441,6 +442,8 @@ class TargetMetrics:
         self._disrupted: tuple[str, float] | None = None
         self._counted: dict[Class, int] = {}
         self._bindings: dict[str, tuple[str, ...]] = {}
+        # Sequences of writes that were never answered, by replica.
+        self._in_doubt = {name: set(replica.maybe) for name, replica in panel.integrity.replicas.items()}
         self._latest, self._refreshed = -1, -2
         self._initialise(experiment)
         self._recall(panel.judge())
@@ -508,7 +511,9 @@ class TargetMetrics:
     def _written(self, op: Op) -> None:
         metrics, labels = self._metrics, self._labels
         metrics.writes.labels(*labels, op.kind).inc()
-        if op.kind is Kind.OK:
+        if op.kind is Kind.INFO:
+            self._in_doubt.setdefault(op.process, set()).add(op.value["sequence"])
+        elif op.kind is Kind.OK:
             metrics.written_bytes.labels(*labels).inc(op.value["length"])
             metrics.write_duration.labels(*labels).observe(op.time - self._invoked_at.get(op.process, op.time))
 
@@ -520,6 +525,11 @@ class TargetMetrics:
             metrics.observer_errors.labels(*labels, "read").inc()
             return
         result, cache = _RESULT_OF.get(op.value["finding"], _DAMAGED), op.value.get("cache") or NOT_READ
+        if result == MISSING:
+            in_doubt = self._in_doubt.get(op.process, set())
+            absent = sum(sequence in in_doubt for sequence in expand(op.value["sequences"]))
+            metrics.verifications.labels(*labels, _ABSENT, NOT_READ).inc(absent)
+            records -= absent
         metrics.verifications.labels(*labels, result, cache).inc(records)
         metrics.verification_duration.labels(*labels).observe(op.time - self._invoked_at.get(op.process, op.time))
         if result in (_INTACT, UNSETTLED):
@@ -586,6 +596,8 @@ class TargetMetrics:
         if op.kind is not Kind.OK:
             return
         metrics.round_duration.labels(*labels).observe(op.time - self._round_began)
+        for replica, sequences in self._in_doubt.items():
+            sequences.intersection_update(self._panel.integrity.replicas[replica].maybe)
         judgement = self._panel.judge()
         binding = next(v for v in judgement.verdicts if v.checker == "binding")
         metrics.binding_checks.labels(*labels, binding.value).inc()

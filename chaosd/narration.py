@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from chaosd.coverage import Coverage
 from chaosd.history import NEMESIS, RESTART, RUN, Kind, Op, in_words
 from chaosd.ledger import Run
 from chaosd.nemesis import DISRUPTIONS
-from chaosd.report.coverage import Coverage
 
 
 class Narrator:

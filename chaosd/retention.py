@@ -13,9 +13,9 @@ from collections.abc import Collection
 from chaosd.checkers import Panel
 from chaosd.checkpoint import restore, taken
 from chaosd.compaction import Checkpoint, is_milestone
+from chaosd.coverage import Coverage
 from chaosd.history import RUN, Kind, Op
 from chaosd.ledger import Ledger, Run, RunLedger
-from chaosd.report.coverage import Coverage
 from chaosd.resumption import Unanswered
 
 # A checkpoint costs as much as a few thousand ops, and a restart folds what came after it.
@@ -67,7 +67,7 @@ class Retention:
 async def compact_idle(ledger: Ledger, keep_seconds: float, now: float, busy: Collection[int] = ()) -> None:
     """Compact the runs that nobody journals: those that are over, and those that may go on some day; not those of the ids
     `busy`. `now` is in seconds since the epoch. Raises LedgerError."""
-    for run, last_at in await asyncio.to_thread(ledger.runs):
+    for run, last_at in await asyncio.to_thread(ledger.last_times):
         # What the Lease of one that may go on says of its last ops must be found (resumption.note_loss).
         before = (last_at if run.ended_at is None else now) - keep_seconds
         if run.id not in busy and (checkpoint := await asyncio.to_thread(_if_old, ledger, run, before)):

@@ -18,6 +18,7 @@ from chaosd.cluster.lock import TargetLock
 from chaosd.cluster.observer import Observer
 from chaosd.cluster.port import Cluster
 from chaosd.cluster.target import Target
+from chaosd.coverage import Coverage
 from chaosd.errors import AbortedError, ChaosdError, ClusterError, DeadlineError, NotReadyError
 from chaosd.experiment import Experiment
 from chaosd.generator import Generator, Limits, Plan
@@ -28,7 +29,6 @@ from chaosd.ledger import Run, RunLedger
 from chaosd.nemesis import Scene
 from chaosd.probe.protocol import MAX_NAMES
 from chaosd.probe.session import Place
-from chaosd.report.coverage import Coverage
 from chaosd.report.verdict import Verdict, make_verdict
 from chaosd.retention import Retention, recalled
 from chaosd.workload.worker import Worker

@@ -12,7 +12,7 @@ from typing import Any
 from dashboards.panels import ROWS, TARGET, Look, Panel, Query
 
 _SOURCE = {"type": "prometheus", "uid": "$datasource"}
-_COLUMNS, _HEIGHT = 24, {Look.STAT: 4, Look.TABLE: 7}
+COLUMNS, _HEIGHT = 24, {Look.STAT: 4, Look.TABLE: 7}
 _HEIGHT_OF_OTHERS = 8
 # Each that happened, as a mark in every panel.
 DISRUPTED = f'sum by (kind) (increase(chaosd_disruptions_total{{{TARGET}, outcome="ok"}}[$__interval])) > 0'
@@ -91,7 +91,7 @@ def _panels() -> Iterator[dict[str, Any]]:
         }
         x, y, height = 0, y + 1, 0
         for panel in row.panels:
-            if x + panel.width > _COLUMNS:
+            if x + panel.width > COLUMNS:
                 x, y, height = 0, y + height, 0
             number += 1
             tall = _HEIGHT.get(panel.look, _HEIGHT_OF_OTHERS)

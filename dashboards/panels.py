@@ -157,7 +157,7 @@ ROWS: tuple[Row, ...] = (
                     Query(f"namespace_statefulset:chaosd_durability:ratio{window}{{{TARGET}}}", f"{NAMED} in {window}")
                     for window in ("1h", "1d", "30d")
                 ),
-                "The durability SLI, by window. Readings that failed count on neither side.",
+                "The durability SLI, by window. Only what was acknowledged, and could be read, counts.",
                 unit="percentunit",
                 width=6,
             ),
@@ -426,9 +426,9 @@ ROWS: tuple[Row, ...] = (
             Panel(
                 "Paused",
                 Look.STAT,
-                (Query("max (chaosd_paused)", "paused"),),
-                "It disrupts nothing then.",
-                words={0: ("no", "green"), 1: ("yes", "orange")},
+                (Query("max (chaosd_paused)", "experiments"),),
+                "Experiments that the kill switch, or a closed window, keeps from their targets.",
+                thresholds=((None, "green"), (1, "orange")),
                 width=3,
             ),
             Panel(

@@ -1,5 +1,5 @@
-"""Fixtures of the tests that need a real cluster, shared by tests/conformance and tests/e2e; the fresh seed, which is told
-whatever comes of the tests; and how hypothesis looks for examples."""
+"""The command line; fixtures of the tests that need a real cluster, shared by tests/conformance and tests/e2e; the fresh
+seed, which is told whatever comes of the tests; and how hypothesis looks for examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import seeds
+from tests import chaosd_main, seeds
 from tests.real import RealCluster
 
 # How long an example takes says how busy the machine is.
@@ -20,6 +20,12 @@ settings.load_profile("busy")
 def pytest_report_header() -> str:
     """Told first, so that it is known of a session that does not come to its end, too."""
     return seeds.told()
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> chaosd_main.Main:
+    """Runs `chaosd` with arguments in this process."""
+    return chaosd_main.running(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import promql_parser as promql
 
-# What Grafana puts in the place of its variables before it asks.
-_VARIABLES = {
-    "$__rate_interval": "5m",
-    "$__interval": "1m",
-    "$__range": "1h",
-    "$namespace": "shop",
-    "$statefulset": "db",
-    "$experiment": "soak",
-}
-
-
-def substituted(expression: str, **values: str) -> str:
-    """An expression of the dashboard as a Prometheus is asked it, with some of the variables given."""
-    known = {**_VARIABLES, **{f"${name}": value for name, value in values.items()}}
-    return re.sub(r"\$\w+", lambda variable: known[variable[0]], expression)
+from dashboards.asking import substituted
 
 
 def read_by(expression: str) -> Iterator[tuple[str, set[str]]]:

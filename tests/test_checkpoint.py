@@ -13,9 +13,9 @@ import pytest
 from chaosd import checkpoint
 from chaosd.checkers import Panel
 from chaosd.compaction import Checkpoint
+from chaosd.coverage import Coverage
 from chaosd.errors import LedgerError
 from chaosd.history import RUN, Kind, Op
-from chaosd.report.coverage import Coverage
 from chaosd.resumption import Unanswered
 from chaosd.simulation.healthy import healthy
 from chaosd.simulation.killed import DISRUPTIONS

@@ -11,46 +11,17 @@ from typing import Any
 import pytest
 import yaml
 
-from chaosd import __version__, cli
+from chaosd import __version__
 from chaosd.cluster.sandbox.directory_disks import DirectoryDisks
 from chaosd.nemesis import DISRUPTIONS
 from tests import manifests
+from tests.chaosd_main import Main, Told
 from tests.manifests import Document
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 QUICK: Document = {"files": 2, "size": "4Ki", "share": {"bytes": "1Mi", "files": 50}}
 
-Main = Callable[..., "Told"]
 Write = Callable[..., Path]
-
-
-class Told:
-    """What a command told, and its exit code."""
-
-    def __init__(self, code: object, out: str, err: str) -> None:
-        self.code = code
-        self.out = out
-        self.errors = [line for line in err.splitlines() if line.startswith("chaosd: ")]
-
-    @property
-    def error(self) -> str:
-        """The one line of the error."""
-        assert len(self.errors) == 1, self.errors
-        return self.errors[0]
-
-
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Main:
-    """Runs `chaosd` with arguments in this process."""
-
-    def run(*args: object) -> Told:
-        monkeypatch.setattr("sys.argv", ["chaosd", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return Told(ended.value.code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ from tests.histories import (
     read,
     round_began,
     statefulset,
+    unanswered,
     volume,
     watch,
     written,
@@ -225,6 +226,15 @@ def test_readings() -> None:
     assert scraped("verifications_total", result="missing", cache="none") == 1
     assert scraped("verified_bytes_total", cache="cold") == 4096
     assert scraped("last_verification_timestamp_seconds") is not None
+
+
+def test_what_was_never_acknowledged_and_is_not_there_is_not_missing() -> None:
+    wrote = (*SOUND, round_began(1), *written(WEB_0, 0), *unanswered(WEB_0, 1))
+    scraped = Scraped(*wrote, read(WEB_0, 1, finding="missing", cache=""), read(WEB_0, 0, finding="missing", cache=""))
+    assert scraped("verifications_total", result="absent", cache="none") == 1
+    assert scraped("verifications_total", result="missing", cache="none") == 1
+    again = Scraped(*wrote, read(WEB_0, 1), ENDED, read(WEB_0, 1, finding="missing", cache=""))
+    assert again("verifications_total", result="absent", cache="none") == 1
 
 
 def test_what_is_at_risk_was_not_read_since_the_last_disruption() -> None:
@@ -432,6 +442,7 @@ def _tally(ops: Iterable[Op]) -> Counter[tuple[str, ...]]:
     each histogram."""
     found: Counter[tuple[str, ...]] = Counter()
     panel, disrupted_by = Panel(), ""
+    in_doubt: set[tuple[str, int]] = set()
     for op in ops:
         panel.step(op)
         if op.process == NEMESIS:
@@ -444,11 +455,13 @@ def _tally(ops: Iterable[Op]) -> Counter[tuple[str, ...]]:
             found["round_duration_seconds_count",] += 1
             found["binding_checks_total", str(panel.checkers["binding"].verdict().value)] += 1
         elif op.process != RUN and op.kind is not Kind.INVOKE:
-            _tally_worker(found, op)
+            if (op.f, op.kind) == ("write", Kind.INFO):
+                in_doubt.add((op.process, op.value["sequence"]))
+            _tally_worker(found, op, in_doubt)
     return +found
 
 
-def _tally_worker(found: Counter[tuple[str, ...]], op: Op) -> None:
+def _tally_worker(found: Counter[tuple[str, ...]], op: Op, in_doubt: set[tuple[str, int]]) -> None:
     sure = op.kind is Kind.OK
     if op.f == "write":
         found["writes_total", str(op.kind)] += 1
@@ -461,7 +474,10 @@ def _tally_worker(found: Counter[tuple[str, ...]], op: Op) -> None:
             found["verified_bytes_total", op.value["cache"]] += op.value["bytes"]
         elif sure:
             assert op.value["finding"] == "missing", "nothing else was planted"
-            found["verifications_total", "missing", "none"] += records
+            for first, last in op.value["sequences"]:
+                for sequence in range(first, last + 1):
+                    was = "absent" if (op.process, sequence) in in_doubt else "missing"
+                    found["verifications_total", was, "none"] += 1
         else:
             found["verifications_total", "failed", "none"] += records
             found["observer_errors_total", "read"] += 1

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from chaosd.checkers import Panel
+from chaosd.coverage import Coverage
 from chaosd.history import RUN, Event, Kind
 from chaosd.report import text
-from chaosd.report.coverage import Coverage
 from chaosd.report.verdict import Verdict, make_verdict
 from tests.histories import (
     WEB_0,

@@ -15,9 +15,9 @@ import pytest
 from chaosd import compaction
 from chaosd.checkers import Panel
 from chaosd.compaction import Checkpoint
+from chaosd.coverage import Coverage
 from chaosd.history import COMPACTED, NEMESIS, RESTART, RUN, Event, Kind, Op
 from chaosd.ledger import Ledger, Run
-from chaosd.report.coverage import Coverage
 from chaosd.retention import compact_idle, recalled
 from chaosd.simulation.plants import PLANTS
 from chaosd.simulation.world import Scenario, simulate
@@ -135,6 +135,8 @@ async def test_a_checkpoint_takes_the_place_of_the_one_before(ledger: Ledger) ->
     for index in (1, 2, 2):
         await ledger.compact(run, Checkpoint(index, {"at": index}), 0.0)
         assert ledger.checkpoint(run) == Checkpoint(index, {"at": index})
+    await ledger.compact(run, Checkpoint(1, {"late": "from a thread that began before"}), 0.0)
+    assert ledger.checkpoint(run) == Checkpoint(2, {"at": 2})
     assert ledger.checkpoint(other) is None
 
 

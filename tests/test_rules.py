@@ -14,7 +14,11 @@ from tests.observed import ROOT, not_there, rules
 from tests.promql import read_by
 
 ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
-TESTS = ROOT / "tests" / "rules" / "chaosd.rules.test.yaml"
+CASES = [
+    case
+    for path in sorted((ROOT / "tests" / "rules").glob("*.test.yaml"))
+    for case in yaml.safe_load(path.read_text())["tests"]
+]
 
 
 def _sections(document: Path) -> dict[str, str]:
@@ -66,7 +70,7 @@ def test_every_class_of_failure_has_one_alert_that_stands_on_what_is_open() -> N
 
 def test_every_alert_is_tested_for_firing_for_not_firing_and_for_what_it_says() -> None:
     fires, rests, says = set(), set(), set()
-    for case in yaml.safe_load(TESTS.read_text())["tests"]:
+    for case in CASES:
         for asked in case.get("promql_expr_test", ()):
             for name in re.findall(r'^ALERTS\{alertname="(\w+)", alertstate="firing"\}$', asked["expr"]):
                 (fires if asked.get("exp_samples") else rests).add(name)

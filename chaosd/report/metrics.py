@@ -45,7 +45,8 @@ _VALUES = """\
 `namespace` and `statefulset` are the target's, `ordinal` is a replica's number, `claim`, `volume`, `handle` and `node` are
 what it stands on, `experiment` is the name in the experiment's file, `version` is chaosd's. Of readings, `damaged` is what
 is there and is not what was acknowledged (its class of failure is that of the violation), `unsettled` is what an unanswered
-write may have left; `none` is the `cache` of what is not there, or could not be read.
+write may have left, `absent` such a write that is not there, which is no fault; `none` is the `cache` of what is not there,
+or could not be read.
 """
 
 # Labels whose values have a page of their own.

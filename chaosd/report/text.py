@@ -27,6 +27,11 @@ def summary(verdict: Verdict) -> str:
     return f"verdict: {verdict.verdict} ({detail}{aborted}{simulated}; run {verdict.run}, seed {verdict.seed})"
 
 
+def began(verdict: Verdict) -> datetime:
+    """When its run did."""
+    return datetime.fromtimestamp(verdict.started_at, UTC)
+
+
 def render(verdict: Verdict) -> str:
     """The whole report."""
     return "\n".join([*_head(verdict), *_steps(verdict), *_violations(verdict), *_rest(verdict), "", summary(verdict), ""])
@@ -41,8 +46,7 @@ def _head(verdict: Verdict) -> Iterator[str]:
     yield f"cluster     {verdict.cluster.kind} {verdict.cluster.version}{simulated}"
     yield f"run         {verdict.run}"
     yield f"seed        {verdict.seed}"
-    began = datetime.fromtimestamp(verdict.started_at, UTC)
-    yield f"began       {began:%Y-%m-%d %H:%M:%S} UTC, took {verdict.ended_at - verdict.started_at:.1f} s"
+    yield f"began       {began(verdict):%Y-%m-%d %H:%M:%S} UTC, took {verdict.ended_at - verdict.started_at:.1f} s"
     if verdict.aborted:
         yield f"aborted     {verdict.aborted}"
 
@@ -62,12 +66,13 @@ def _steps(verdict: Verdict) -> Iterator[str]:
 def _violations(verdict: Verdict) -> Iterator[str]:
     for violation in verdict.violations:
         yield ""
-        yield f"{violation.failure.upper()} {_where(violation)}"
+        yield f"{violation.failure.upper()} {where(violation)}"
         for key, value in violation.evidence.items():
             yield f"  {key}: {value if isinstance(value, str) else json.dumps(value)}"
 
 
-def _where(violation: Violation) -> str:
+def where(violation: Violation) -> str:
+    """What is damaged, from the pod to the block."""
     parts = [f"{violation.namespace}/{violation.pod}"]
     if violation.claim:
         parts.append(f"claim {violation.claim}")

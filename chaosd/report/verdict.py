@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from chaosd.checkers import Judgement
 from chaosd.checkers.verdict import Class, Value
 from chaosd.checkers.verdict import Violation as Found
-from chaosd.report.coverage import notes
+from chaosd.coverage import notes
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -30,7 +30,10 @@ class ClusterInfo(_Model):
 class Violation(_Model):
     """One broken promise."""
 
-    failure: Annotated[Class, Field(serialization_alias="class", description="Its name.")]
+    failure: Annotated[
+        Class,
+        Field(validation_alias=AliasChoices("class", "failure"), serialization_alias="class", description="Its name."),
+    ]
     namespace: str
     statefulset: str
     pod: str

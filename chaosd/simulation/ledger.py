@@ -110,7 +110,8 @@ class MemoryLedger:
 
     async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
         """See RunLedger."""
-        self._checkpoints[run.id].append(Checkpoint(checkpoint.index, json.loads(json.dumps(checkpoint.state))))
+        if (known := self.checkpoint(run)) is None or known.index < checkpoint.index:
+            self._checkpoints[run.id].append(Checkpoint(checkpoint.index, json.loads(json.dumps(checkpoint.state))))
         ops = self._ops[run.id]
         kept = next((op for op in reversed(ops) if op.f == "undo"), None)
         last = min(checkpoint.index, ops[-1].index - 1)

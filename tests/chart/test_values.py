@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from helm_python import HelmError, lint
 
 from chaosd import __version__
+from chaosd import experiment as experiments
 from tests.chart.rendering import CHART, POSTGRESQL, SOAK, Json, kinds, rendered
 
 _INFO = 1  # severities: 2 warning, 3 error
@@ -89,6 +91,14 @@ def test_a_value_without_a_comment_is_seen_in_the_readme(tmp_path: Path) -> None
 
 def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
     assert _of_schema(SCHEMA) - {"global"} == _of_values(VALUES, SCHEMA)
+
+
+def test_what_the_page_on_installing_shows_can_be_installed() -> None:
+    page = (CHART.parents[1] / "docs" / "install.md").read_text()
+    experiment, values = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    experiments.parse(experiment, "soak.yaml")
+    made = kinds(rendered({**yaml.safe_load(values), "experiments": {"soak": experiment}}))
+    assert {"ServiceMonitor", "PrometheusRule", "PersistentVolumeClaim"} <= made
 
 
 def test_chart_and_product_have_one_version() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from chaosd import payload
 from chaosd.checkers import Judgement, Value, Violation
+from chaosd.coverage import Coverage
 from chaosd.history import Event, Kind
-from chaosd.report.coverage import Coverage
 from tests.histories import (
     ENTRIES,
     FILES,

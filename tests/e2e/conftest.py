@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.chaosd_process import Chaosd
+from tests.e2e.helm import Release
 from tests.manifests import Document
 from tests.real import RealCluster
 
@@ -88,3 +89,65 @@ def nobody(testbed: Any) -> Iterator[Path]:
     with (STATE / "nobody.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield testbed.nobody_kubeconfig
+
+
+@pytest.fixture(scope="session")
+def chaosd_image(real: RealCluster) -> str:
+    """The name of the image of these sources, which the cluster's nodes have."""
+    if named := os.environ.get("CHAOSD_E2E_CHAOSD_IMAGE"):
+        return named
+    if os.environ.get("KUBECONFIG"):
+        pytest.skip("CHAOSD_E2E_CHAOSD_IMAGE does not name an image of these sources that the cluster can pull")
+    from testbed import chaosd_image
+
+    return chaosd_image.give_to_nodes()
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """The folder of helm and kube-score."""
+    from testbed import build
+    from testbed.layout import TOOLS
+
+    build.build()
+    return TOOLS
+
+
+@pytest.fixture
+def lab(real: RealCluster) -> Iterator[str]:
+    """A namespace for the daemon, not the target's, which takes restricted pods alone."""
+    name = real.make_namespace()
+    real.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    real.remove_namespaces([name])
+
+
+@pytest.fixture
+def release(real: RealCluster, tools: Path, tmp_path: Path, lab: str) -> Iterator[Release]:
+    """Not installed yet. What is left of it at the end goes, the cluster's part of it too."""
+    made = Release(tools / "helm", real, "soak", lab, tmp_path)
+    yield made
+    if made("list", "--short").strip():
+        made("uninstall", made.name, "--no-hooks")
+
+
+@pytest.fixture
+def values(chaosd_image: str, web: str, testbed: Any) -> Callable[..., Document]:
+    """Values for a soak of the example target, with the ledger on storage that is not tested."""
+
+    def made(disruptions: list[Document], **over: Any) -> Document:
+        repository, _, tag = chaosd_image.rpartition(":")
+        soak = {
+            "target": {"namespace": web, "statefulset": "web"},
+            "workload": {"files": 10, "size": "16Ki", "share": {"bytes": "32Mi", "files": 500}},
+            "disruptions": disruptions,
+        }
+        return {
+            "image": {"repository": repository, "tag": tag},
+            "experiments": {"soak": soak},
+            "ledger": {"persistence": {"size": "1Gi", "storageClass": testbed.power_storage_class}},
+            "daemon": {"leaseSeconds": 8, "drill": "never"},
+            **over,
+        }
+
+    return made

@@ -17,5 +17,5 @@ def test_the_rules_are_sound() -> None:
 
 
 def test_each_alert_fires_when_it_should_and_only_then() -> None:
-    tested = _promtool("test", "rules", str(ROOT / "tests" / "rules" / "chaosd.rules.test.yaml"))
+    tested = _promtool("test", "rules", *map(str, (ROOT / "tests" / "rules").glob("*.test.yaml")))
     assert tested.returncode == 0, tested.stdout + tested.stderr

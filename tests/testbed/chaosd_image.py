@@ -43,22 +43,34 @@ def build(archive: Path, *, anew: bool = False) -> None:
     """The image as a docker-archive; `anew`: without what is left of earlier builds."""
     prepare()
     print("building the image of chaosd", flush=True)
-    config = _STORAGE / "pip.conf"
-    config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
-    mounts = (f"--volume={_WHEELS}:/wheels:ro", f"--volume={config}:/etc/pip.conf:ro")
+    settings = _STORAGE / "pip.conf"
+    settings.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    mounts = (f"--volume={_WHEELS}:/wheels:ro", f"--volume={settings}:/etc/pip.conf:ro")
     how = ("--pull-never", "--quiet", "--timestamp=0", "--no-cache" if anew else "--layers", f"--build-arg=BASE={_BASE}")
     run(*_buildah("build", *how, *mounts, f"--tag={NAME}", ROOT))
     archive.unlink(missing_ok=True)
     run(*_buildah("push", "--quiet", NAME, f"docker-archive:{archive}:{NAME}"))
 
 
-def unpacked(archive: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The only layer of an archive, as a tar, and the configuration."""
+def config(archive: Path) -> dict[str, Any]:
+    """What an archive's image says of itself."""
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    [image] = json.loads((folder / "manifest.json").read_text())
-    [layer] = image["Layers"]
-    return folder / layer, json.loads((folder / image["Config"]).read_text())
+        found: dict[str, Any] = json.loads(_member(tar, json.loads(_member(tar, "manifest.json"))[0]["Config"]))
+    return found
+
+
+def entries(archive: Path) -> list[tarfile.TarInfo]:
+    """What is in an archive's only layer."""
+    with tarfile.open(archive) as tar:
+        [name] = json.loads(_member(tar, "manifest.json"))[0]["Layers"]
+        with tarfile.open(fileobj=tar.extractfile(name)) as layer:
+            return layer.getmembers()
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file, name
+    return file.read()
 
 
 def prepare() -> None:
@@ -81,10 +93,15 @@ def _make_base() -> None:
 
 def _download_wheels() -> None:
     """Here, where pip finds its index as ever; so the build needs no network."""
-    for lock in _LOCKS:
-        exactly = ("--no-deps", "--only-binary=:all:", f"--python-version={_PYTHON}", "--require-hashes")
-        fetched = ("--requirement", ROOT / "requirements" / lock, "--dest", _WHEELS)
-        run(VENV / "bin" / "pip", "download", "--quiet", "--disable-pip-version-check", *exactly, *fetched)
+    locks, stamp = [ROOT / "requirements" / name for name in _LOCKS], _WHEELS / ".stamp"
+    key = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
+    if stamp.exists() and stamp.read_text() == key:
+        return
+    exactly = ("--no-deps", "--only-binary=:all:", f"--python-version={_PYTHON}", "--require-hashes")
+    for lock in locks:
+        wanted = (*exactly, "--requirement", lock, "--dest", _WHEELS)
+        run(VENV / "bin" / "pip", "download", "--quiet", "--disable-pip-version-check", *wanted)
+    stamp.write_text(key)
 
 
 def _buildah(*words: str | Path) -> list[str | Path]:

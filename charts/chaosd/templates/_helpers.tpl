@@ -74,7 +74,7 @@ app.kubernetes.io/component: daemon
 name: demo
 description: Random pod deletions and scaling of the chart's own target, under writes.
 target:
-  namespace: {{ .Release.Namespace }}
+  namespace: {{ .Release.Namespace | quote }}
   statefulset: {{ .Values.demo.name }}
 workload:
   files: 20

@@ -1,0 +1,69 @@
+"""The real Helm on the real cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.real import RealCluster
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "chaosd"
+
+
+class Release:
+    """A release of the chart: its values are a file, so that every command has the same."""
+
+    def __init__(self, helm: Path, real: RealCluster, name: str, namespace: str, folder: Path) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.full_name = f"{name}-chaosd"
+        self.account = f"system:serviceaccount:{namespace}:{self.full_name}"
+        self._helm = helm
+        self._real = real
+        self._values = folder / f"{name}.values.json"
+        homes = {f"HELM_{home}_HOME": str(folder / f"helm-{home.lower()}") for home in ("CACHE", "CONFIG", "DATA")}
+        self._environment = {**os.environ, **homes, "KUBECONFIG": real.kubeconfig}
+
+    def install(self, values: dict[str, Any], *args: str) -> str:
+        """`helm upgrade --install`, and what it told."""
+        self._values.write_text(json.dumps(values))
+        return self("upgrade", self.name, str(CHART), "--install", f"--values={self._values}", *args)
+
+    def __call__(self, command: str, *args: str) -> str:
+        """Run helm in the release's namespace; raises RuntimeError with what it said."""
+        words = [self._helm, command, *args, f"--namespace={self.namespace}"]
+        done = subprocess.run(words, env=self._environment, capture_output=True, text=True, timeout=420, check=False)
+        if done.returncode:
+            raise RuntimeError(f"helm {command}: {done.stderr}{done.stdout}")
+        return done.stdout
+
+    @property
+    def pod(self) -> Any:
+        """The daemon's pod, as JSON: the one that is not ending."""
+        selector = f"--selector=app.kubernetes.io/instance={self.name},app.kubernetes.io/component=daemon"
+        pods = self._real.get("pods", f"--namespace={self.namespace}", selector)["items"]
+        [pod] = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        return pod
+
+    def served(self, path: str) -> str:
+        """What the daemon answers through its Service."""
+        service = f"/api/v1/namespaces/{self.namespace}/services/{self.full_name}:http/proxy"
+        return self._real.kubectl("get", "--raw", f"{service}{path}")
+
+    def measured(self, metric: str) -> dict[str, float]:
+        """A metric's values, by its labels as they stand there."""
+        lines = (line for line in self.served("/metrics").splitlines() if line.partition("{")[0] == metric)
+        return {line.rpartition(" ")[0].removeprefix(metric): float(line.rpartition(" ")[2]) for line in lines}
+
+    def logged(self) -> Iterator[dict[str, Any]]:
+        """The lines of the daemon's log."""
+        text = self._real.kubectl("logs", f"deployment/{self.full_name}", f"--namespace={self.namespace}")
+        yield from (json.loads(line) for line in text.splitlines() if line.startswith("{"))
+
+    def runs(self) -> list[str]:
+        """The runs that its log names, in their order."""
+        return list(dict.fromkeys(line["run"] for line in self.logged() if "run" in line))

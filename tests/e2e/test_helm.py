@@ -1,0 +1,278 @@
+"""The chart on a real cluster, by the real Helm: with the rights of its own ServiceAccount, in a namespace that enforces
+restricted pods."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chaosd_process import chaosd
+from tests.e2e.helm import CHART, Release
+from tests.manifests import Document
+from tests.real import RealCluster
+
+DOWN = [{"kind": "scale", "to": 0}]
+MIXED = [{"kind": "pod-delete"}, {"kind": "scale"}]
+# kube-score would have them otherwise, for reasons that are not ours: a limit of CPU slows the reading of a probe's replies
+# down to timeouts, and which image is pulled when is said by its tag or digest.
+UNASKED = ("--ignore-container-cpu-limit", "--ignore-test=container-image-pull-policy")
+
+
+def test_installed_tested_upgraded_rolled_back_and_uninstalled(
+    release: Release, values: Callable[..., Document], real: RealCluster, web: str
+) -> None:
+    told = release.install(values(MIXED), "--wait", "--timeout=180s")
+    assert f"helm test soak --namespace {release.namespace}" in told
+    assert "Phase:          Succeeded" in release("test", "soak", "--timeout=120s").replace("\t", " ")
+    _until(lambda: _rounds(release) >= 2, "two rounds")
+    [run] = release.runs()
+    first, claim = release.pod, _claim(release, real)
+
+    release.install(values(MIXED, terminationGracePeriodSeconds=91), "--wait", "--timeout=180s")
+    second = release.pod
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+    _until(lambda: release.runs() == [run], "the same run goes on")
+
+    release("rollback", "soak", "1", "--wait", "--timeout=180s")
+    assert release.pod["spec"]["terminationGracePeriodSeconds"] == first["spec"]["terminationGracePeriodSeconds"]
+    _until(lambda: release.runs() == [run], "the same run goes on")
+
+    third = release.pod
+    release.install(values(DOWN), "--wait", "--timeout=180s")
+    _until(lambda: len(release.runs()) == 2, "a new run of the changed experiment")
+    assert release.pod["metadata"]["uid"] == third["metadata"]["uid"]
+    assert set(release.measured("chaosd_violations_open").values()) == {0.0}
+
+    _until(lambda: _replicas(real, web) == 0, "the target is scaled down")
+    release("uninstall", "soak", "--timeout=300s")
+    assert _replicas(real, web) == 2
+    real.wait_ready(web, "web")
+    [lease] = real.get("leases", f"--namespace={web}")["items"]  # of a run that may go on: the ledger is kept, too
+    assert not lease["spec"].get("holderIdentity")
+    assert not lease["metadata"].get("annotations", {}).get("chaosd.io/undo")
+    assert _claim(release, real) == claim
+    left = real.get("all,configmap,serviceaccount,role,rolebinding,networkpolicy", f"--namespace={release.namespace}")[
+        "items"
+    ]
+    assert [name for one in left if (name := one["metadata"]["name"]).startswith("soak")] == ["soak-chaosd-test"]
+    everywhere = real.get("clusterrole,clusterrolebinding,role,rolebinding", "--all-namespaces", _of(release))["items"]
+    assert everywhere == []
+
+    release.install(values(MIXED), "--wait", "--timeout=180s")
+    assert _claim(release, real) == claim
+
+
+def test_a_daemon_whose_pod_is_deleted_in_mid_round_loses_nothing_and_the_next_one_goes_on(
+    release: Release, values: Callable[..., Document], real: RealCluster
+) -> None:
+    release.install(values(MIXED), "--wait", "--timeout=180s")
+    for deleted in range(3):
+        began = _rounds(release)
+        _until(lambda began=began: _rounds(release) > began, "a round")  # type: ignore[misc]
+        pod = release.pod["metadata"]["name"]
+        grace = "--grace-period=0" if deleted % 2 else "--grace-period=90"
+        real.kubectl("delete", "pod", pod, f"--namespace={release.namespace}", grace, *(["--force"] if deleted % 2 else []))
+        real.kubectl(
+            "rollout", "status", f"deployment/{release.full_name}", f"--namespace={release.namespace}", "--timeout=120s"
+        )
+        assert set(release.measured("chaosd_violations_open").values()) == {0.0}
+    assert len(release.runs()) == 1
+
+
+def test_the_demo_shows_something_at_once(
+    real: RealCluster, tools: Path, tmp_path: Path, real_namespace: str, chaosd_image: str
+) -> None:
+    repository, _, tag = chaosd_image.rpartition(":")
+    release = Release(tools / "helm", real, "demo", real_namespace, tmp_path)
+    demo = {"enabled": True, "image": real.image, "storageClass": real.storage_class, "size": "1Gi"}
+    told = release.install(
+        {"image": {"repository": repository, "tag": tag}, "demo": demo, "daemon": {"drill": "never"}},
+        "--wait",
+        "--timeout=240s",
+    )
+    assert "proves nothing" in told
+    release("test", "demo", "--timeout=120s")
+    _until(lambda: _rounds(release) >= 1, "a round")
+    release("uninstall", "demo", "--timeout=300s")
+
+
+def test_a_second_release_leaves_a_target_alone_that_the_first_one_tests(
+    release: Release, values: Callable[..., Document], real: RealCluster, tools: Path, tmp_path: Path
+) -> None:
+    release.install(values(MIXED), "--wait", "--timeout=180s")
+    second = Release(tools / "helm", real, "other", release.namespace, tmp_path)
+    second.install(values(MIXED))
+    try:
+        _until(lambda: any("is being tested by" in line["event"] for line in second.logged()), "the refusal is logged")
+        rounds = _rounds(release)
+        _until(lambda: _rounds(release) > rounds, "the first one goes on")
+        assert set(second.measured("chaosd_targets").values()) == {0.0}
+    finally:
+        second("uninstall", "other", "--no-hooks")
+
+
+def test_values_that_cannot_be_meant_are_refused_before_anything_is_made(release: Release, real: RealCluster) -> None:
+    for wrong in ({"replicas": 2}, {"replica": 1}, {"daemon": {"leaseSeconds": "long"}}):
+        with pytest.raises(RuntimeError, match="values don't meet the specifications of the schema"):
+            release.install(wrong)
+    with pytest.raises(RuntimeError, match="ServiceMonitor"):  # their definitions are not there
+        release.install({"metrics": {"serviceMonitor": {"enabled": True}}})
+    assert real.get("deployments", f"--namespace={release.namespace}")["items"] == []
+
+
+def test_each_rule_less_and_preflight_says_so_by_name(
+    release: Release, values: Callable[..., Document], real: RealCluster, testbed: Any, tmp_path: Path, web: str
+) -> None:
+    given = values([{"kind": "pod-evict"}, {"kind": "scale"}], replicas=0)
+    release.install(given, "--wait")
+    path = tmp_path / "experiment.yaml"
+    path.write_text(yaml.safe_dump({"name": "soak", **given["experiments"]["soak"]}))
+    kubeconfig = testbed.service_account_kubeconfig(release.full_name, release.namespace)
+    assert _checks(path, kubeconfig, tmp_path) == set()
+    granted = [
+        role
+        for role in real.get("clusterrole,role", "--all-namespaces", _of(release))["items"]
+        if role["metadata"]["name"] != f"{release.full_name}-own"
+    ]
+    assert {role["metadata"].get("namespace", "") for role in granted} == {"", web}
+    for role in granted:
+        for number in range(len(role["rules"])):
+            less = copy.deepcopy(role)
+            rule = less["rules"].pop(number)
+            real.apply(_applicable(less))
+            missing = _checks(path, kubeconfig, tmp_path)
+            wished = rule["resources"][0] in ("events", "namespaces", "nodes", "volumeattachments")
+            assert ("wishes" if wished else "rights") in missing, (rule, missing)
+        real.apply(_applicable(role))
+    assert _checks(path, kubeconfig, tmp_path) == set()
+
+
+def test_what_nobody_granted_the_api_server_refuses(
+    release: Release, values: Callable[..., Document], real: RealCluster, testbed: Any, web: str
+) -> None:
+    kinds = ("pod-delete", "pod-evict", "scale", "scale-flap", "rollout-restart", "reschedule", "node-drain")
+    release.install(values([{"kind": kind} for kind in kinds], replicas=0), "--wait")
+    real.kubectl("create", "secret", "generic", "precious", f"--namespace={web}", "--from-literal=a=b")
+    real.kubectl("create", "configmap", "precious", f"--namespace={release.namespace}", "--from-literal=a=b")
+    kubeconfig = testbed.service_account_kubeconfig(release.full_name, release.namespace)
+    claims = {one["metadata"]["uid"] for one in real.get("pvc", f"--namespace={web}")["items"]}
+    volume = real.get("pvc", "disk-ssd-web-0", f"--namespace={web}")["spec"]["volumeName"]
+    own, target = f"--namespace={release.namespace}", f"--namespace={web}"
+    attempts = (
+        ("delete", "pvc", "disk-ssd-web-0", target),
+        ("patch", "pvc", "disk-ssd-web-0", target, "--patch={}"),
+        ("delete", "pv", volume),
+        ("delete", "statefulset", "web", target),
+        ("patch", "statefulset/web", "--namespace=kube-system", "--patch={}"),
+        ("get", "secret", "precious", target),
+        ("get", "secrets", own),
+        ("create", "secret", "generic", "another", target),
+        ("delete", "configmap", "precious", own),
+        ("delete", "pods", "--all", own),
+        ("delete", "pods", "--all", "--namespace=kube-system"),
+        ("get", "pods", "--namespace=kube-system"),
+        ("delete", "node", "node-1"),
+        ("delete", "namespace", web),
+        ("patch", "role", f"{release.namespace}-{release.full_name}", target, "--patch={}"),
+        ("create", "clusterrolebinding", "mine", "--clusterrole=cluster-admin", "--user=me"),
+        ("run", "mine", target, "--image=none"),
+        ("get", "pods", target, "--as=system:admin"),
+        ("create", "token", "default", target),
+    )
+    for attempt in attempts:
+        done = subprocess.run(
+            [real.kubectl_words[0], f"--kubeconfig={kubeconfig}", *attempt],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1, attempt
+        assert "orbidden" in done.stderr, (attempt, done.stderr)
+    for verb, resource, where in (
+        ("delete", "persistentvolumeclaims", target),
+        ("deletecollection", "pods", target),
+        ("delete", "persistentvolumes", own),
+        ("*", "secrets", target),
+        ("delete", "pods", own),
+        ("create", "pods/exec", own),
+        ("escalate", "roles.rbac.authorization.k8s.io", target),
+    ):
+        asked = subprocess.run(
+            [*real.kubectl_words, "auth", "can-i", verb, resource, where, f"--as={release.account}"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (asked.returncode, asked.stdout.strip()) == (1, "no"), (verb, resource, where)
+    assert {one["metadata"]["uid"] for one in real.get("pvc", target)["items"]} == claims
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgresql", "monitored"])
+def test_kube_score_has_nothing_against_it(tools: Path, name: str, tmp_path: Path) -> None:
+    soak = {"target": {"namespace": "shop", "statefulset": "web"}, "disruptions": MIXED}
+    sets: dict[str, Document] = {
+        "sqlite": {"experiments": {"soak": soak}},
+        "postgresql": {"replicas": 2, "ledger": {"postgresql": {"existingSecret": "db"}}},
+        "monitored": {"metrics": {"serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True}}},
+    }
+    (tmp_path / "values.json").write_text(json.dumps(sets[name]))
+    rendered = subprocess.run(
+        [tools / "helm", "template", "soak", CHART, f"--values={tmp_path / 'values.json'}"], capture_output=True, check=True
+    )
+    score = [tools / "kube-score", "score", "--output-format=ci", *UNASKED, "-"]
+    scored = subprocess.run(score, input=rendered.stdout, capture_output=True, text=False, check=False)
+    told = scored.stdout.decode()
+    assert "[OK] soak-chaosd apps/v1/Deployment" in told
+    assert "[CRITICAL]" not in told, told
+    assert scored.returncode == 0, told
+
+
+def _until(holds: Callable[[], bool], what: str, timeout_seconds: float = 150) -> None:
+    """What the daemon serves may be asked for before it serves."""
+    deadline, last = time.monotonic() + timeout_seconds, ""
+    while time.monotonic() < deadline:
+        try:
+            if holds():
+                return
+        except RuntimeError as error:
+            last = str(error)
+        time.sleep(0.5)
+    raise AssertionError(f"in vain for {timeout_seconds} s: {what} {last}")
+
+
+def _of(release: Release) -> str:
+    """Everything of the release, and of no other in another namespace, since nobody else has one of its name."""
+    return f"--selector=app.kubernetes.io/instance={release.name}"
+
+
+def _rounds(release: Release) -> float:
+    return max(release.measured("chaosd_round").values(), default=0)
+
+
+def _claim(release: Release, real: RealCluster) -> str:
+    return str(real.get("pvc", release.full_name, f"--namespace={release.namespace}")["metadata"]["uid"])
+
+
+def _replicas(real: RealCluster, namespace: str) -> int:
+    return int(real.get("statefulset", "web", f"--namespace={namespace}")["spec"]["replicas"])
+
+
+def _applicable(role: Document) -> Document:
+    """Without what only the server writes."""
+    kept = {key: value for key, value in role["metadata"].items() if key in ("name", "namespace", "labels", "annotations")}
+    return {**role, "metadata": kept}
+
+
+def _checks(experiment: Path, kubeconfig: Path, folder: Path) -> set[str]:
+    """Those of `preflight` about rights that are not well."""
+    done = chaosd("preflight", experiment, "--kubeconfig", kubeconfig, "--out", folder / "out", "--json")
+    checks = json.loads("".join(done.stdout))["checks"]
+    assert checks, done.told
+    return {check["name"] for check in checks if check["status"] != "ok"} & {"rights", "wishes"}
