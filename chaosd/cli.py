@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -21,12 +22,12 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console, RenderableType
 
-from chaosd import __version__, commands, experiment
+from chaosd import __version__, commands, experiment, gate
 from chaosd.checkers import Value
 from chaosd.drill.table import Drilled
-from chaosd.drill.target import DEFAULT_IMAGE, Wanted
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.experiment import Experiment
+from chaosd.own_target import DEFAULT_IMAGE, Wanted
 from chaosd.progress import Progress
 from chaosd.report import disruptions, runs, text
 from chaosd.report import outlook as plan_report
@@ -251,11 +252,60 @@ def run_drill(
     real = {"--kubeconfig": kubeconfig, "--context": context, "--image": image, "--storage-class": storage_class}
     if cluster == "kubernetes":
         settings = _settings(cluster, kubeconfig, context, None, None, None)
-        wanted = Wanted(image or DEFAULT_IMAGE, storage_class or "", keep)
+        wanted = Wanted("drill", image or DEFAULT_IMAGE, storage_class or "", keep)
         return _drill_really(settings, wanted, classes or [], first, count, as_json=as_json)
     if given := [name for name, value in (real | {"--keep": keep or None}).items() if value is not None]:
         raise UsageError(f"{given[0]} is of a real cluster: add --cluster kubernetes, or leave it out")
     return _drill_simulated(classes or [], first, count, as_json=as_json)
+
+
+@app.command("gate")
+def run_gate(
+    subject: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="With `require`: what must be covered.")],
+    namespace: Namespace = None,
+    cluster: ClusterKind = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    duration: Duration = None,
+    seed: Seed = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End with the round of the first violation.")] = False,
+    storage_classes: Annotated[
+        list[str] | None,
+        typer.Option("--storage-class", help="Judge this class, on a target made for it and removed; may be repeated."),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Of the pods of a target that is made, with a shell. Default: busybox:stable.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the targets that were made.")] = False,
+    ledger: LedgerUrl = None,
+    out: Out = None,
+    sandbox_dir: SandboxDir = None,
+) -> int:
+    """May this ship? Run until everything that is required was done, and end with 0 (yes), 1 (no) or 3 (nobody knows)."""
+    settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
+    chosen, manifest = _experiment(str(subject), namespace, None, duration, seed)
+    chosen = gate.fit(chosen, fail_fast=fail_fast)
+    _refuse_of_own_target(settings, storage_classes, {"--image": image, "--keep": keep or None}, namespace, ledger)
+    told = [gate.drilled(_drilled_first())] if chosen.require and chosen.require.drill else []
+    progress = Progress(Console(stderr=True))
+    with progress.shown():
+        if not storage_classes:
+            return _finish(
+                settings, _run(lambda ending: gate.hold(settings, chosen, manifest, ending, told, progress.watch))
+            )
+        wanted = [
+            Wanted(gate.NAME, image or DEFAULT_IMAGE, storage_class, keep, gate.REPLICAS)
+            for storage_class in storage_classes
+        ]
+        held = _run(
+            lambda ending: gate.hold_each(
+                settings, chosen, wanted, ending, told, progress.watch, partial(progress.tell, "gate")
+            )
+        )
+    for one, finished in held:
+        typer.echo(f"storage class {one.storage_class}:")
+        _finish(settings.model_copy(update={"out": settings.out / one.storage_class}), finished)
+    return min([exit_code(finished) for _, finished in held], key=_WORST_FIRST.index)
 
 
 @app.command("daemon")
@@ -540,6 +590,31 @@ def _throw_kill_switch(settings: Settings, subject: str, namespace: str | None, 
     in_namespace = namespace or "default"
     typer.echo(_run(lambda _: commands.throw_kill_switch(settings, kind, name, in_namespace, paused=paused)))
     return PASS
+
+
+def _refuse_of_own_target(
+    settings: Settings,
+    storage_classes: Sequence[str] | None,
+    of_it: dict[str, Any],
+    namespace: str | None,
+    ledger: str | None,
+) -> None:
+    """Options that are of a target that a gate makes, and those that are not. Raises UsageError."""
+    if not storage_classes and (given := [name for name, value in of_it.items() if value is not None]):
+        raise UsageError(f"{given[0]} is of a target that is made: name its --storage-class, or leave it out")
+    if storage_classes and settings.cluster == "sandbox":
+        raise UsageError("--storage-class makes a target on a real cluster: leave out --cluster sandbox, or this")
+    if storage_classes and (namespace or ledger):
+        raise UsageError("--storage-class makes a namespace and a ledger of its own: leave out --namespace and --ledger")
+
+
+def _drilled_first() -> Sequence[Drilled]:
+    from chaosd.drill import simulated
+
+    with Console(stderr=True).status("drill") as status:
+        return simulated.drill(
+            simulated.chosen([]), secrets.randbits(32), 1, lambda done: status.update(f"drill: {done.plant}")
+        )
 
 
 def _drill_simulated(classes: Sequence[str], seed: int, count: int, *, as_json: bool) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chaosd.checkers.records import How, how_many
-from chaosd.history import NEMESIS, OBSERVER, RESTART, RUN, Kind, Op
+from chaosd.history import DRILL, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op
 
 # What the nemesis does beside disturbing.
 _NO_DISRUPTIONS = frozenset({"converge", "undo", "hold"})
@@ -24,6 +24,9 @@ class Coverage:
         self.warnings: list[str] = []
         self.crashes = 0
         self.replicas_hit: set[str] = set()
+        self.node_moves = 0
+        self.scaled_to_zero = 0
+        self.drill_passed = False  # in this run, before it began
         self.acknowledged: Counter[How] = Counter()
         self.not_acknowledged: Counter[str] = Counter()
         self.bytes_written = 0
@@ -31,6 +34,7 @@ class Coverage:
         self.bytes_verified = 0
         self.retired = 0
         self.watch_gaps = 0
+        self._nodes: dict[str, str] = {}  # on which each replica's pod was last
         self.rounds = 0  # that ended
         self._last_round = 0
 
@@ -43,6 +47,7 @@ class Coverage:
                 self.rounds += op.value["round"] != self._last_round
                 self._last_round = op.value["round"]
             self.warnings += [op.value["warning"]] if op.f == "warning" else []
+            self.drill_passed |= op.f == DRILL and not op.value["missed"]
         elif op.process == OBSERVER:
             self.watch_gaps += op.f == "watch" and op.value["change"] == "gap"
         elif op.process == NEMESIS:
@@ -59,6 +64,9 @@ class Coverage:
             "disruptions_blocked": dict(sorted(self.blocked.items())),
             "crashes": self.crashes,
             "replicas_hit": sorted(self.replicas_hit),
+            "node_moves": self.node_moves,
+            "scaled_to_zero": self.scaled_to_zero,
+            "drill_passed": self.drill_passed,
             "files_acknowledged": self.acknowledged[How.CREATE],
             "overwrites_acknowledged": self.acknowledged[How.REPLACE] + self.acknowledged[How.OVERWRITE],
             "log_entries_acknowledged": self.acknowledged[How.APPEND],
@@ -85,9 +93,12 @@ class Coverage:
         self.crashes += bool(op.value.get("evidence", {}).get("crash"))
         counted = self.disruptions if op.kind is Kind.OK else self.not_done
         counted[op.f] += 1
+        self.scaled_to_zero += op.kind is Kind.OK and op.f == "scale" and op.value["evidence"]["to"] == 0
 
     def _data(self, op: Op) -> None:
-        if op.f == "write":
+        if op.f == "open":
+            self._opened(op)
+        elif op.f == "write":
             self._written(op)
         elif op.f == "read":
             records = how_many(op.value["sequences"])
@@ -96,6 +107,11 @@ class Coverage:
             self.bytes_verified += op.value.get("bytes", 0)
         elif op.f == "delete" and op.kind is Kind.OK:
             self.retired += how_many(op.value["sequences"])
+
+    def _opened(self, op: Op) -> None:
+        if op.kind is Kind.OK and (node := op.value.get("binding", {}).get("node")):
+            self.node_moves += self._nodes.get(op.process, node) != node
+            self._nodes[op.process] = node
 
     def _written(self, op: Op) -> None:
         if op.kind is Kind.OK:

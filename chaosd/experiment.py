@@ -22,6 +22,7 @@ from chaosd.guards import Guards
 from chaosd.nemesis import AnyDisruption, Together
 from chaosd.probe.protocol import Program
 from chaosd.quantities import Seconds
+from chaosd.requirements import Requirements
 from chaosd.schedule import Schedule
 from chaosd.workload.spec import Workload
 
@@ -165,6 +166,7 @@ class Experiment(BaseModel):
     steps: Annotated[tuple[Step, ...], Field(description="The script.")] = ()
     timeouts: Timeouts = Timeouts()
     guards: Guards = Guards()
+    require: Annotated[Requirements | None, Field(description="The coverage without which a pass does not count.")] = None
     schedule: Annotated[
         Schedule | None, Field(description="When a daemon begins its runs; left out: one run, that goes on for ever.")
     ] = None
@@ -180,7 +182,12 @@ class Experiment(BaseModel):
     @property
     def is_endless(self) -> bool:
         """Whether its rounds go on until somebody stops them."""
-        return self.rounds is None and self.duration is None and not self.steps
+        return self.rounds is None and self.duration is None and not self.steps and self.require is None
+
+    @property
+    def ends_when_covered(self) -> bool:
+        """Whether it goes on until it has done what it requires, or its time is over."""
+        return self.require is not None and self.rounds is None and not self.steps
 
     def plans(self, seed: int, replicas: int, first_ordinal: int) -> Iterator[Plan]:
         """The rounds or steps, one after the other, for a target of so many replicas."""

@@ -34,8 +34,9 @@ NEMESIS = "nemesis"
 OBSERVER = "observer"
 RUN = "run"
 
-# What the run itself tells of chaosd: that it died and was started again, and that its ledger lost a part of the history.
-RESTART, LEDGER_LOST = "restart", "ledger-lost"
+# What the run itself tells of chaosd: that it died and was started again, that its ledger lost a part of the history, and
+# whether it found what was planted in simulated runs just before.
+RESTART, LEDGER_LOST, DRILL = "restart", "ledger-lost", "drill"
 
 # What stands in the place of ops that were judged and are old.
 COMPACTED = "compacted"

@@ -258,8 +258,8 @@ class Ledger:
                 yield from dropwhile(lambda op: op.index < first, _ops_of(rows))
                 row = rows[-1][0] + 1
 
-    def runs(self, limit: int | None = None) -> list[Run]:
-        """All runs, or so many of them, the newest first."""
+    def latest_runs(self, limit: int) -> list[Run]:
+        """So many runs, the newest first."""
         with self._transaction() as connection:
             rows = connection.execute(sa.select(*_RUN_COLUMNS).order_by(_runs.c.id.desc()).limit(limit)).all()
         return [Run(**row._mapping) for row in rows]

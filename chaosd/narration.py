@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from chaosd.coverage import Coverage
 from chaosd.history import NEMESIS, RESTART, RUN, Kind, Op, in_words
 from chaosd.ledger import Run
 from chaosd.nemesis import DISRUPTIONS
+from chaosd.requirements import Requirement
 
 
 class Narrator:
     """Follows one run's journal. `coverage` follows it, too, and is a step ahead."""
 
-    def __init__(self, run: Run, coverage: Coverage) -> None:
+    def __init__(self, run: Run, coverage: Coverage, required: Callable[[], Sequence[Requirement]]) -> None:
+        """`required` tells what the run must do, and how much of that it has done."""
         self.round = ""  # as people say it
         self.number = 0  # of the round
         self.disruption = "none yet"
         self.violations = 0
         self._coverage = coverage
+        self._required = required
+        self._began = time.monotonic()
         experiment = json.loads(run.experiment)
         self._rounds = experiment["rounds"] or len(experiment["steps"])  # 0: for ever
 
@@ -58,12 +63,32 @@ class Narrator:
             yield f"round {self.round}"
         elif op.kind is Kind.OK:
             self.violations = op.value["violations"]
-            yield f"round {op.value['round']} done: {self.counts()}, violations {self.violations}"
+            done = filter(None, (self.counts(), f"violations {self.violations}", self.covered()))
+            yield f"round {op.value['round']} done: {', '.join(done)}"
             if ended := op.value.get("ended"):
                 yield f"nothing is disrupted any more: {ended}"
+
+    def covered(self) -> str:
+        """How much of what is required was done, and how long the rest will take at this pace; empty where nothing is."""
+        required = self._required()
+        if not required:
+            return ""
+        least = min(requirement.share for requirement in required)
+        if least == 1:
+            return "covered"
+        share = sum(requirement.share for requirement in required) / len(required)
+        left = f", about {_rough(self._pace(least))} left" if least else ""
+        return f"{share:.0%} covered{left}"
+
+    def _pace(self, done: float) -> float:
+        return (time.monotonic() - self._began) * (1 - done) / done
 
     def counts(self) -> str:
         """What was written and read back so far."""
         coverage = self._coverage.as_json()
         cold, cached = coverage["records_verified_cold"], coverage["records_verified_cached"]
         return f"{coverage['files_acknowledged']} files written, {cold + cached} readings verified ({cold} cold)"
+
+
+def _rough(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -127,11 +127,10 @@ def blocks_in(length: int) -> int:
 
 def make_record(seed: int, label: Label) -> bytes:
     """The bytes of the record that `label` names."""
-    origin = label.origin
-    words = (origin.run, origin.replica, origin.claim_uid, origin.handle, origin.pod_uid, label.file)
-    text = "\n".join(words).encode()
-    numbers = (label.blocks, label.sequence)
-    return b"".join([_make_block(seed, origin.owner, text, *numbers, index) for index in range(label.blocks)])
+    by, blocks, sequence = label.origin, label.blocks, label.sequence
+    text = f"{by.run}\n{by.replica}\n{by.claim_uid}\n{by.handle}\n{by.pod_uid}\n{label.file}".encode()
+    owner = by.owner
+    return b"".join([_make_block(seed, owner, text, blocks, sequence, index) for index in range(blocks)])
 
 
 def digest(data: bytes) -> str:

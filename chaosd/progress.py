@@ -47,12 +47,12 @@ class Progress:
     def watch(self, target: Target, runner: Runner, run: Run) -> None:
         """Begin to follow a run."""
         self._runner = runner
-        self._narrator = Narrator(run, runner.coverage)
+        self._narrator = Narrator(run, runner.coverage, lambda: runner.required)
         kind, version = run.cluster.split(" ", 1)
         simulated = " - SIMULATED, says nothing of real storage" if kind == "sandbox" else ""
-        self._tell("target", target.key)
-        self._tell("cluster", f"{kind} {version}{simulated}")
-        self._tell("run", f"{run.run}, seed {run.seed}")
+        self.tell("target", target.key)
+        self.tell("cluster", f"{kind} {version}{simulated}")
+        self.tell("run", f"{run.run}, seed {run.seed}")
         runner.journal.listen(self._follow)
 
     def _follow(self, op: Op) -> None:
@@ -63,7 +63,7 @@ class Progress:
                 self._head[first] = rest
             self._say(line)
 
-    def _tell(self, name: str, value: str) -> None:
+    def tell(self, name: str, value: str) -> None:
         """What stays true for the whole run, until the next one."""
         self._head[name] = value
         self._say(f"{name} {value}")
@@ -83,6 +83,8 @@ class Progress:
             table.add_row("phase", str(self._runner.generator.phase))
             table.add_row("disruption", self._narrator.disruption)
             table.add_row("data", self._narrator.counts())
+            if covered := self._narrator.covered():
+                table.add_row("required", covered)
             colour = "red" if self._narrator.violations else "green"
             table.add_row("violations", Text(str(self._narrator.violations), style=f"bold {colour}"))
         table.add_row("elapsed", f"{time.monotonic() - self._began:.0f} s")

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 # As Kubernetes writes them in claims (API conventions, "Quantities"), without exponents.
 KUBERNETES_QUANTITY = r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?"
@@ -52,6 +52,21 @@ def parse_seconds(value: object) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
+def parse_share(value: object) -> object:
+    """A share such as `25%`, as it is written; what is written otherwise is left to others. Raises ValueError."""
+    match = re.fullmatch(r"(\d{1,3})%", str(value))
+    if match and int(match[1]) <= 100:
+        return str(value)
+    if match or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no share: write such as 25%, up to 100%")
+    return value
+
+
+def of_whole(limit: int | str, whole: int) -> int:
+    """A share of a whole, rounded down; a number is itself."""
+    return whole * int(limit.removesuffix("%")) // 100 if isinstance(limit, str) else limit
+
+
 def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -67,4 +82,6 @@ _SECONDS_SCHEMA = {
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema(_BYTES_SCHEMA)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), WithJsonSchema(_SECONDS_SCHEMA)]
+_PERCENT_SCHEMA = {"type": "string", "pattern": r"^(100|\d{1,2})%$"}
+Percent = Annotated[str, Field(pattern=r"^\d{1,3}%$"), BeforeValidator(parse_share), WithJsonSchema(_PERCENT_SCHEMA)]
 TimeZone = Annotated[str, AfterValidator(_known_zone)]

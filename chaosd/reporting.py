@@ -21,7 +21,7 @@ from chaosd.settings import Settings
 def list_runs(settings: Settings, limit: int) -> list[Standing]:
     """How the latest runs stand, the newest first. Raises UsageError, LedgerError."""
     with Ledger.open_to_read(settings.ledger_url) as ledger:
-        return [runs.standing(ledger, run, time.time()) for run in ledger.runs(limit)]
+        return [runs.standing(ledger, run, time.time()) for run in ledger.latest_runs(limit)]
 
 
 def look_at(settings: Settings, name: str) -> tuple[Standing, Verdict]:

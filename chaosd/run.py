@@ -30,6 +30,7 @@ from chaosd.nemesis import Scene
 from chaosd.probe.protocol import MAX_NAMES
 from chaosd.probe.session import Place
 from chaosd.report.verdict import Verdict, make_verdict
+from chaosd.requirements import Requirement
 from chaosd.retention import Retention, recalled
 from chaosd.workload.worker import Worker
 
@@ -143,6 +144,17 @@ class Runner:
     def last_round(self) -> int:
         """The last round that a chaosd which died began; 0 where none did."""
         return self._resumes or 0
+
+    @property
+    def required(self) -> list[Requirement]:
+        """What the experiment requires of the run, and how much of it there is."""
+        require, replicas = self._experiment.require, self._target.replicas
+        return list(require.judged(self.coverage.as_json(), replicas)) if require else []
+
+    @property
+    def covered(self) -> bool:
+        """Whether a run that goes on until it has done what is required has done it."""
+        return self._experiment.ends_when_covered and all(requirement.met for requirement in self.required)
 
     async def _carry_out(self, plans: Iterator[Plan], ending: Ending, writes: bool) -> None:
         """The loop beside what it needs all the time; when one of them dies, all stop, and the loop heals."""
@@ -290,7 +302,7 @@ class Runner:
         ended_at = self.journal.clock()
         kind, version = self._run.cluster.split(" ", 1)
         verdict = make_verdict(
-            _judged(self.panel, error),
+            _judged(self.panel, error, self.required if over else ()),
             aborted=str(error) if error else "",
             run=self._run.run,
             experiment=self._experiment.name,
@@ -343,13 +355,16 @@ def _first(group: BaseExceptionGroup[ChaosdError]) -> ChaosdError:
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
-def _judged(panel: Panel, error: ChaosdError | None) -> Judgement:
-    """An error that ended the run is something that was not seen; that it was ended on purpose is not."""
+def _judged(panel: Panel, error: ChaosdError | None, required: Sequence[Requirement]) -> Judgement:
+    """An error that ended the run is something that was not seen, as is what it was required to do; that it was ended on
+    purpose is not."""
     judgement = panel.judge()
-    if error is None or isinstance(error, AbortedError):
+    unseen = [Unknown("coverage", f"{one.words} that are required") for one in required if not one.met]
+    if error and not isinstance(error, AbortedError):
+        unseen.append(Unknown("run", f"ended early: {error}"))
+    if not unseen:
         return judgement
-    ended = CheckerVerdict("run", unknowns=(Unknown("run", f"ended early: {error}"),))
-    return Judgement(judgement.violations, (*judgement.verdicts, ended))
+    return Judgement(judgement.violations, (*judgement.verdicts, CheckerVerdict("run", unknowns=tuple(unseen))))
 
 
 def _limits(experiment: Experiment) -> Limits:

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -44,9 +44,11 @@ async def carry_out(
     ending: Ending,
     watch: Watch = lambda *_: None,
     until: Callable[[], bool] = lambda: False,
+    told: Sequence[Event] = (),
 ) -> Finished:
     """Run an experiment to its end: a new run, or the one that was left unfinished. `watch` is told of the run before it
-    begins, and may listen to its journal. No round begins once `until` is true; a run without an end is unfinished then."""
+    begins, and may listen to its journal, which begins with what is `told`. No round begins once `until` is true; a run
+    without an end is unfinished then."""
     namespace = experiment.target.namespace
     if lacking := await rights.missing(cluster, rights.needed(experiment)):
         named, mend = rights.summed(lacking, namespace), "grant them (chaosd preflight prints the Role)"
@@ -55,14 +57,14 @@ async def carry_out(
         lock, target, cluster_id = held.lock, held.target, await cluster.cluster_id()
         left = resumption.left_behind(ledger, lock.noted, held.lost, target.key, cluster_id, experiment)
         run = left.goes_on or await _begun(cluster, ledger, target, experiment)
-        told = (*held.told, *left.told)
-        runner = Runner(cluster, ledger, lock, target, experiment, run, told, settings.retention)
+        begins = (*told, *held.told, *left.told)
+        runner = Runner(cluster, ledger, lock, target, experiment, run, begins, settings.retention)
         if left.goes_on:
             runner.resume()
         watch(target, runner, run)
         plans = experiment.plans(run.seed, target.replicas, target.first_ordinal)
         later = resumption.after(plans, runner.last_round)
-        return await runner.run(takewhile(lambda _: not until(), later), ending)
+        return await runner.run(takewhile(lambda _: not (until() or runner.covered), later), ending)
 
 
 async def _begun(cluster: Cluster, ledger: Ledger, target: Target, experiment: Experiment) -> Run:

@@ -14,8 +14,8 @@ from chaosd.checkers.verdict import Class
 from chaosd.drill import on_cluster
 from chaosd.drill.progress import DrillProgress
 from chaosd.drill.table import Drilled
-from chaosd.drill.target import DEFAULT_IMAGE, Wanted
 from chaosd.errors import AbortedError
+from chaosd.own_target import DEFAULT_IMAGE, Wanted
 from chaosd.simulation import plants
 from tests.test_cli import Told
 
@@ -116,12 +116,12 @@ def test_a_real_drill_shows_what_the_probe_cannot_plant(drill: Drill, monkeypatc
 
     monkeypatch.setattr(on_cluster, "drill_in_own_target", drilled)
     told = drill("--cluster", "kubernetes", "--seed", 3)
-    assert (told.code, asked) == (0, [Wanted(DEFAULT_IMAGE, "", keep=False)])
+    assert (told.code, asked) == (0, [Wanted("drill", DEFAULT_IMAGE, "", keep=False)])
     rows = _rows(told)
     assert {row[0] for row in rows} == {*map(str, Class), "-"}
     assert "reformatted not planted here - - - -" in [" ".join(row) for row in rows]
     told = drill("--cluster", "kubernetes", "--class", "lost", "--image", "mine", "--storage-class", "fast", "--keep")
-    assert (told.code, asked[-1]) == (0, Wanted("mine", "fast", keep=True))
+    assert (told.code, asked[-1]) == (0, Wanted("drill", "mine", "fast", keep=True))
     assert {row[0] for row in _rows(told)} == {"lost", "-"}
 
 

@@ -274,6 +274,32 @@ def test_a_look_says_whether_there_is_a_ledger_and_leaves_no_trace(tmp_path: Pat
     assert not Ledger.look("sqlite://")
 
 
+def test_who_only_reads_makes_and_changes_nothing_and_can_write_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no ledger at"):
+        Ledger.open_to_read(url(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    with Ledger.open(url(tmp_path)) as ledger:
+        run = begin(ledger)
+    there = _files(tmp_path)
+    with Ledger.open_to_read(url(tmp_path)) as reading:
+        assert reading.run() == run
+        assert reading.id
+        with pytest.raises(LedgerError, match="readonly"):
+            begin(reading, "B")
+    assert _files(tmp_path) == there
+
+
+def test_the_latest_runs_and_a_part_of_a_history_are_found(tmp_path: Path) -> None:
+    with Ledger.open(url(tmp_path)) as ledger:
+        runs = [begin(ledger, name) for name in "ABC"]
+        assert ledger.latest_runs(2) == [runs[2], runs[1]]
+        ops = many(3 * _LONGEST, time=lambda _: 1.0)  # in three rows
+        ledger._write(runs[0], ops)
+        assert ledger.ops(runs[0], _LONGEST - 1, _LONGEST + 1) == ops[_LONGEST - 1 : _LONGEST + 2]
+        assert ledger.last_op(runs[0]) == ops[-1]
+        assert ledger.last_op(runs[1]) is None
+
+
 def test_a_look_refuses_what_could_not_be_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="its folder must exist and be writable"):

@@ -176,6 +176,9 @@ def test_coverage_counts_what_really_happened() -> None:
         "disruptions_blocked": {"conflict": 1},
         "crashes": 0,
         "replicas_hit": [WEB_1],
+        "node_moves": 0,
+        "scaled_to_zero": 0,
+        "drill_passed": False,
         "files_acknowledged": 1,
         "overwrites_acknowledged": 0,
         "log_entries_acknowledged": 0,
@@ -191,3 +194,15 @@ def test_coverage_counts_what_really_happened() -> None:
         "warnings": [],
         "chaosd_restarts": 0,
     }
+
+
+def test_coverage_counts_moves_to_another_node_and_scalings_to_zero() -> None:
+    coverage = Coverage()
+    on = [{"binding": {"node": node}} for node in ("node-1", "node-1", "node-2", "node-1")]
+    opened = [Event(WEB_0, "open", Kind.OK, value) for value in on]
+    scaled = [Event("nemesis", "scale", Kind.OK, {"evidence": {"from": 2, "to": to}}) for to in (1, 0)]
+    drill = Event(RUN, "drill", Kind.OK, {"planted": 45, "missed": []})
+    for op in history(*opened, *scaled, drill):
+        coverage.step(op)
+    told = coverage.as_json()
+    assert (told["node_moves"], told["scaled_to_zero"], told["drill_passed"]) == (2, 1, True)

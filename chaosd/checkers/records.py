@@ -223,13 +223,23 @@ class Replica:
     def drop(self, ranges: Iterable[Iterable[int]]) -> None:
         """They may be gone from now on, and with each all that stands in its file."""
         for record in self.find_all(ranges):
+            if record.how is _CREATE:
+                self._drop(record.sequence)
+                continue
             for beside in self.sequences_beside(record):
-                if doomed := self.owed.pop(beside, None) or self.maybe.pop(beside, None):
-                    self.dropping[beside] = doomed
+                self._drop(beside)
+
+    def _drop(self, sequence: int) -> None:
+        if doomed := self.owed.pop(sequence, None) or self.maybe.pop(sequence, None):
+            self.dropping[sequence] = doomed
 
     def dropped(self, ranges: Iterable[Iterable[int]]) -> None:
         """Their files surely are gone."""
         for record in filter(None, map(self.dropping.get, expand(ranges))):
+            if record.how is _CREATE:
+                del self.dropping[record.sequence]
+                self._let_go(record)
+                continue
             for beside in self.sequences_beside(record):
                 self.forget(beside)
 
@@ -292,7 +302,8 @@ def sequence_of(name: str) -> int | None:
     """The sequence of the file that is written once and has this name; None for any other name."""
     if not (name.isascii() and name.isdigit() and len(name) <= _LONGEST_NUMBER):
         return None
-    return int(name) if name_of(int(name)) == name else None
+    sequence = int(name)
+    return sequence if name_of(sequence) == name else None
 
 
 def is_document_name(name: str) -> bool:

@@ -151,7 +151,7 @@ class Supervisor:
 
     def _begins(self, target: Target, runner: Runner, run: Run) -> None:
         self._runner, self.journaled = runner, run.id
-        narrator, log = Narrator(run, runner.coverage), self._log.bind(run=run.run)
+        narrator, log = Narrator(run, runner.coverage, lambda: runner.required), self._log.bind(run=run.run)
         log.info(f"run {run.run}, seed {run.seed}, on {run.cluster}")
         self._measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
         runner.journal.listen(self._measured.record)

@@ -16,12 +16,15 @@ from chaosd.cluster.target import Target
 from chaosd.drill.plants import WORKLOAD, ProbePlant, Site
 from chaosd.drill.progress import DrillProgress
 from chaosd.drill.table import Drilled
-from chaosd.drill.target import NAME, Wanted, own_target
 from chaosd.errors import AbortedError
 from chaosd.experiment import Experiment
 from chaosd.generator import stream
 from chaosd.history import Op
 from chaosd.ledger import Run
+from chaosd.nemesis.pod_delete import PodDelete
+from chaosd.nemesis.scale import Scale
+from chaosd.own_target import Wanted, own_target
+from chaosd.preflight import rights
 from chaosd.probe.session import Place, open_session
 from chaosd.run import Ending, Finished, Runner
 from chaosd.settings import Settings
@@ -29,6 +32,7 @@ from chaosd.settings import Settings
 Done = Callable[[Drilled], None]
 
 WHERE = "on a real cluster; AFTER: from the planting on"
+NAME = "drill"
 _BEFORE = "before it was planted: "
 
 
@@ -57,7 +61,7 @@ async def drill_in_own_target(
     """
     out = Path(tempfile.mkdtemp(prefix="chaosd-drill-"))
     try:
-        async with own_target(settings, wanted, ending, progress.tell) as namespace:
+        async with own_target(settings, wanted, _needed, ending, progress.tell) as namespace:
             ground = Ground(settings.model_copy(update={"out": out}), namespace)
             await drill(ground, plants, seed, count, ending, progress.done)
     except AbortedError as error:
@@ -67,6 +71,10 @@ async def drill_in_own_target(
             progress.tell(f"what the runs left: {out}")
         else:
             shutil.rmtree(out, ignore_errors=True)
+
+
+def _needed(namespace: str) -> list[rights.Placed]:
+    return rights.placed(namespace, (*rights.RIGHTS, *PodDelete.rights, *Scale.rights))
 
 
 async def drill(ground: Ground, plants: Sequence[ProbePlant], seed: int, count: int, ending: Ending, done: Done) -> None:

@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from chaosd.quantities import Bytes, Seconds, TimeZone
+from chaosd.quantities import Bytes, Percent, Seconds, TimeZone, of_whole, parse_share
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 _MINUTES_OF_DAY = 24 * 60
-_PERCENT = re.compile(r"(\d{1,3})%")
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)  # as datetime.date.weekday counts them
@@ -29,20 +28,9 @@ def _minutes(value: object) -> object:
     raise ValueError(f"{value!r} is no time of day: write it in quotes, such as '09:30', up to '24:00'")
 
 
-def _share(value: object) -> object:
-    match = _PERCENT.fullmatch(str(value))
-    if match and int(match[1]) <= 100:
-        return str(value)
-    if match or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no share: write such as 25%, up to 100%")
-    return value
-
-
 TimeOfDay = Annotated[
     int, BeforeValidator(_minutes), WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$"})
 ]
-_PERCENT_SCHEMA = {"type": "string", "pattern": r"^(100|\d{1,2})%$"}
-Percent = Annotated[str, Field(pattern=r"^\d{1,3}%$"), BeforeValidator(_share), WithJsonSchema(_PERCENT_SCHEMA)]
 
 
 class Window(BaseModel):
@@ -108,7 +96,7 @@ class Guards(BaseModel):
     @field_validator("max_unavailable", "min_free", mode="before")
     @classmethod
     def _a_share(cls, value: Any) -> Any:
-        return _share(value)
+        return parse_share(value)
 
     def denies(self, namespace: str) -> str:
         """Why nothing in a namespace may be tested; empty where it may."""
@@ -125,12 +113,8 @@ class Guards(BaseModel):
 
     def unavailable(self, replicas: int) -> int:
         """How many of so many replicas may be unavailable at once; a share is rounded down."""
-        return _of(self.max_unavailable, replicas)
+        return of_whole(self.max_unavailable, replicas)
 
     def free_bytes(self, total_bytes: int) -> int:
         """What must be free on a volume of so many bytes."""
-        return _of(self.min_free, total_bytes)
-
-
-def _of(limit: int | str, whole: int) -> int:
-    return whole * int(limit.removesuffix("%")) // 100 if isinstance(limit, str) else limit
+        return of_whole(self.min_free, total_bytes)

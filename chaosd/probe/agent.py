@@ -310,9 +310,10 @@ def _items(count: int, requests: BinaryIO) -> Iterator[tuple[str, bytes]]:
         line = requests.readline()
         if not line.endswith(b"\n"):
             return
-        name, length = line.decode().split()
-        data = requests.read(int(length))
-        if len(data) < int(length):
+        name, announced = line.decode().split()
+        length = int(announced)
+        data = requests.read(length)
+        if len(data) < length:
             return
         yield name, data
 

@@ -53,7 +53,7 @@ def make(ledger: Ledger, standing: Standing, also: Sequence[Callable[[Op], None]
         ops=last.index + 1 if last else 0,
         sentence=sentences.verdict(verdict, standing.state),
         rests_on=tuple(sentences.rests_on(verdict)),
-        does_not_say=tuple(sentences.does_not_say(verdict, standing.state)),
+        does_not_say=tuple(sentences.does_not_say(verdict, standing.state, timeline.compacted)),
         judged_again=_judged_again(verdict, replayed.judgement),
         run_again=_run_again(run),
         experiment=_experiment(run),

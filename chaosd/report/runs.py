@@ -67,7 +67,7 @@ def find(ledger: Ledger, name: str) -> Run:
     """The run of that name, or the `latest`. Raises UsageError with the names that are near."""
     run = ledger.run(None if name == LATEST else name)
     if run is None:
-        known = [run.run for run in ledger.runs(_NAMES_COMPARED)]
+        known = [run.run for run in ledger.latest_runs(_NAMES_COMPARED)]
         near = difflib.get_close_matches(name.upper(), known, _NEAREST, 0.0)
         mend = f"there are {', '.join(near)} (chaosd history lists all)" if near else "it has none at all"
         raise UsageError(f"the ledger has no run {name}: {mend}")

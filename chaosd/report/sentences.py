@@ -48,8 +48,8 @@ def rests_on(told: Verdict) -> Iterator[str]:
     yield f"{_many(coverage['crashes'], 'crash', 'crashes')} of a node or a disk"
 
 
-def does_not_say(told: Verdict, state: State) -> Iterator[str]:
-    """What cannot be concluded."""
+def does_not_say(told: Verdict, state: State, compacted: int) -> Iterator[str]:
+    """What cannot be concluded, where so many rounds were compacted."""
     coverage = told.coverage
     if told.cluster.kind == "sandbox":
         yield "The cluster was simulated: this says nothing of any real storage."
@@ -69,6 +69,11 @@ def does_not_say(told: Verdict, state: State) -> Iterator[str]:
         yield f"{_many(unread, 'acknowledged record')} not read back since the last disruption."
     if gaps := coverage["watch_gaps"]:
         yield f"The watches had {_many(gaps, 'gap')}: what happened in them was not seen."
+    if compacted:
+        yield (
+            f"The ops of {_many(compacted, 'round')} are old and were let go: verdict and counts hold them, what is told "
+            "of single ops, disruptions and recoveries does not."
+        )
     yield from (f"Not applicable to this target: {check}." for check in told.not_applicable)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from chaosd.checkers import Panel
 from chaosd.checkers.records import how_many
-from chaosd.history import NEMESIS, OBSERVER, RESTART, RUN, Kind, Op, in_words
+from chaosd.history import COMPACTED, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op, in_words
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.report.runs import duration
 
@@ -160,6 +160,7 @@ class Timeline:
         self.cut_seconds = 0.0
         self.disruptions: list[Disruption] = []
         self.disruptions_seen = 0
+        self.compacted = 0  # rounds whose ops went
         self._namespace = target.partition("/")[0]
         self._longest_silence = longest_silence
         self._kept = disruptions_kept
@@ -332,6 +333,9 @@ class Timeline:
     def _of_the_run(self, op: Op) -> None:
         if op.f == RESTART:
             self._phase("away")
+        elif op.f == COMPACTED:
+            first, last = op.value["rounds"]
+            self.compacted += last - first + 1
         elif op.f == "round" and op.kind is Kind.INVOKE:
             self._round, self._round_name = op.value["round"], op.value["name"]
             self._phase("writing")

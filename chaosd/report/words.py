@@ -157,5 +157,6 @@ _TELL: Mapping[str, Callable[[Op], str]] = {
     "hold": _plain,
     "expect": _plain,
     "restart": lambda op: f"chaosd died, and another goes on after round {op.value['round']}",
+    "compacted": lambda op: f"here the ops of rounds {op.value['rounds'][0]} to {op.value['rounds'][1]} were let go",
     "ledger-lost": lambda op: f"the ledger has lost something: {op.value['why']}",
 }

@@ -24,7 +24,7 @@ from chaosd.generator import Decision, Generator, Limits, Pending, Plan, Task
 from chaosd.history import NEMESIS, RUN, Event, Kind, Op
 from chaosd.payload import SECTOR_BYTES
 from chaosd.probe.agent import Agent
-from chaosd.probe.protocol import Program
+from chaosd.probe.protocol import Program, opening
 from chaosd.probe.session import Place
 from chaosd.workload.spec import Log, Registers, Share, Workload
 from chaosd.workload.worker import Worker
@@ -117,13 +117,15 @@ class Files:
         mixed = b"".join(self._rng.choice([data, old])[at : at + SECTOR_BYTES] for at in sectors)
         return kept + mixed[: self._rng.randrange(len(mixed) + 1)] if append else mixed
 
-    def rename(self, path: str, to: str) -> None:
-        self._step()
-        self._disk.files[to] = self._disk.files.pop(path)
+    def move(self, names: Sequence[str], folder: str, to: str) -> None:
+        for name in names:
+            self._step()
+            self._disk.files[f"{to}/{name}"] = self._disk.files.pop(f"{folder}/{name}")
 
-    def remove(self, path: str) -> None:
-        self._step()
-        self._disk.files.pop(path, None)
+    def remove(self, names: Sequence[str], folder: str) -> None:
+        for name in names:
+            self._step()
+            self._disk.files.pop(f"{folder}/{name}", None)
 
     def sync(self, folder: str) -> None:
         self._step()
@@ -419,8 +421,13 @@ class Stream:
         self._pod_uid = pod_uid
         self._reply = b""
         self._lost = False
+        self._has_read_itself = False
 
     async def write(self, data: bytes) -> None:
+        if not self._has_read_itself:
+            assert data == opening(Program.AGENT)
+            self._has_read_itself = True
+            return
         world, rng = self._world, self._world.rng
         self._strike()
         if self._lost or world.pods.get(self._ordinal) != self._pod_uid:

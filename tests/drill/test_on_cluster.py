@@ -15,8 +15,8 @@ from chaosd.drill import on_cluster
 from chaosd.drill.on_cluster import Ground
 from chaosd.drill.plants import PLANTS, ProbePlant, Site
 from chaosd.drill.table import Drilled, not_planted
-from chaosd.drill.target import Wanted, statefulset
 from chaosd.errors import AbortedError, ProbeError
+from chaosd.own_target import Wanted, statefulset
 from chaosd.run import Ending
 from chaosd.settings import Settings
 from tests.seeds import FRESH
@@ -29,7 +29,7 @@ HEALTHY = next(plant for plant in PLANTS if plant.found_as is None)
 def ground(tmp_path: Path) -> Ground:
     """A sandbox that is given the target of a real cluster."""
     manifest = tmp_path / "drill.yaml"
-    manifest.write_text(yaml.safe_dump(statefulset("default", Wanted())))
+    manifest.write_text(yaml.safe_dump(statefulset("default", Wanted("drill"))))
     settings = Settings(cluster="sandbox", out=tmp_path / "out", sandbox_dir=tmp_path / "sandbox")
     return Ground(settings, "default", manifest)
 

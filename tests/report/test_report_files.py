@@ -16,13 +16,17 @@ from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 
 from chaosd import experiment
+from chaosd.checkers import Panel
 from chaosd.checkers.verdict import Class
+from chaosd.checkpoint import taken
+from chaosd.coverage import Coverage
 from chaosd.history import Event, Kind
 from chaosd.ledger import Ledger
 from chaosd.payload import BLOCK_BYTES, Label, Origin, classify, make_record
 from chaosd.report import files
 from chaosd.report.document import Report
 from chaosd.report.formats import FILES
+from chaosd.resumption import Unanswered
 from tests.chaosd_main import Main
 from tests.histories import (
     WEB_0,
@@ -297,6 +301,28 @@ def _rounds(seconds: int) -> tuple[Event, ...]:
         told += [watch("synced")] * (seconds + number % 3)
         told += (*converged(), listed(WEB_0, 0), read(WEB_0, 0), round_ended(number))
     return tuple(told)
+
+
+async def test_a_compacted_run_is_judged_by_its_checkpoint_and_says_what_went(tmp_path: Path, main: Main) -> None:
+    events = (*_rounds(5), *written(WEB_0, 1), read(WEB_0, 1, finding="missing"), round_began(13, WEB_0), round_ended(13))
+    run = keep(tmp_path, *events)
+    whole = report(main, tmp_path)
+    assert not [line for line in whole.does_not_say if "were let go" in line]
+    with Ledger.open(url(tmp_path)) as ledger:
+        panel, coverage, ops = Panel(), Coverage(), list(ledger.history(run))
+        tenth = next(op for op in ops if op.f == "round" and op.kind is Kind.OK and op.value["round"] == 10)
+        for op in ops[: tenth.index + 1]:
+            panel.step(op)
+            coverage.step(op)
+        await ledger.compact(run, taken(tenth.index, panel, coverage, Unanswered.after(tenth)), tenth.time + 1)
+        assert len(list(ledger.history(run))) < len(ops) / 2
+    found = report(main, tmp_path)
+    assert any(line.startswith("The ops of 10 rounds are old and were let go") for line in found.does_not_say)
+    assert found.verdict.violations == whole.verdict.violations
+    assert found.verdict.coverage == whole.verdict.coverage
+    assert found.verdict.recovery == whole.verdict.recovery
+    assert found.disruptions_seen == 2
+    assert "were let go" in page(tmp_path).text
 
 
 def test_two_runs_are_compared_by_verdict_classes_coverage_and_recovery(tmp_path: Path, main: Main) -> None:

@@ -502,7 +502,10 @@ class MemoryDisk:
                 self._flush_names(change.after)
         before = {change.name: platter.get(change.name) for change in pending}
         for name in before:
-            put_name(platter, name, names.get(name))
+            if inode := names.get(name):
+                platter[name] = inode
+            else:
+                platter.pop(name, None)
         self._log.append(FlushedFolder(folder, before, pending))
 
     def _take_inode(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The drill's own namespace: made only with all rights, and deleted whatever happens."""
+"""A target of chaosd's own: made only with all rights, and deleted whatever happens."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ import pytest
 import yaml
 from aiohttp import web
 
+from chaosd import own_target as target
 from chaosd.cluster import objects
 from chaosd.cluster import target as targets
 from chaosd.cluster.sandbox import manifest
-from chaosd.drill import target
-from chaosd.drill.target import Wanted, own_target, statefulset
+from chaosd.drill import on_cluster
 from chaosd.errors import AbortedError, NotReadyError, RefusedError, RightsError, UnreachableError
-from chaosd.preflight.rights import NAMESPACED_WISHES
+from chaosd.own_target import Wanted, own_target, statefulset
+from chaosd.preflight.rights import NAMESPACED_WISHES, RIGHTS, Placed, placed
 from chaosd.run import Ending
 from chaosd.settings import Settings
 from tests.cluster.kubernetes.api_server import ApiServer, page, refuses, says, serving, status
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 Json = dict[str, Any]
+
+
+def _needed(namespace: str) -> list[Placed]:
+    return placed(namespace, (*RIGHTS, ("delete", "pods")))
 
 
 class Api:
@@ -43,7 +48,7 @@ class Api:
 
     def own_target(self, ending: Ending | None = None, **wanted: Any) -> Any:
         """The context under test."""
-        return own_target(self._settings, Wanted(**wanted), ending or Ending(), self.told.append)
+        return own_target(self._settings, Wanted("drill", **wanted), _needed, ending or Ending(), self.told.append)
 
     def asked(self, *methods: str) -> list[str]:
         """Requests with these methods, but for reviews of rights: method and last part of the path."""
@@ -232,7 +237,7 @@ async def test_volumes_that_stay_are_told(api: Api) -> None:
 
 
 def test_the_manifest_is_a_target_of_two_replicas_with_a_disk_each() -> None:
-    document = statefulset("mine", Wanted("image", "class"))
+    document = statefulset("mine", Wanted("drill", "image", "class"))
     manifest.check(document)
     found = objects.statefulset({**document, "metadata": {**document["metadata"], "uid": "s"}})
     resolved = targets.resolve(found, path="", container="", require_claim=True)
@@ -240,12 +245,12 @@ def test_the_manifest_is_a_target_of_two_replicas_with_a_disk_each() -> None:
     (claim,) = document["spec"]["volumeClaimTemplates"]
     assert claim["spec"]["storageClassName"] == "class"
     assert document["spec"]["template"]["spec"]["containers"][0]["image"] == "image"
-    (claim,) = statefulset("mine", Wanted())["spec"]["volumeClaimTemplates"]
+    (claim,) = statefulset("mine", Wanted("drill"))["spec"]["volumeClaimTemplates"]
     assert "storageClassName" not in claim["spec"], "the cluster's default"
 
 
 def test_the_cluster_role_in_the_docs_has_the_rights_that_are_asked_for() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "drill.md").read_text()
+    text = (Path(__file__).resolve().parents[1] / "docs" / "drill.md").read_text()
     role = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     granted = {
         (verb, _with_group(resource, rule["apiGroups"][0]))
@@ -253,7 +258,8 @@ def test_the_cluster_role_in_the_docs_has_the_rights_that_are_asked_for() -> Non
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert granted == {*target.RIGHTS, *target.RIGHTS_INSIDE, *NAMESPACED_WISHES}
+    done = {(verb, resource) for verb, resource, _ in on_cluster._needed("mine")}
+    assert granted == {*target.RIGHTS, *target.RIGHTS_INSIDE, *done, *NAMESPACED_WISHES}
 
 
 def _with_group(resource: str, group: str) -> str:

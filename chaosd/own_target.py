@@ -1,10 +1,11 @@
-"""The drill's own namespace and StatefulSet on a real cluster: made for it, and deleted after it whatever happens."""
+"""A namespace and a StatefulSet of chaosd's own on a real cluster, for a drill or a gate: made for it, and deleted after it
+whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,6 @@ from chaosd.errors import (
     RightsError,
     UnreachableError,
 )
-from chaosd.nemesis.pod_delete import PodDelete
-from chaosd.nemesis.scale import Scale
 from chaosd.preflight import rights
 from chaosd.run import Ending
 from chaosd.settings import Settings
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 Tell = Callable[[str], None]
 
-NAME, TEMPLATE, REPLICAS = "drill", "disk", 2
+TEMPLATE = "disk"
 DEFAULT_IMAGE = "busybox:stable"
 # Disks and images come within a minute or two, where they come at all.
 READY_SECONDS = 300.0
@@ -47,25 +46,30 @@ _HOPELESS = ("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "Crash
 _SIZE = "20Gi"
 # Whoever runs as nobody may do so in any namespace: Kubernetes docs, "Pod Security Standards", Restricted.
 _NOBODY = 65534
-# What a drill needs of the cluster, and what in its namespace. Without a sight of volumes every run would be undecided.
+# What that needs of the cluster, and in the namespace beside what is done there. Without a sight of volumes every run would
+# be undecided.
 RIGHTS = (("create", "namespaces"), ("delete", "namespaces"), *rights.WISHES)
-RIGHTS_INSIDE = (("create", "statefulsets.apps"), *rights.RIGHTS, *PodDelete.rights, *Scale.rights)
+RIGHTS_INSIDE = (("create", "statefulsets.apps"),)
 _SHELL = "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; done"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the drill's StatefulSet is made of. `storage_class` empty is the cluster's default; with `keep`, the namespace
-    stays."""
+    """What the StatefulSet is made of, and what for (`name`). `storage_class` empty is the cluster's default; with `keep`,
+    the namespace stays."""
 
+    name: str
     image: str = DEFAULT_IMAGE
     storage_class: str = ""
     keep: bool = False
+    replicas: int = 2
 
 
 @asynccontextmanager
-async def own_target(settings: Settings, wanted: Wanted, ending: Ending, tell: Tell) -> AsyncIterator[str]:
-    """The namespace in which the drill's StatefulSet is ready, until the context ends.
+async def own_target(
+    settings: Settings, wanted: Wanted, needed: Callable[[str], Sequence[rights.Placed]], ending: Ending, tell: Tell
+) -> AsyncIterator[str]:
+    """The namespace in which the StatefulSet is ready, until the context ends; `needed` are the rights that are used there.
 
     Raises RightsError before anything is made, NotReadyError when the replicas do not come, AbortedError, ClusterError.
     """
@@ -75,13 +79,13 @@ async def own_target(settings: Settings, wanted: Wanted, ending: Ending, tell: T
         kubeconfig=settings.kubeconfig, context=settings.context, qps=settings.qps, burst=settings.burst
     )
     try:
-        namespace = f"chaosd-drill-{secrets.token_hex(4)}"
-        await _check_rights(cluster, namespace)
+        namespace = f"chaosd-{wanted.name}-{secrets.token_hex(4)}"
+        await _check_rights(cluster, wanted, namespace, needed(namespace))
         await _create(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         tell(f"namespace {namespace}")
         try:
             await _create(cluster, statefulset(namespace, wanted))
-            await ending.unless_ended(_ready(cluster, namespace, tell))
+            await ending.unless_ended(_ready(cluster, namespace, wanted, tell))
             yield namespace
         finally:
             await _leave(cluster, namespace, wanted, tell)
@@ -90,8 +94,8 @@ async def own_target(settings: Settings, wanted: Wanted, ending: Ending, tell: T
 
 
 def statefulset(namespace: str, wanted: Wanted) -> Document:
-    """The manifest of the drill's target."""
-    labels = {"app.kubernetes.io/name": "chaosd-drill"}
+    """The manifest of the target."""
+    labels = {"app.kubernetes.io/name": f"chaosd-{wanted.name}"}
     container = {
         "name": "shell",
         "image": wanted.image,
@@ -109,26 +113,26 @@ def statefulset(namespace: str, wanted: Wanted) -> Document:
     if wanted.storage_class:
         claim["storageClassName"] = wanted.storage_class
     spec = {
-        "serviceName": NAME,
-        "replicas": REPLICAS,
+        "serviceName": wanted.name,
+        "replicas": wanted.replicas,
         "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": pod},
         "volumeClaimTemplates": [{"metadata": {"name": TEMPLATE}, "spec": claim}],
     }
-    meta = {"name": NAME, "namespace": namespace, "labels": {**labels, TARGET_LABEL: "true"}}
+    meta = {"name": wanted.name, "namespace": namespace, "labels": {**labels, TARGET_LABEL: "true"}}
     return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": meta, "spec": spec}
 
 
-async def _check_rights(cluster: Cluster, namespace: str) -> None:
-    asked = [*rights.placed("", RIGHTS), *rights.placed(namespace, RIGHTS_INSIDE)]
+async def _check_rights(cluster: Cluster, wanted: Wanted, namespace: str, needed: Sequence[rights.Placed]) -> None:
+    asked = [*rights.placed("", RIGHTS), *rights.placed(namespace, RIGHTS_INSIDE), *needed]
     verbs: dict[str, list[str]] = {}
     for verb, resource, _ in await rights.missing(cluster, asked):
         verbs.setdefault(resource, []).append(verb)
     if verbs:
         lacking = "; ".join(f"{', '.join(held)} on {resource}" for resource, held in verbs.items())
         raise RightsError(
-            f"a drill makes a namespace of its own and deletes it, and the credentials lack {lacking}: grant them for the "
-            "whole cluster, or drill in a simulated one with --cluster sandbox"
+            f"a {wanted.name} of its own makes a namespace and deletes it, and the credentials lack {lacking}: grant them "
+            "for the whole cluster, or try a simulated one with --cluster sandbox"
         )
 
 
@@ -147,31 +151,31 @@ async def _create(cluster: KubernetesCluster, document: Mapping[str, Any]) -> No
         raise
 
 
-async def _ready(cluster: Cluster, namespace: str, tell: Tell) -> None:
+async def _ready(cluster: Cluster, namespace: str, wanted: Wanted, tell: Tell) -> None:
     """Wait until every replica is. Raises NotReadyError, with what the cluster said of it; ClusterError."""
     now = asyncio.get_running_loop().time
     began, told = now(), ""
-    while late := await _late(cluster, namespace):
+    while late := await _late(cluster, namespace, wanted):
         if late != told:
             tell(f"waiting for {late}")
             told = late
         if now() - began > READY_SECONDS or any(reason in late for reason in _HOPELESS):
             why = "; ".join(dict.fromkeys([late, *await _warnings(cluster, namespace)]))
             mend = "name another --image or --storage-class, or mend the cluster"
-            raise NotReadyError(f"{namespace}/{NAME} is not ready after {now() - began:.0f} s: {mend}: {why}")
+            raise NotReadyError(f"{namespace}/{wanted.name} is not ready after {now() - began:.0f} s: {mend}: {why}")
         await asyncio.sleep(_POLL_SECONDS)
-    tell(f"{namespace}/{NAME} has its {REPLICAS} replicas after {now() - began:.0f} s")
+    tell(f"{namespace}/{wanted.name} has its {wanted.replicas} replicas after {now() - began:.0f} s")
 
 
-async def _late(cluster: Cluster, namespace: str) -> str:
+async def _late(cluster: Cluster, namespace: str, wanted: Wanted) -> str:
     """What keeps the replicas from being ready, in a few words; empty where they are."""
     async for attempt in patiently(_PATIENCE_SECONDS):
         with attempt:
-            found = await cluster.get(StatefulSet, namespace, NAME)
+            found = await cluster.get(StatefulSet, namespace, wanted.name)
             pods = {pod.name: pod for pod in await cluster.list(Pod, namespace)}
             claims = {claim.name: claim for claim in await cluster.list(Claim, namespace)}
     target = targets.resolve(found, path="", container="", require_claim=True)
-    late = View(statefulset=found, pods=pods, claims=claims).late(target, REPLICAS)
+    late = View(statefulset=found, pods=pods, claims=claims).late(target, wanted.replicas)
     return "; ".join(f"{name}: {why}" for name, why in late.items())
 
 
