@@ -186,7 +186,7 @@ def _make_block(seed: int, owner: str, text: bytes, blocks: int, sequence: int, 
 @lru_cache(maxsize=2)
 def _noise(seed: int) -> bytes:
     """More than a disk looks through when it compresses; each block takes a part of it. To make each block a filler of its
-    own took three times as long as its checksum."""
+    own took nearly three times as long as its checksum."""
     return hashlib.shake_128(str(seed).encode()).digest(_NOISE_BYTES)
 
 
