@@ -32,6 +32,7 @@ from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
 
 _LEDGER_AGAIN_SECONDS = 5.0
+_STANDBY_SECONDS = 3.0  # for the lead that nobody has
 
 
 async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished]:
@@ -94,8 +95,7 @@ async def _leading(cluster: Cluster, settings: Settings, ending: Ending, state: 
     holder = f"{settings.pod_name or socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     seconds = settings.lease_seconds
     lead = Leadership(cluster, settings.pod_namespace, settings.daemon_name, holder, seconds, time.time)
-    state.before = ""  # one that waits for the lead is ready to take it
-    await ending.unless_ended(lead.acquire())
+    await ending.unless_ended(_acquired(lead, state))
     state.before = "it leads since a moment ago"
 
     async def keep() -> None:
@@ -111,6 +111,17 @@ async def _leading(cluster: Cluster, settings: Settings, ending: Ending, state: 
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await lead.release()
+
+
+async def _acquired(lead: Leadership, state: _State) -> None:
+    """Once it leads. One that waits for another to end is ready to follow that."""
+    acquiring = asyncio.ensure_future(lead.acquire())
+    try:
+        await asyncio.wait({acquiring}, timeout=_STANDBY_SECONDS)
+        state.before = "" if not acquiring.done() else state.before
+        await acquiring
+    finally:
+        acquiring.cancel()
 
 
 async def _opened(settings: Settings, ending: Ending, state: _State, log: logs.Logger) -> Ledger:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from chaosd.cluster.kubernetes import KubernetesCluster
+from chaosd.cluster.lock import holder_of
 from chaosd.cluster.port import Cluster
 from chaosd.daemon.folder import ExperimentFolder
 from chaosd.errors import NotFoundError, TargetError
@@ -34,12 +35,16 @@ async def shut_down(settings: Settings, path: Path, deployment: str | None, name
             except NotFoundError as error:
                 raise TargetError(f"there is no Deployment {namespace}/{deployment}: name the daemon's") from error
         keys = dict.fromkeys(f"{spec.namespace}/{spec.statefulset}" for spec in specs)
-        return [done for key in keys for done in await _healed(cluster, settings, key, ending)]
+        return [done for key in keys for done in await _healed(cluster, settings, key, deployment, ending)]
     finally:
         await cluster.close()
 
 
-async def _healed(cluster: Cluster, settings: Settings, key: str, ending: Ending) -> list[str]:
+async def _healed(cluster: Cluster, settings: Settings, key: str, deployment: str | None, ending: Ending) -> list[str]:
+    """What another than the daemon holds is that one's to heal."""
+    holder = await holder_of(cluster, key)
+    if holder and deployment and not holder.startswith(f"{deployment}-"):
+        return [f"left as it is: {key} is held by {holder}"]
     now = asyncio.get_running_loop().time
     deadline = now() + _PATIENCE_SECONDS
     while True:
