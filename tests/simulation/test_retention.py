@@ -71,13 +71,11 @@ def test_what_is_found_is_found_all_the_same_and_its_round_stays(plant: object) 
     assert found <= {op.index for op in compacted.ops}
 
 
-def test_a_rollback_is_noticed_of_a_ledger_that_was_compacted() -> None:
-    """By the Lease, which is told of each delete: so another run begins, and accuses nobody of what was forgotten."""
-    scenario = Scenario(3, rounds=ROUNDS, files=8, keep_seconds=0.3)
-    whole = simulate(scenario)
-    at = ends_of_rounds(whole.ops)[-2].index
-    outcome = simulate(scenario, kills=[Kill(at, ops_lost=50)])
-    assert outcome.finished.verdict.run != whole.finished.verdict.run
-    assert not outcome.judgement.violations
-    goes_on = simulate(scenario, kills=[Kill(at)])
-    assert goes_on.finished.verdict.run == whole.finished.verdict.run
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rollback_of_a_ledger_that_was_compacted_is_noticed_as_of_any(seed: int) -> None:
+    scenario = Scenario(seed, rounds=ROUNDS, files=8)
+    writes = [op for op in simulate(scenario).ops if op.f == "write" and op.kind is Kind.OK]
+    kill = Kill(writes[-1].index, ops_lost=50)  # what the last writes left is on the volumes
+    whole, compacted = alike(scenario, [nothing, nothing], 0.3, [kill])
+    assert whole.judgement.unknowns or whole.finished.verdict.run.endswith("2"), "it went on as if nothing were lost"
+    assert not compacted.judgement.violations
