@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import BinaryIO, Protocol
 
 CHUNK_BYTES = 65536
+_LOOKS, _PAUSE_SECONDS = 5, 0.01  # at what O_DIRECT does
 _PAGE_BYTES = 4096
 # A name on the volume may hold what would end a line of the reply; none of it is printable.
 _ONE_LINE = {ord(character): "?" for character in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
@@ -347,35 +348,40 @@ def _read(path: str, most: int, flags: int) -> bytes:
 
 def _reads_direct(path: str) -> bool | None:
     """Whether O_DIRECT is what it says, None where this file cannot tell. Some file systems take the flag and read through
-    their cache all the same (ext4 with data=journal, tmpfs from Linux 6.6 on): then the page that was read is in it."""
-    plain = _opened(path)
+    their cache all the same (ext4 with data=journal, tmpfs from Linux 6.6 on): then the page that was read is in it, every
+    time. A page that was busy, and stayed for another reason, is gone when it is looked at again."""
+    for _ in range(_LOOKS):
+        told = _read_past_cache(path)
+        if told is not False:
+            return told
+        time.sleep(_PAUSE_SECONDS)
+    return False
+
+
+def _read_past_cache(path: str) -> bool | None:
+    """Whether a page that was read with O_DIRECT is not in the cache, None where the file has none."""
     try:
-        if not _let_go(plain):
-            return None  # what is in the cache now says nothing of what a reading brings there
         descriptor = _opened(path, os.O_DIRECT)
-        try:
-            with mmap.mmap(-1, CHUNK_BYTES) as buffer:
-                if not os.preadv(descriptor, [buffer], 0):
-                    return None
-        finally:
-            os.close(descriptor)
-        return _is_cached(plain, 0) is not True
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return False
+        raise
+    try:
+        with mmap.mmap(-1, CHUNK_BYTES) as buffer:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            if not os.preadv(descriptor, [buffer], 0):
+                return None
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
             return False
         raise
     finally:
-        os.close(plain)
-
-
-def _let_go(descriptor: int) -> bool:
-    """Whether the first page is out of the cache; one that is busy is asked for again, for a fifth of a second."""
-    for _ in range(20):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        if _is_cached(descriptor, 0) is not True:
-            return True
-        time.sleep(0.01)
-    return False
+        os.close(descriptor)
+    descriptor = _opened(path)
+    try:
+        return _is_cached(descriptor, 0) is not True
+    finally:
+        os.close(descriptor)
 
 
 def _drop_pages(path: str, most: int) -> bool:

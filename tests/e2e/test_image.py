@@ -42,7 +42,10 @@ def test_it_is_the_probe_agent_of_a_target_without_a_shell(
     chaosd_image: str, real: RealCluster, real_namespace: str, run: Callable[..., Chaosd], experiment: Callable[..., Path]
 ) -> None:
     common = {"namespace": real_namespace, "image": real.bare_image, "storage_class": real.storage_class}
-    real.apply(manifests.statefulset(**common))
+    target = manifests.statefulset(**common)
+    # Else the agent would run as its own image's user, who may not write to a volume of root's.
+    target["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"runAsUser": 0}
+    real.apply(target)
     real.wait_ready(real_namespace, "web")
     agent = {"probe": "agent", "probeImage": chaosd_image}
     done = run("run", experiment(target=agent, rounds=1, disruptions=[{"kind": "pod-delete"}]), "-n", real_namespace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,12 +21,11 @@ from tests.postgresql import PostgreSQL
 
 
 @pytest.fixture
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    folder = tmp_path_factory.mktemp("database")
-    for above in (folder, folder.parent, folder.parent.parent):
-        above.chmod(0o755)  # its user must reach it
-    with postgresql.running(folder / "own") as database:
-        yield database
+def database() -> Iterator[PostgreSQL]:
+    with tempfile.TemporaryDirectory() as folder:  # its user must reach it, and pytest's folders are root's alone
+        Path(folder).chmod(0o755)
+        with postgresql.running(Path(folder) / "own") as database:
+            yield database
 
 
 def _ready(address: str) -> tuple[int, str]:
