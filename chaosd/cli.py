@@ -35,6 +35,7 @@ from chaosd.report import preflight as preflight_report
 from chaosd.report.document import Report
 from chaosd.report.formats import FILES
 from chaosd.report.verdict import Verdict
+from chaosd.requirements import drilled
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
 
@@ -286,13 +287,12 @@ def run_gate(
     chosen, manifest = _experiment(str(subject), namespace, None, duration, seed)
     chosen = gate.fit(chosen, fail_fast=fail_fast)
     _refuse_of_own_target(settings, storage_classes, {"--image": image, "--keep": keep or None}, namespace, ledger)
-    told = [gate.drilled(_drilled_first())] if chosen.require and chosen.require.drill else []
+    told = [drilled(_drilled_first())] if chosen.require and chosen.require.drill else []
     progress = Progress(Console(stderr=True))
     with progress.shown():
         if not storage_classes:
-            return _finish(
-                settings, _run(lambda ending: gate.hold(settings, chosen, manifest, ending, told, progress.watch))
-            )
+            run_it = partial(commands.run_experiment, settings, chosen, manifest, watch=progress.watch, told=told)
+            return _finish(settings, _run(run_it))
         wanted = [
             Wanted(gate.NAME, image or DEFAULT_IMAGE, storage_class, keep, gate.REPLICAS)
             for storage_class in storage_classes

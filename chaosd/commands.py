@@ -30,6 +30,7 @@ from chaosd.errors import (
 )
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
+from chaosd.history import Event
 from chaosd.interpreter import HEAL_SECONDS
 from chaosd.ledger import Ledger, Run
 from chaosd.preflight.checks import Preflight, check_all
@@ -47,12 +48,14 @@ async def run_experiment(
     ending: Ending,
     *,
     watch: Watch = lambda *_: None,
+    told: Sequence[Event] = (),
 ) -> Finished:
-    """Run an experiment to its end. `watch` is told of the run before it begins, and may listen to its journal."""
+    """Run an experiment to its end. `watch` is told of the run before it begins, and may listen to its journal, which
+    begins with what is `told`."""
     async with AsyncExitStack() as held:
         cluster = await held.enter_async_context(open_cluster(settings, manifest))
         ledger = held.enter_context(open_ledger(settings))
-        finished = await carry_out(cluster, ledger, settings, experiment, ending, watch)
+        finished = await carry_out(cluster, ledger, settings, experiment, ending, watch, told=told)
         return _reported(finished, settings.out)
 
 

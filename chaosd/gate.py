@@ -1,24 +1,21 @@
-"""A composition root: the gate. May this ship? A run that goes on until it has done what its experiment requires, on a
-target of the user's, or on one of its own for each storage class."""
+"""A composition root: the gate. May this ship? What an experiment must say for that, and its run on a target of the gate's
+own for each storage class; on a target of the user's it is a run like any other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from chaosd import experiment as experiments
-from chaosd.adapters import open_cluster, open_ledger
-from chaosd.drill.table import Drilled
+from chaosd.commands import run_experiment
 from chaosd.errors import ExperimentError
 from chaosd.experiment import Experiment
-from chaosd.history import DRILL, RUN, Event, Kind
+from chaosd.history import Event
 from chaosd.own_target import Wanted, own_target
 from chaosd.preflight import rights
-from chaosd.report import folder
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
-from chaosd.taking import Watch, carry_out
+from chaosd.taking import Watch
 
 NAME = "gate"
 REPLICAS = 3
@@ -38,28 +35,6 @@ def fit(experiment: Experiment, *, fail_fast: bool) -> Experiment:
     return experiments.overlay(experiment, {"guards": guards})
 
 
-def drilled(results: Sequence[Drilled]) -> Event:
-    """What a drill just before the run found, for its history."""
-    missed = sorted({result.wanted or "healthy" for result in results if not result.right})
-    return Event(RUN, DRILL, Kind.OK, {"planted": len(results), "missed": missed})
-
-
-async def hold(
-    settings: Settings,
-    experiment: Experiment,
-    manifest: Path | None,
-    ending: Ending,
-    told: Sequence[Event],
-    watch: Watch,
-) -> Finished:
-    """On the target that the experiment names."""
-    async with open_cluster(settings, manifest) as cluster:
-        with open_ledger(settings) as ledger:
-            finished = await carry_out(cluster, ledger, settings, experiment, ending, watch, told=told)
-    folder.write(finished.verdict, settings.out)
-    return finished
-
-
 async def hold_each(
     settings: Settings,
     experiment: Experiment,
@@ -76,7 +51,8 @@ async def hold_each(
         own = settings.model_copy(update={"out": settings.out / one.storage_class, "ledger": ""})
         needed = partial(_needed, experiment, one)
         async with own_target(settings, one, needed, ending, tell) as namespace:
-            held.append((one, await hold(own, _in(experiment, namespace, one), None, ending, told, watch)))
+            chosen = _in(experiment, namespace, one)
+            held.append((one, await run_experiment(own, chosen, None, ending, watch=watch, told=told)))
         if ending.stop.is_set():
             break
     return held

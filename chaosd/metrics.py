@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
@@ -30,6 +30,7 @@ from chaosd.history import NEMESIS, OBSERVER, RESTART, RUN, Kind, Op
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.nemesis.base import BLOCKED
 from chaosd.payload import State
+from chaosd.requirements import Drilled
 
 Made = TypeVar("Made", Counter, Gauge, Histogram)
 
@@ -91,18 +92,6 @@ class Declared:
     def series(self) -> int:
         """How many there are for `each`, at most. A histogram has one for each bucket, +Inf, sum and count."""
         return max(1, len(self.values)) * (len(self.buckets) + 3 if self.buckets else 1)
-
-
-class Drilled(Protocol):
-    """What came of a planted fault: the class that was `wanted`, and whether the answer was `right`."""
-
-    @property
-    def wanted(self) -> str:
-        """The class; something else of what must be unknown, and of controls."""
-
-    @property
-    def right(self) -> bool:
-        """Whether it was found under its own name and no other."""
 
 
 class Metrics:

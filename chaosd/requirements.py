@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from chaosd.history import DRILL, RUN, Event, Kind
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.quantities import Bytes, Percent, of_whole
+
+
+class Drilled(Protocol):
+    """What came of a planted fault: the class that was `wanted`, and whether the answer was `right`."""
+
+    @property
+    def wanted(self) -> str:
+        """The class; something else of what must be unknown, and empty of controls."""
+
+    @property
+    def right(self) -> bool:
+        """Whether it was found under its own name and no other."""
+
+
+def drilled(results: Sequence[Drilled]) -> Event:
+    """What a drill just before a run found, for its history."""
+    missed = sorted({result.wanted or "healthy" for result in results if not result.right})
+    return Event(RUN, DRILL, Kind.OK, {"planted": len(results), "missed": missed})
+
 
 _Count = Annotated[int, Field(ge=1)]
 

@@ -6,10 +6,9 @@ import asyncio
 import math
 import time
 
-from chaosd.daemon.drilling import drill
 from chaosd.daemon.folder import ExperimentFolder, Reading
 from chaosd.daemon.supervisor import Means, State, Supervisor
-from chaosd.errors import ClusterError, LedgerError
+from chaosd.errors import ClusterError, LedgerError, UsageError
 from chaosd.retention import compact_idle
 from chaosd.run import Ending, Finished
 
@@ -21,13 +20,15 @@ _COMPACTION_SECONDS = 3600.0
 class Conductor:
     """Runs the experiments of a folder until it is ended."""
 
-    def __init__(self, means: Means, folder: ExperimentFolder) -> None:
+    def __init__(self, means: Means, folder: ExperimentFolder, reading: Reading) -> None:
+        """`reading` is what the folder said when it was read first."""
         self._means = means
         self._folder = folder
+        self._reading: Reading | None = reading
         self._supervisors: dict[str, Supervisor] = {}  # by file
         self._refused: dict[str, str] = {}
         self._finished: dict[str, Finished] = {}  # of each experiment the last run
-        self._ledger = ""  # why it cannot be written
+        self._ledger = self._unreadable = ""  # why it cannot be written, and the folder not be read
         means.metrics.before_scrapes(self._measure)
 
     async def run(self, ending: Ending) -> list[Finished]:
@@ -39,7 +40,9 @@ class Conductor:
                 tasks.create_task(self._compact_ledger(), name="retention"),
             ]
             if self._means.settings.drill == "at-start":
-                background.append(tasks.create_task(drill(self._means.metrics, self._means.log), name="drill"))
+                background.append(tasks.create_task(self._means.drill.run(), name="drill"))
+            else:
+                self._means.drill.skip()
             await ending.stop.wait()
             for task in background:
                 task.cancel()
@@ -61,10 +64,23 @@ class Conductor:
 
     async def _follow_folder(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            if reading := self._folder.read():
-                self._take(reading, tasks)
-                await self._tell_refused(reading)
+            if self._reading:
+                self._take(self._reading, tasks)
+                await self._tell_refused(self._reading)
             await asyncio.sleep(_RELOAD_SECONDS)
+            self._reading = self._read_again()
+
+    def _read_again(self) -> Reading | None:
+        """What changed the folder says; while it cannot be read, what it said goes on."""
+        try:
+            reading = self._folder.read()
+        except UsageError as error:
+            if self._unreadable != str(error):
+                self._means.log.warning(f"{error}; what it said before goes on")
+            self._unreadable = str(error)
+            return None
+        self._unreadable = ""
+        return reading
 
     def _take(self, reading: Reading, tasks: asyncio.TaskGroup) -> None:
         """Begin what is new, and end what is gone; what was changed is both, and gets its turn on the target."""
@@ -97,7 +113,7 @@ class Conductor:
             stands = "; what it said before goes on" if file in reading.loaded else ""
             self._means.log.warning(f"refused: {why}{stands}")
             try:
-                await self._means.own_pod.tell(f"experiment-{file.lower()}", "ChaosdExperimentRefused", f"{why}{stands}")
+                await self._means.own_pod.tell(f"experiment-{file}", "ChaosdExperimentRefused", f"{why}{stands}")
             except ClusterError as error:
                 self._means.log.warning(f"that cannot be told in an Event: {error}")
 

@@ -38,13 +38,18 @@ class ExperimentFolder:
         if not path.exists():
             raise UsageError(f"{path}: there is no such file or folder: name an experiment, or a folder of them")
         self._path = path
+        self._is_folder = path.is_dir()  # also while it is away
         self._texts: dict[str, str] = {}
         self._loaded: dict[str, Loaded] = {}
         self._refused: dict[str, str] = {}
 
     def read(self) -> Reading | None:
-        """What changed the files say since they were last read; None where they say the same."""
-        texts = dict(self._found())
+        """What changed the files say since they were last read; None where they say the same. Raises UsageError for a
+        folder that cannot be read."""
+        try:
+            texts = dict(self._found())
+        except OSError as error:
+            raise UsageError(f"{self._path}: {error.strerror}: let the daemon read it") from error
         if texts == self._texts:
             return None
         for name, text in texts.items():
@@ -60,9 +65,8 @@ class ExperimentFolder:
 
     def _found(self) -> Iterator[tuple[str, str]]:
         """Names and texts; of a file that cannot be read, why."""
-        in_folder = self._path.is_dir()
-        for file in sorted(self._path.iterdir()) if in_folder else [self._path]:
-            if in_folder and (file.suffix not in _SUFFIXES or file.name.startswith(".")):
+        for file in sorted(self._path.iterdir()) if self._is_folder else [self._path]:
+            if self._is_folder and (file.suffix not in _SUFFIXES or file.name.startswith(".")):
                 continue
             try:
                 yield file.name, file.read_text(errors="replace")
@@ -80,7 +84,7 @@ class ExperimentFolder:
             self._refused[name] = str(error)
         else:
             self._refused.pop(name, None)
-            folder = self._path if self._path.is_dir() else self._path.parent
+            folder = self._path if self._is_folder else self._path.parent
             self._loaded[name] = Loaded(experiment, folder / experiment.target.manifest)
 
 

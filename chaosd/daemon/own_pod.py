@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 from chaosd.cluster.inflight import patiently
@@ -21,7 +22,9 @@ class OwnPod:
         self._name = name
 
     async def tell(self, topic: str, reason: str, message: str) -> None:
-        """Warn in an Event about the pod. Raises ClusterError."""
+        """Warn in an Event about the pod. Of the `topic`, what no name of an Event can have is dashes there. Raises
+        ClusterError."""
+        topic = re.sub(r"[^a-z0-9.-]", "-", topic.lower())
         if self._name:
             pod = await self._cluster.get(Pod, self._namespace, self._name)
             async for attempt in patiently(_PATIENCE_SECONDS):

@@ -20,7 +20,8 @@ from chaosd.cluster.port import Cluster
 from chaosd.cluster.shared_watches import sharing_watches
 from chaosd.daemon import logs
 from chaosd.daemon.conductor import Conductor
-from chaosd.daemon.folder import ExperimentFolder, Loaded
+from chaosd.daemon.drilling import Drill
+from chaosd.daemon.folder import ExperimentFolder, Reading
 from chaosd.daemon.leadership import Leadership
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.supervisor import Means
@@ -40,7 +41,8 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
     of each. Raises what no waiting mends (UsageError), AbortedError where it lost the lead."""
     log, metrics = logs.opened(settings.log_format), Metrics(CollectorRegistry())
     folder = ExperimentFolder(path)
-    manifests = [loaded.manifest for loaded in _at_first(folder, path)]
+    reading = _first(folder, path)
+    manifests = [loaded.manifest for loaded in reading.loaded.values()]
     state = _State()
     async with server.serving(settings.listen, metrics.texts, state.not_ready) as address:
         log.info(f"metrics {address}/metrics")
@@ -54,8 +56,9 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
             with await _opened(settings, ending, state, log) as ledger:
                 scheduler = AsyncIOScheduler(timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None})
                 own_pod = OwnPod(cluster, settings.pod_namespace, settings.pod_name)
-                means = Means(settings, cluster, ledger, own_pod, Turns(), scheduler, metrics, log)
-                state.conductor = Conductor(means, ExperimentFolder(path))
+                drill = Drill(metrics, log)
+                means = Means(settings, cluster, ledger, own_pod, Turns(), scheduler, drill, metrics, log)
+                state.conductor = Conductor(means, folder, reading)
                 scheduler.start()
                 try:
                     return await state.conductor.run(ending)
@@ -75,14 +78,14 @@ class _State:
         return self.conductor.not_ready() if self.conductor else self.before
 
 
-def _at_first(folder: ExperimentFolder, path: Path) -> list[Loaded]:
+def _first(folder: ExperimentFolder, path: Path) -> Reading:
     """What is there when it starts. A file that is no experiment is refused as any command does; one of many in a folder
     must not keep the others from running."""
     reading = folder.read()
     assert reading is not None, "it was never read before"
     if reading.refused and path.is_file():
         raise ExperimentError(next(iter(reading.refused.values())))
-    return list(reading.loaded.values())
+    return reading
 
 
 @asynccontextmanager

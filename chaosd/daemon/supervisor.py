@@ -17,6 +17,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from chaosd.cluster.port import Cluster
 from chaosd.cluster.target import Target
+from chaosd.daemon.drilling import Drill
 from chaosd.daemon.logs import Logger
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.turns import Turns
@@ -55,6 +56,7 @@ class Means:
     own_pod: OwnPod
     turns: Turns
     scheduler: AsyncIOScheduler
+    drill: Drill
     metrics: Metrics
     log: Logger
 
@@ -76,7 +78,7 @@ class Supervisor:
         self._runner: Runner | None = None
         self._measured: TargetMetrics | None = None
         # A run of a daemon goes on for ever, unless it is one of many.
-        endless = {} if experiment.schedule else {"rounds": None, "duration": None}
+        endless = {} if experiment.schedule else {"rounds": None, "duration": None, "require": None}
         self._chosen = experiment.model_copy(update=endless)
 
     @property
@@ -129,9 +131,10 @@ class Supervisor:
         """One run, once the target is free."""
         means, turns = self._means, self._means.turns
         self._state = State.WAITING
+        told = await self._ending.unless_ended(means.drill.found()) if self._requires_drill else []
         async with AsyncExitStack() as held:
             await self._ending.unless_ended(held.enter_async_context(turns.turn(self.target)))
-            self._state, self._runner = State.STARTING, None
+            self._state, self._runner, self._measured = State.STARTING, None, None
             if means.settings.ledger_on_tested_storage == "refuse":
                 await means.own_pod.refuse_shared_storage(file_of(means.settings.ledger_url), self.experiment)
             try:
@@ -143,11 +146,16 @@ class Supervisor:
                     self._ending,
                     self._begins,
                     until=lambda: self._chosen.is_endless and turns.wanted(self.target),
+                    told=told,
                 )
             finally:
                 self.journaled = None
                 if self._measured:
                     self._measured.close()
+
+    @property
+    def _requires_drill(self) -> bool:
+        return self._chosen.require is not None and self._chosen.require.drill
 
     def _begins(self, target: Target, runner: Runner, run: Run) -> None:
         self._runner, self.journaled = runner, run.id

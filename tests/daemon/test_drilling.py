@@ -18,8 +18,12 @@ def _detected(registry: CollectorRegistry) -> dict[str, float]:
 
 async def test_what_it_finds_is_told_by_class(capfd: pytest.CaptureFixture[str]) -> None:
     registry = CollectorRegistry()
-    await drilling.drill(Metrics(registry), logs.opened("text"), ["hostname_changed"])
+    drill = drilling.Drill(Metrics(registry), logs.opened("text"))
+    await drill.run(["hostname_changed"])
     assert _detected(registry) == {"hostname_changed": 1.0}
+    (told,) = await drill.found()
+    assert told.value["missed"] == []
+    assert told.value["planted"] > 1
     assert "each judged rightly" in capfd.readouterr().err
 
 
@@ -28,6 +32,7 @@ async def test_one_that_does_not_come_to_its_end_tells_nothing_but_that(
 ) -> None:
     registry = CollectorRegistry()
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    await drilling.drill(Metrics(registry), logs.opened("text"))
-    assert _detected(registry) == {}
+    drill = drilling.Drill(Metrics(registry), logs.opened("text"))
+    await drill.run()
+    assert (_detected(registry), await drill.found()) == ({}, [])
     assert "nobody knows what would be found" in capfd.readouterr().err

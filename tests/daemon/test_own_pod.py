@@ -53,7 +53,8 @@ async def test_nothing_is_refused_outside_of_a_pod_or_for_a_ledger_on_no_claim(c
 
 
 async def test_what_is_told_is_a_warning_about_the_pod(cluster: SandboxCluster) -> None:
-    await OwnPod(cluster, "default", "chaosd-0").tell("experiment-a.yaml", "ChaosdExperimentRefused", "no YAML")
+    await OwnPod(cluster, "default", "chaosd-0").tell("experiment-A_b.yaml", "ChaosdExperimentRefused", "no YAML")
     event = cluster._store.events[-1]
     told = {"target": "default/chaosd-0", "type": "Warning", "reason": "ChaosdExperimentRefused", "message": "no YAML"}
+    told["topic"] = "experiment-a-b.yaml"  # Kubernetes docs, "Object Names and IDs"
     assert {key: event[key] for key in told} == told

@@ -302,3 +302,35 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> N
             assert _get(f"{address}/healthz") == (200, "ok\n")
             daemon.send(signal.SIGTERM)
             assert daemon.wait(30) == 4, daemon.told
+
+
+def test_without_a_schedule_it_goes_on_past_what_is_required(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, one={"require": {"rounds": 1}})
+    with _started(tmp_path, folder) as daemon:
+        daemon.until_line(lambda line: " one: round 3 done" in line)
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait(30) == 4, daemon.told
+    assert sum(" one: run 01" in line for line in daemon.stderr) == 1
+
+
+@pytest.mark.parametrize("drill", ["at-start", "never"])
+def test_a_scheduled_run_that_requires_a_drill_waits_for_it_and_passes_no_run_without(tmp_path: Path, drill: str) -> None:
+    folder = _folder(tmp_path, gate={"rounds": 1, "schedule": {"every": "1h"}, "require": {"drill": True}})
+    with _started(tmp_path, folder, drill=drill) as daemon:
+        told = daemon.until_line(lambda line: " gate: verdict:" in line, timeout_seconds=400)
+        daemon.send(signal.SIGTERM)
+        daemon.wait(30)
+    assert ("verdict: pass" if drill == "at-start" else "verdict: unknown") in told
+    assert _verdict(tmp_path / "out", "gate")["coverage"]["drill_passed"] is (drill == "at-start")
+
+
+def test_a_folder_that_goes_away_ends_nothing(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, one={})
+    with _started(tmp_path, folder) as daemon:
+        daemon.until_line(lambda line: " one: round 2" in line)
+        folder.rename(tmp_path / "away")
+        daemon.until_line(lambda line: "No such file or directory" in line and "what it said before goes on" in line)
+        done = sum(" done: " in line for line in daemon.stderr)
+        daemon.until_line(lambda line: f" one: round {done + 2} done" in line)
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait(30) == 4, daemon.told
