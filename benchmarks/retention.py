@@ -73,7 +73,7 @@ async def _month(
             ledger._write(run, ops)
             index += len(ops)
         compacting = asyncio.create_task(
-            ledger.compact(run, Checkpoint(index - 1, known.state), (day - _KEPT_DAYS + 1) * _DAY)
+            ledger.compact(run, Checkpoint(index - 1, known.state), (day - _KEPT_DAYS + 1) * _DAY, epoch=0)
         )
         while not compacting.done():
             began = time.perf_counter()

@@ -149,9 +149,10 @@ class RunLedger(Protocol):
     def checkpoint(self, run: Run) -> Checkpoint | None:
         """The latest of a run; None where there is none. Raises LedgerError."""
 
-    async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
+    async def compact(self, run: Run, checkpoint: Checkpoint, before: float, epoch: int) -> None:
         """Keep the checkpoint, and let go what it makes needless of rounds that ended before a time in seconds since the
-        epoch and found nothing (`compaction.pieces`). Raises LedgerError."""
+        epoch and found nothing (`compaction.pieces`). Nothing goes once the run has had more journals than `epoch`: who
+        holds the last one may be reading. Raises LedgerError."""
 
     def op(self, run: Run, index: int) -> Op | None:
         """The op of that index; None where there is none."""
@@ -326,19 +327,24 @@ class Ledger:
             row = connection.execute(query).one_or_none()
         return Checkpoint(row[0], json.loads(zlib.decompress(row[1]))) if row else None
 
-    async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
+    async def compact(self, run: Run, checkpoint: Checkpoint, before: float, epoch: int) -> None:
         """See RunLedger. Each piece is a transaction of its own, so that what is appended meanwhile waits for one at most.
         SQLite uses the room again, its file does not shrink; nor does PostgreSQL's, before it vacuums the table."""
 
         def piece_by_piece() -> Iterator[Callable[[], None]]:
-            yield partial(self._keep, run, checkpoint)
+            yield partial(self._keep, run, checkpoint, epoch)
             last_undo, last = self._last_undo(run), self._next_index(run) - 1
             for piece in compaction.pieces(self.milestones(run), min(checkpoint.index, last - 1), before):
-                yield partial(self._let_go, run, piece, last_undo)
+                yield partial(self._let_go, run, piece, last_undo, epoch)
 
         loop, todo = asyncio.get_running_loop(), piece_by_piece()
         while step := await loop.run_in_executor(self._thread, next, todo, None):
             await loop.run_in_executor(self._thread, step)
+
+    def epoch(self, run: Run) -> int:
+        """How many journals a run has had."""
+        with self._transaction() as connection:
+            return _epoch(connection, run)
 
     def last_times(self) -> list[tuple[Run, float]]:
         """Those that have ops, oldest first, and when the last op of each was."""
@@ -395,10 +401,12 @@ class Ledger:
                     f"{epoch}): leave it to that one"
                 )
 
-    def _keep(self, run: Run, checkpoint: Checkpoint) -> None:
+    def _keep(self, run: Run, checkpoint: Checkpoint, epoch: int) -> None:
         state = zlib.compress(json.dumps(checkpoint.state, separators=(",", ":")).encode())
         known = sa.select(_checkpoints.c.index).where(_checkpoints.c.run_id == run.id)
         with self._transaction() as connection:
+            if not _is_last_journal(connection, run, epoch):
+                return
             if (at := connection.execute(known).scalar()) is not None and at >= checkpoint.index:
                 return  # by a later one ops may have gone that an earlier one needs
             connection.execute(_checkpoints.delete().where(_checkpoints.c.run_id == run.id))
@@ -418,12 +426,13 @@ class Ledger:
             found = connection.execute(query).scalar()
         return -1 if found is None else int(found)
 
-    def _let_go(self, run: Run, piece: Piece, kept: int) -> None:
+    def _let_go(self, run: Run, piece: Piece, kept: int, epoch: int) -> None:
         mark = piece.mark._replace(index=piece.first + 1) if piece.first == kept else piece.mark
         going = sa.and_(_ops.c.run_id == run.id, _ops.c.index.between(piece.first, piece.last), _ops.c.index != kept)
         with self._transaction() as connection:
-            connection.execute(_ops.delete().where(going))
-            connection.execute(_ops.insert(), _rows(run, [mark]))
+            if _is_last_journal(connection, run, epoch):
+                connection.execute(_ops.delete().where(going))
+                connection.execute(_ops.insert(), _rows(run, [mark]))
 
     def _is_one(self) -> bool:
         """Whether it is a ledger, and not of another version (LedgerError)."""
@@ -544,6 +553,12 @@ def _epoch(connection: sa.Connection, run: Run) -> int:
         sa.select(_runs.c.epoch).where(_runs.c.id == run.id).with_for_update(read=True)
     ).scalar_one()
     return found
+
+
+def _is_last_journal(connection: sa.Connection, run: Run, epoch: int) -> bool:
+    """Whether it is; nobody can have a later one before the transaction ends, since it writes that to the run's row."""
+    same = _runs.update().where(_runs.c.id == run.id, _runs.c.epoch == epoch).values(epoch=epoch)
+    return connection.execute(same).rowcount == 1
 
 
 def _rows(run: Run, ops: Sequence[Op]) -> list[dict[str, Any]]:

@@ -289,7 +289,9 @@ class Metrics:
             each="process",
             again="appears with the first drill",
         )
-        self.ledger_size = gauge("ledger_size_bytes", "Size of the ledger; NaN where it is no file.", each="process")
+        self.ledger_size = gauge(
+            "ledger_size_bytes", "Size of the ledger: of its files, or of the database that it is in.", each="process"
+        )
         self.ledger_available = gauge(
             "ledger_available_bytes", "What is free where the ledger is; NaN where it is no file.", each="process"
         )

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from chaosd.checkers import Panel
 from chaosd.checkpoint import restore, taken
-from chaosd.compaction import Checkpoint, is_milestone
+from chaosd.compaction import Checkpoint, pieces
 from chaosd.coverage import Coverage
+from chaosd.errors import LedgerError
 from chaosd.history import RUN, Kind, Op
-from chaosd.ledger import Ledger, Run, RunLedger
+from chaosd.ledger import Journal, Ledger, Run, RunLedger
 from chaosd.resumption import Unanswered
 
 # A checkpoint costs as much as a few thousand ops, and a restart folds what came after it.
@@ -28,7 +29,12 @@ def recalled(ledger: RunLedger, run: Run, panel: Panel, coverage: Coverage) -> U
     if known := ledger.checkpoint(run):
         restore(known, panel, coverage, unanswered)
         first = known.index + 1
-    for op in ledger.history(run, first):
+    for index, op in enumerate(ledger.history(run, first), first):
+        if op.index != index:
+            raise LedgerError(
+                f"ops {index} to {op.index - 1} of run {run.run} are not in the ledger, and no checkpoint holds them: "
+                "it was compacted just now; try again"
+            )
         panel.step(op)
         coverage.step(op)
         unanswered.step(op)
@@ -38,9 +44,9 @@ def recalled(ledger: RunLedger, run: Run, panel: Panel, coverage: Coverage) -> U
 class Retention:
     """Compacts a run while it goes on; a listener of its journal, which the folds listen to before it."""
 
-    def __init__(self, ledger: RunLedger, run: Run, panel: Panel, coverage: Coverage, keep_seconds: float) -> None:
+    def __init__(self, ledger: RunLedger, journal: Journal, panel: Panel, coverage: Coverage, keep_seconds: float) -> None:
         self._ledger = ledger
-        self._run = run
+        self._journal = journal
         self._panel = panel
         self._coverage = coverage
         self._keep_seconds = keep_seconds
@@ -61,26 +67,30 @@ class Retention:
     async def run(self) -> None:
         """Compact for ever. Raises LedgerError."""
         while True:
-            await self._ledger.compact(self._run, *await self._due.get())
+            await self._ledger.compact(self._journal.run, *await self._due.get(), self._journal.epoch)
 
 
-async def compact_idle(ledger: Ledger, keep_seconds: float, now: float, busy: Collection[int] = ()) -> None:
-    """Compact the runs that nobody journals: those that are over, and those that may go on some day; not those of the ids
-    `busy`. `now` is in seconds since the epoch. Raises LedgerError."""
+async def compact_idle(
+    ledger: Ledger, keep_seconds: float, now: float, busy: Callable[[], Collection[int]] = tuple
+) -> None:
+    """Compact the runs that nobody journals: those that are over, and those that may go on some day; not those whose ids
+    are `busy` when it is their turn. `now` is in seconds since the epoch. Raises LedgerError."""
     for run, last_at in await asyncio.to_thread(ledger.last_times):
         # What the Lease of one that may go on says of its last ops must be found (resumption.note_loss).
         before = (last_at if run.ended_at is None else now) - keep_seconds
-        if run.id not in busy and (checkpoint := await asyncio.to_thread(_if_old, ledger, run, before)):
-            await ledger.compact(run, checkpoint, before)
+        epoch = await asyncio.to_thread(ledger.epoch, run)  # so that one which goes on from here on is let be
+        if run.id not in busy() and (checkpoint := await asyncio.to_thread(_if_old, ledger, run, before)):
+            await ledger.compact(run, checkpoint, before, epoch)
 
 
 def _if_old(ledger: Ledger, run: Run, before: float) -> Checkpoint | None:
     """A checkpoint that lets the run's old rounds go, if it has any."""
-    ended = [op for op in ledger.milestones(run) if is_milestone(op) and op.f == "round" and op.time < before]
-    if not ended:
+    last = ledger.last_op(run)
+    going = list(pieces(ledger.milestones(run), last.index - 1, before)) if last else []
+    if not going:
         return None
     known = ledger.checkpoint(run)
-    if known and ended[-1].index <= known.index:
+    if known and going[-1].last <= known.index:
         return known
     panel, coverage = Panel(), Coverage()
     unanswered = recalled(ledger, run, panel, coverage)

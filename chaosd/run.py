@@ -99,7 +99,7 @@ class Runner:
         self.observer = Observer(cluster, target, self.journal.append)
         self._announcer = Announcer(cluster, lambda: self.observer.view.statefulset, run.run, self.journal.append)
         self.journal.listen(self._announcer.record)
-        self._retention = self._retained(ledger, run, experiment, keep_seconds)
+        self._retention = self._retained(ledger, experiment, keep_seconds)
         self.generator: Generator | None = None
         self.older_runs: tuple[Run, ...] = ()  # of this ledger and target, whose files stand on the volumes, too
         self._cluster = cluster
@@ -184,13 +184,11 @@ class Runner:
         self._told += unanswered.events(self.panel.integrity)
         return unanswered.round
 
-    def _retained(
-        self, ledger: RunLedger, run: Run, experiment: Experiment, keep_seconds: float | None
-    ) -> Retention | None:
+    def _retained(self, ledger: RunLedger, experiment: Experiment, keep_seconds: float | None) -> Retention | None:
         if keep_seconds is None:
             return None
         kept = max(keep_seconds, remembered_seconds(experiment.guards))
-        retention = Retention(ledger, run, self.panel, self.coverage, kept)
+        retention = Retention(ledger, self.journal, self.panel, self.coverage, kept)
         self.journal.listen(retention.record)
         return retention
 

@@ -32,13 +32,18 @@ async def serving(listen: str, metrics: Texts, not_ready: Ready) -> AsyncIterato
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host.strip("[]") or "127.0.0.1", int(port)).start()
+        await _listening(runner, host.strip("[]") or "127.0.0.1", int(port), listen)
         bound = runner.addresses[0]
         yield f"http://[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"http://{bound[0]}:{bound[1]}"
-    except OSError as error:
-        raise UsageError(f"cannot listen on {listen}: {error}: give --listen HOST:PORT") from error
     finally:
         await runner.cleanup()
+
+
+async def _listening(runner: web.AppRunner, host: str, port: int, listen: str) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise UsageError(f"cannot listen on {listen}: {error}: give --listen HOST:PORT") from error
 
 
 def _exposed(metrics: Texts) -> Callable[[web.Request], Awaitable[web.Response]]:

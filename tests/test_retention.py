@@ -16,6 +16,7 @@ from chaosd import compaction
 from chaosd.checkers import Panel
 from chaosd.compaction import Checkpoint
 from chaosd.coverage import Coverage
+from chaosd.errors import LedgerError
 from chaosd.history import COMPACTED, NEMESIS, RESTART, RUN, Event, Kind, Op
 from chaosd.ledger import Ledger, Run
 from chaosd.retention import compact_idle, recalled
@@ -55,7 +56,7 @@ def rounds(first: int, last: int, *, begin: int = 0, files: int = 20, violations
 
 
 async def compacted(ledger: Ledger, run: Run, days: float, checkpoint: Checkpoint = NOTHING) -> list[Op]:
-    await ledger.compact(run, checkpoint, days * DAY)
+    await ledger.compact(run, checkpoint, days * DAY, ledger.epoch(run))
     return list(ledger.history(run))
 
 
@@ -133,9 +134,9 @@ async def test_a_checkpoint_takes_the_place_of_the_one_before(ledger: Ledger) ->
     ledger._write(run, rounds(1, 2))
     assert ledger.checkpoint(run) is None
     for index in (1, 2, 2):
-        await ledger.compact(run, Checkpoint(index, {"at": index}), 0.0)
+        await ledger.compact(run, Checkpoint(index, {"at": index}), 0.0, 0)
         assert ledger.checkpoint(run) == Checkpoint(index, {"at": index})
-    await ledger.compact(run, Checkpoint(1, {"late": "from a thread that began before"}), 0.0)
+    await ledger.compact(run, Checkpoint(1, {"late": "from a thread that began before"}), 0.0, 0)
     assert ledger.checkpoint(run) == Checkpoint(2, {"at": 2})
     assert ledger.checkpoint(other) is None
 
@@ -162,6 +163,49 @@ async def test_a_compaction_that_was_cut_off_is_ended_by_the_next(ledger: Ledger
     assert await compacted(ledger, run, 8) == await compacted(ledger, whole, 8)
 
 
+async def test_who_has_lost_a_run_lets_nothing_of_it_go(ledger: Ledger) -> None:
+    run = begin(ledger)
+    ops = rounds(1, 9)
+    ledger._write(run, ops)
+    lost = ledger.journal(run).epoch
+    held = ledger.journal(run).epoch
+    await ledger.compact(run, NOTHING, 8 * DAY, lost)
+    assert ledger.checkpoint(run) is None
+    assert list(ledger.history(run)) == ops
+    await ledger.compact(run, NOTHING, 8 * DAY, held)
+    assert ledger.checkpoint(run) == NOTHING
+    assert len(list(ledger.history(run))) < len(ops)
+
+
+async def test_who_loses_a_run_while_it_compacts_lets_no_more_go(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "PIECE", 60)
+    run = begin(ledger)
+    ledger._write(run, rounds(1, 9))
+    let_go, after_the_first = Ledger._let_go, []
+
+    def lost_then(*args: Any) -> None:
+        let_go(*args)
+        if not after_the_first:
+            after_the_first.extend(ledger.history(run))
+            ledger.journal(run)
+
+    monkeypatch.setattr(Ledger, "_let_go", lost_then)
+    left = await compacted(ledger, run, 8)
+    assert left == after_the_first
+    assert left[0].value["rounds"] == [1, 2]
+
+
+async def test_a_history_that_is_compacted_while_it_is_read_is_not_judged_by(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(ledger)
+    ledger._write(run, rounds(1, 4))
+    await compacted(ledger, run, 3)
+    monkeypatch.setattr(Ledger, "checkpoint", lambda *_: None)  # as it was just before
+    with pytest.raises(LedgerError, match=r"ops 1 to 47 of run .* are not in the ledger"):
+        recalled(ledger, run, Panel(), Coverage())
+
+
 async def test_appends_wait_for_one_piece_at_most(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "PIECE", 10)
     run = begin(ledger)
@@ -176,7 +220,7 @@ async def test_appends_wait_for_one_piece_at_most(ledger: Ledger, monkeypatch: p
 
     monkeypatch.setattr(Ledger, "_let_go", step_by_step)
     async with journaling(ledger, run) as journal:
-        going = asyncio.create_task(ledger.compact(run, NOTHING, 29 * DAY))
+        going = asyncio.create_task(ledger.compact(run, NOTHING, 29 * DAY, journal.epoch))
         while pieces_gone < 2:  # noqa: ASYNC110 - a thread tells
             await asyncio.sleep(0.001)
         await journal.append([Event(WEB_0, "a", Kind.OK)])
@@ -282,12 +326,38 @@ async def test_what_happened_after_a_checkpoint_of_an_idle_run_is_in_the_next(le
     assert len(list(ledger.history(run))) < 0.4 * len(ops)
 
 
+async def test_a_run_of_which_nothing_more_may_go_costs_no_more_than_a_look(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops = await happened(Scenario(2, rounds=6, files=4))
+    run = stored(ledger, ops)
+    await compact_idle(ledger, 0.0, ops[-1].time + 1)
+    left = list(ledger.history(run))
+    assert len(left) < len(ops)
+    monkeypatch.setattr(Ledger, "checkpoint", None)  # whoever asks for it breaks
+    await compact_idle(ledger, 0.0, ops[-1].time + 1)
+    assert list(ledger.history(run)) == left
+
+
+async def test_a_run_that_goes_on_while_idle_ones_are_compacted_is_let_be(ledger: Ledger) -> None:
+    ops = await happened(Scenario(2, rounds=6, files=4))
+    run = stored(ledger, ops)
+
+    def busy() -> set[int]:
+        ledger.journal(run)  # just after it was asked
+        return set()
+
+    await compact_idle(ledger, 0.0, ops[-1].time + 1, busy)
+    assert ledger.checkpoint(run) is None
+    assert list(ledger.history(run)) == json_of(ops)
+
+
 async def test_young_runs_and_busy_ones_are_let_be(ledger: Ledger) -> None:
     ops = await happened(Scenario(2, rounds=2, files=4))
     young, busy = stored(ledger, ops, name="YOUNG"), stored(ledger, ops, name="BUSY")
     begin(ledger, "NO OPS")
-    await compact_idle(ledger, 0.0, ops[0].time, {busy.id})
-    await compact_idle(ledger, DAY, ops[-1].time + 10, {young.id})
+    await compact_idle(ledger, 0.0, ops[0].time, lambda: {busy.id})
+    await compact_idle(ledger, DAY, ops[-1].time + 10, lambda: {young.id})
     for run in (young, busy):
         assert ledger.checkpoint(run) is None
         assert list(ledger.history(run)) == json_of(ops)

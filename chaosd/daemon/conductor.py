@@ -137,13 +137,15 @@ class Conductor:
                 self._ledger = ""
             await asyncio.sleep(_LEDGER_AGAIN_SECONDS if self._ledger else _LEDGER_SECONDS)
 
+    def _journaled(self) -> list[int]:
+        return [one.journaled for one in self._supervisors.values() if one.journaled is not None]
+
     async def _compact_ledger(self) -> None:
         """Of runs that nobody journals; those under way do it themselves."""
         while True:
             await asyncio.sleep(_COMPACTION_SECONDS)
-            busy = [one.journaled for one in self._supervisors.values() if one.journaled is not None]
             try:
-                await compact_idle(self._means.ledger, self._means.settings.retention, time.time(), busy)
+                await compact_idle(self._means.ledger, self._means.settings.retention, time.time(), self._journaled)
             except LedgerError as error:
                 self._means.log.warning(f"old runs were not compacted: {error}")
 

@@ -108,8 +108,10 @@ class MemoryLedger:
         """The latest of a run; None where there is none."""
         return next(reversed(self._checkpoints[run.id]), None)
 
-    async def compact(self, run: Run, checkpoint: Checkpoint, before: float) -> None:
+    async def compact(self, run: Run, checkpoint: Checkpoint, before: float, epoch: int) -> None:
         """See RunLedger."""
+        if epoch != self._epochs[run.id]:
+            return
         if (known := self.checkpoint(run)) is None or known.index < checkpoint.index:
             self._checkpoints[run.id].append(Checkpoint(checkpoint.index, json.loads(json.dumps(checkpoint.state))))
         ops = self._ops[run.id]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ from chaosd.checkers import Panel
 from chaosd.checkers.verdict import Class
 from chaosd.checkpoint import taken
 from chaosd.coverage import Coverage
-from chaosd.history import Event, Kind
-from chaosd.ledger import Ledger
+from chaosd.history import Event, Kind, Op
+from chaosd.ledger import Ledger, Run
 from chaosd.payload import BLOCK_BYTES, Label, Origin, classify, make_record
 from chaosd.report import files
 from chaosd.report.document import Report
@@ -314,7 +316,9 @@ async def test_a_compacted_run_is_judged_by_its_checkpoint_and_says_what_went(tm
         for op in ops[: tenth.index + 1]:
             panel.step(op)
             coverage.step(op)
-        await ledger.compact(run, taken(tenth.index, panel, coverage, Unanswered.after(tenth)), tenth.time + 1)
+        await ledger.compact(
+            run, taken(tenth.index, panel, coverage, Unanswered.after(tenth)), tenth.time + 1, ledger.epoch(run)
+        )
         assert len(list(ledger.history(run))) < len(ops) / 2
     found = report(main, tmp_path)
     assert any(line.startswith("The ops of 10 rounds are old and were let go") for line in found.does_not_say)
@@ -323,6 +327,31 @@ async def test_a_compacted_run_is_judged_by_its_checkpoint_and_says_what_went(tm
     assert found.verdict.recovery == whole.verdict.recovery
     assert found.disruptions_seen == 2
     assert "were let go" in page(tmp_path).text
+
+
+def test_a_run_that_is_compacted_while_it_is_reported_is_judged_by_its_checkpoint(
+    tmp_path: Path, main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = keep(tmp_path, *_rounds(2), *written(WEB_0, 3), round_began(5, WEB_0), round_ended(5), read(WEB_0, 3))
+    whole, history = report(main, tmp_path), Ledger.history
+    with Ledger.open(url(tmp_path)) as ledger:
+        ops = list(ledger.history(run))
+        panel, coverage = Panel(), Coverage()
+        for op in ops[:-1]:
+            panel.step(op)
+            coverage.step(op)
+        asyncio.run(
+            ledger.compact(run, taken(ops[-2].index, panel, coverage, Unanswered.after(ops[-2])), ops[-1].time, epoch=0)
+        )
+
+    def torn(ledger: Ledger, run: Run, first: int = 0) -> Iterator[Op]:
+        """The first op was read before it went."""
+        return history(ledger, run, first) if first else iter([*ops[:1], *history(ledger, run, 1)])
+
+    monkeypatch.setattr(Ledger, "history", torn)
+    found = report(main, tmp_path)
+    assert found.verdict.verdict == whole.verdict.verdict
+    assert found.verdict.coverage == whole.verdict.coverage
 
 
 def test_two_runs_are_compared_by_verdict_classes_coverage_and_recovery(tmp_path: Path, main: Main) -> None:
