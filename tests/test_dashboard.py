@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from chaosd.metrics import Metrics
-from dashboards.__main__ import WRITTEN
+from dashboards.__main__ import ROOT, WRITTEN
 from dashboards.board import DISRUPTED, as_json, dashboard
 from dashboards.panels import ROWS, WITHOUT_PANEL, Panel
 from tests.observed import not_there
@@ -41,6 +41,13 @@ def test_every_metric_has_a_panel_or_a_reason_why_not() -> None:
     shown = {re.sub(r"_(bucket|count|sum)$", "", name) for name in read} | read
     declared = {told.name for told in Metrics(CollectorRegistry()).declared}
     assert declared - shown == set(WITHOUT_PANEL)
+
+
+def test_what_the_runbooks_look_at_is_on_it() -> None:
+    named = re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", (ROOT / "docs" / "runbooks.md").read_text())
+    pages_of_prometheus = {"Targets"}
+    assert len(named) > len(pages_of_prometheus)
+    assert set(named) <= pages_of_prometheus | {shown.title for shown in (*ROWS, *PANELS)}
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -163,6 +164,17 @@ def test_what_is_named_is_there(number: int) -> None:
         other = only(documents, kind)
         labels = (other["spec"]["template"] if template else other)["metadata"]["labels"]
         assert not _service(documents)["spec"]["selector"].items() <= labels.items()
+
+
+def test_the_log_that_the_runbooks_look_at_is_the_daemons_and_of_no_other_pod() -> None:
+    runbooks = (CHART.parents[1] / "docs" / "runbooks.md").read_text()
+    [selector] = re.findall(r"^kubectl logs -n CHAOS -l (\S+)", runbooks, re.MULTILINE)
+    wanted = dict(label.split("=") for label in selector.split(","))
+    documents = rendered({"demo": {"enabled": True}})
+    pods = {"Pod": only(documents, "Pod")} | {
+        kind: only(documents, kind)["spec"]["template"] for kind in ("Deployment", "Job", "StatefulSet")
+    }
+    assert [kind for kind, pod in pods.items() if wanted.items() <= pod["metadata"]["labels"].items()] == ["Deployment"]
 
 
 def test_the_environment_is_made_of_settings_that_there_are() -> None:
