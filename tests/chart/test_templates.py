@@ -258,10 +258,12 @@ def test_rules_and_dashboard_are_the_projects() -> None:
     documents = rendered({"metrics": metrics})
     rules = CHART.glob("rules/*.rules.yaml")
     groups = [group for path in sorted(rules) for group in yaml.safe_load(path.read_text())["groups"]]
-    assert (only(documents, "PrometheusRule")["spec"]["groups"] or []) == groups
+    assert groups
+    assert only(documents, "PrometheusRule")["spec"]["groups"] == groups
     dashboard = only(documents, "ConfigMap", f"{NAME}-dashboard")
     shipped = {path.name: json.loads(path.read_text()) for path in CHART.glob("dashboards/*.json")}
-    assert {name: json.loads(text) for name, text in (dashboard.get("data") or {}).items()} == shipped
+    assert shipped
+    assert {name: json.loads(text) for name, text in dashboard["data"].items()} == shipped
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
@@ -303,6 +305,13 @@ def test_the_test_looks_at_each_experiment() -> None:
 def test_the_notes_tell_what_to_do_next(values: Json, told: str) -> None:
     [notes] = [text for path, text in templates(values).items() if path.endswith("NOTES.txt")]
     assert told in notes
+
+
+def test_the_notes_lead_to_what_the_test_saw() -> None:
+    values = {"experiments": {"soak": SOAK}}
+    [notes] = [text for path, text in templates(values).items() if path.endswith("NOTES.txt")]
+    pod = only(rendered(values), "Pod")["metadata"]["name"]  # of several containers, which Helm 3 cannot show (`--logs`)
+    assert f"kubectl logs {pod} --namespace {NAMESPACE} --all-containers" in notes
 
 
 def _service(documents: Sequence[Json]) -> Json:
