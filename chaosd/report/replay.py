@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chaosd.checkers import Judgement, Panel
 from chaosd.coverage import Coverage
-from chaosd.history import COMPACTED, Op
+from chaosd.history import Op
 from chaosd.ledger import Ledger
 from chaosd.report.runs import Standing
 from chaosd.report.verdict import Verdict, make_verdict
@@ -33,8 +33,8 @@ def replay(
     the checkers and the listeners keep. Where a part of the history was compacted, listeners see what is left, and it is
     judged by the checkpoint that holds what the rest taught."""
     panel, coverage, run, whole = Panel(), Coverage(), standing.run, True
-    for op in ledger.history(run):
-        whole &= op.f != COMPACTED
+    for index, op in enumerate(ledger.history(run)):
+        whole &= op.index == index  # also where a part goes while it is read
         for listener in before:
             listener(op, panel)
         panel.step(op)
