@@ -267,6 +267,14 @@ def test_rules_and_dashboard_are_the_projects() -> None:
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
+def test_runbooks_are_linked_where_they_are_read() -> None:
+    rule = {"enabled": True, "runbookPrefix": "https://git.example/chaosd/blob/main/"}
+    groups = only(rendered({"metrics": {"prometheusRule": rule}}), "PrometheusRule")["spec"]["groups"]
+    links = [one["annotations"]["runbook_url"] for group in groups for one in group["rules"] if "alert" in one]
+    assert links
+    assert all(link.startswith("https://git.example/chaosd/blob/main/docs/runbooks.md#") for link in links)
+
+
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
 def test_a_monitor_finds_the_daemon_by_its_labels_and_port(kind: str) -> None:
     documents = rendered({"metrics": {f"{kind[0].lower()}{kind[1:]}": {"enabled": True, "interval": "15s"}}})
