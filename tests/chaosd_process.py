@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,15 @@ def chaosd(*args: str | Path, env: Mapping[str, str] | None = None, timeout_seco
     with Chaosd(*args, env=env) as process:
         process.wait(timeout_seconds)
     return process
+
+
+def get(url: str) -> tuple[int, str]:
+    """What a daemon answers: the status, and the text."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def _collect(stream: Any, lines: list[str]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.ports import free_port
 
 _USER = "postgres"  # it refuses to be run by root
 
@@ -46,10 +47,7 @@ def running(folder: Path) -> Iterator[PostgreSQL]:
     """One until the context ends; `folder` becomes its own."""
     folder.mkdir()
     shutil.chown(folder, _USER)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    database = PostgreSQL(folder, port)
+    database = PostgreSQL(folder, free_port())
     database.initialise()
     database.start()
     try:

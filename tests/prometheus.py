@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -17,6 +16,7 @@ from urllib.error import URLError
 
 from dashboards.asking import Asked
 from tests.observed import RULES
+from tests.ports import free_port
 
 
 class Prometheus(Asked):
@@ -52,7 +52,7 @@ def prometheus(folder: Path, address: str) -> Iterator[Prometheus]:
     config = folder / "prometheus.yml"
     intervals = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config.write_text(json.dumps({"global": intervals, "rule_files": [str(rules)], "scrape_configs": [scrape]}))
-    listen = f"127.0.0.1:{_free_port()}"
+    listen = f"127.0.0.1:{free_port()}"
     argv = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={listen}"]
     with (folder / "prometheus.log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as process:
         try:
@@ -60,9 +60,3 @@ def prometheus(folder: Path, address: str) -> Iterator[Prometheus]:
         finally:
             process.terminate()
             process.wait(20)
-
-
-def _free_port() -> Any:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

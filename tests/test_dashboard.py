@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from chaosd.metrics import Metrics
-from dashboards.__main__ import WRITTEN
+from dashboards.__main__ import ROOT, WRITTEN
 from dashboards.board import DISRUPTED, as_json, dashboard
-from dashboards.panels import ROWS, WITHOUT_PANEL, Panel
+from dashboards.panels import ROWS, WITHOUT_PANEL, Look, Panel
 from tests.observed import not_there
 from tests.promql import read_by
 
@@ -43,12 +43,30 @@ def test_every_metric_has_a_panel_or_a_reason_why_not() -> None:
     assert declared - shown == set(WITHOUT_PANEL)
 
 
+def test_what_the_runbooks_look_at_is_on_it() -> None:
+    named = re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", (ROOT / "docs" / "runbooks.md").read_text())
+    pages_of_prometheus = {"Targets"}
+    assert len(named) > len(pages_of_prometheus)
+    assert set(named) <= pages_of_prometheus | {shown.title for shown in (*ROWS, *PANELS)}
+
+
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 def test_a_legend_names_only_labels_that_its_query_leaves(panel: Panel) -> None:
     for query in panel.queries:
         left = {word for inside in re.findall(r"by \(([^)]*)\)", query.expr) for word in inside.split(", ")}
         recorded = {"namespace", "statefulset"} if "namespace_statefulset:" in query.expr else set()
         assert set(re.findall(r"\{\{(\w+)\}\}", query.legend)) <= left | recorded, query
+
+
+@pytest.mark.parametrize(
+    "panel", [panel for panel in PANELS if panel.look is not Look.TABLE], ids=lambda panel: panel.title
+)
+def test_series_that_are_told_apart_have_legends_of_their_own(panel: Panel) -> None:
+    for query in panel.queries:
+        outermost = re.search(r"by \(([^)]*)\)", query.expr)
+        left = set(outermost[1].split(", ")) if outermost else set()
+        apart = left - {"job", *(() if panel.look is Look.HEATMAP else ("le",))}  # an instance is of one job
+        assert apart <= set(re.findall(r"\{\{(\w+)\}\}", query.legend)), query
 
 
 def test_variables_are_those_that_are_used_and_every_panel_has_a_place_and_a_number_of_its_own() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,3 +32,21 @@ def test_what_the_dockerfile_copies_is_let_through_and_nothing_else_is() -> None
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     assert {line[1:] for line in ignored if line.startswith("!")} == {name for names in copied for name in names.split()}
+
+
+def test_processes_that_ask_for_it_at_once_build_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from testbed import chaosd_image, nodes
+
+    built: list[Path] = []
+
+    def build(archive: Path) -> None:
+        time.sleep(0.2)
+        built.append(archive)
+
+    monkeypatch.setattr("testbed.lock.CACHE", tmp_path)
+    monkeypatch.setattr(chaosd_image, "ARCHIVE", tmp_path / "image.tar")
+    monkeypatch.setattr(chaosd_image, "build", build)
+    monkeypatch.setattr(nodes, "import_images", lambda archive: None)
+    with ThreadPoolExecutor() as threads:
+        assert set(threads.map(lambda _: chaosd_image.give_to_nodes(), range(4))) == {chaosd_image.NAME}
+    assert built == [tmp_path / "image.tar"]

@@ -26,6 +26,7 @@ from chaosd.settings import Settings
 from tests import manifests
 from tests.chaosd_process import Chaosd
 from tests.manifests import Document
+from tests.waiting import until
 
 Start = Callable[..., Chaosd]
 ROUNDS = 6
@@ -288,10 +289,7 @@ def test_a_ledger_that_was_rolled_back_is_told_by_the_lease_and_its_run_is_unkno
         with sqlite3.connect(copies[0]) as copy:
             (had,) = copy.execute('SELECT max("index") FROM ops').fetchone()
         copy.close()
-        deadline = time.monotonic() + 30
-        while _noted(tmp_path).get("index", 0) <= had:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: _noted(tmp_path).get("index", 0) > had, "the Lease to note more than the copy has", 30)
 
     name = _kill(start, path, line=" round 2 of", then=copied_and_noted_later)
     _restore(tmp_path, copies[0])

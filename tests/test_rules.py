@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from chaosd.checkers.verdict import Class
+from chaosd.guards import REASONS
+from chaosd.nemesis.base import BLOCKED
 from tests.observed import ROOT, not_there, rules
 from tests.promql import read_by
 
@@ -47,6 +49,13 @@ def test_an_alert_says_what_it_is_and_leads_to_its_runbook(name: str) -> None:
 
 def test_every_runbook_is_of_an_alert() -> None:
     assert set(_sections(ROOT / "docs" / "runbooks.md")) == {name.lower() for name in ALERTS}
+
+
+def test_each_reason_that_blocks_is_wanted_or_has_a_step_in_the_runbook() -> None:
+    (wanted,) = re.findall(r'reason!~"([a-z_|]+)"', ALERTS["ChaosdDisruptionsBlocked"]["expr"])
+    steps = _sections(ROOT / "docs" / "runbooks.md")["chaosddisruptionsblocked"].split("2. ", 1)[1]
+    told = set(re.findall(r"`([a-z_]+)`", steps))
+    assert sorted([*wanted.split("|"), *told]) == sorted([*BLOCKED, *REASONS])
 
 
 def test_every_alert_is_argued_with_its_severity_and_how_long_it_waits() -> None:

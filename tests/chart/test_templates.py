@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -165,6 +166,17 @@ def test_what_is_named_is_there(number: int) -> None:
         assert not _service(documents)["spec"]["selector"].items() <= labels.items()
 
 
+def test_the_log_that_the_runbooks_look_at_is_the_daemons_and_of_no_other_pod() -> None:
+    runbooks = (CHART.parents[1] / "docs" / "runbooks.md").read_text()
+    [selector] = re.findall(r"^kubectl logs -n CHAOS -l (\S+)", runbooks, re.MULTILINE)
+    wanted = dict(label.split("=") for label in selector.split(","))
+    documents = rendered({"demo": {"enabled": True}})
+    pods = {"Pod": only(documents, "Pod")} | {
+        kind: only(documents, kind)["spec"]["template"] for kind in ("Deployment", "Job", "StatefulSet")
+    }
+    assert [kind for kind, pod in pods.items() if wanted.items() <= pod["metadata"]["labels"].items()] == ["Deployment"]
+
+
 def test_the_environment_is_made_of_settings_that_there_are() -> None:
     for number, values in enumerate(VALUE_SETS):
         environment = _environment(_rendered(number), "Deployment")
@@ -246,11 +258,21 @@ def test_rules_and_dashboard_are_the_projects() -> None:
     documents = rendered({"metrics": metrics})
     rules = CHART.glob("rules/*.rules.yaml")
     groups = [group for path in sorted(rules) for group in yaml.safe_load(path.read_text())["groups"]]
-    assert (only(documents, "PrometheusRule")["spec"]["groups"] or []) == groups
+    assert groups
+    assert only(documents, "PrometheusRule")["spec"]["groups"] == groups
     dashboard = only(documents, "ConfigMap", f"{NAME}-dashboard")
     shipped = {path.name: json.loads(path.read_text()) for path in CHART.glob("dashboards/*.json")}
-    assert {name: json.loads(text) for name, text in (dashboard.get("data") or {}).items()} == shipped
+    assert shipped
+    assert {name: json.loads(text) for name, text in dashboard["data"].items()} == shipped
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_runbooks_are_linked_where_they_are_read() -> None:
+    rule = {"enabled": True, "runbookPrefix": "https://git.example/chaosd/blob/main/"}
+    groups = only(rendered({"metrics": {"prometheusRule": rule}}), "PrometheusRule")["spec"]["groups"]
+    links = [one["annotations"]["runbook_url"] for group in groups for one in group["rules"] if "alert" in one]
+    assert links
+    assert all(link.startswith("https://git.example/chaosd/blob/main/docs/runbooks.md#") for link in links)
 
 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
@@ -291,6 +313,13 @@ def test_the_test_looks_at_each_experiment() -> None:
 def test_the_notes_tell_what_to_do_next(values: Json, told: str) -> None:
     [notes] = [text for path, text in templates(values).items() if path.endswith("NOTES.txt")]
     assert told in notes
+
+
+def test_the_notes_lead_to_what_the_test_saw() -> None:
+    values = {"experiments": {"soak": SOAK}}
+    [notes] = [text for path, text in templates(values).items() if path.endswith("NOTES.txt")]
+    pod = only(rendered(values), "Pod")["metadata"]["name"]  # of several containers, which Helm 3 cannot show (`--logs`)
+    assert f"kubectl logs {pod} --namespace {NAMESPACE} --all-containers" in notes
 
 
 def _service(documents: Sequence[Json]) -> Json:

@@ -7,9 +7,6 @@ import signal
 import socket
 import sqlite3
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,17 +15,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.chaosd_process import Chaosd
+from tests.chaosd_process import Chaosd, get
+from tests.waiting import until
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-
-
-def _get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -37,11 +27,11 @@ def test_it_runs_past_the_experiments_rounds_and_serves_what_it_finds(tmp_path: 
     with _started(tmp_path, path) as daemon:
         address = daemon.address()
         daemon.until_line(lambda line: " round 3" in line)
-        assert _get(f"{address}/healthz") == (200, "ok\n")
-        assert _get(f"{address}/readyz") == (200, "ok\n")
-        code, text = _get(f"{address}/metrics")
+        assert get(f"{address}/healthz") == (200, "ok\n")
+        assert get(f"{address}/readyz") == (200, "ok\n")
+        code, text = get(f"{address}/metrics")
         assert code == 200
-        assert _get(f"{address}/nowhere")[0] == 404
+        assert get(f"{address}/nowhere")[0] == 404
         daemon.send(number)
         assert daemon.wait(30) == 4, daemon.told
     values = {
@@ -68,7 +58,7 @@ def _soak(tmp_path: Path, **over: Any) -> Path:
 
 
 def _open_violations(address: str) -> float:
-    families = text_string_to_metric_families(_get(f"{address}/metrics")[1])
+    families = text_string_to_metric_families(get(f"{address}/metrics")[1])
     return sum(s.value for family in families for s in family.samples if s.name == "chaosd_violations_open")
 
 
@@ -113,8 +103,8 @@ def test_it_is_not_ready_before_the_first_round(tmp_path: Path) -> None:
         address = daemon.address()
         daemon.until_line(lambda line: "run 01" in line)
         time.sleep(0.2)
-        assert _get(f"{address}/healthz")[0] == 200
-        assert _get(f"{address}/readyz") == (503, "no round has begun of soak\n")
+        assert get(f"{address}/healthz")[0] == 200
+        assert get(f"{address}/readyz") == (503, "no round has begun of soak\n")
         daemon.send(signal.SIGTERM)
         assert daemon.wait(30) == 4
 
@@ -151,15 +141,8 @@ def _started(tmp_path: Path, folder: Path, *args: str, **env: str) -> Chaosd:
     return Chaosd("daemon", folder, *sandbox, *args, env={f"CHAOSD_{n.upper()}": value for n, value in settings.items()})
 
 
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-
-
 def _samples(address: str) -> dict[tuple[str, ...], float]:
-    families = text_string_to_metric_families(_get(f"{address}/metrics")[1])
+    families = text_string_to_metric_families(get(f"{address}/metrics")[1])
     return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
 
 
@@ -169,7 +152,7 @@ def test_experiments_on_several_targets_run_side_by_side(tmp_path: Path) -> None
         address = daemon.address()
         daemon.until_line(lambda line: " one: round 3" in line)
         daemon.until_line(lambda line: " two: round 3" in line)
-        assert _get(f"{address}/readyz") == (200, "ok\n")
+        assert get(f"{address}/readyz") == (200, "ok\n")
         assert _samples(address)["chaosd_targets",] == 2
         daemon.send(signal.SIGTERM)
         assert daemon.wait(30) == 4, daemon.told
@@ -242,7 +225,7 @@ def test_a_target_that_is_not_there_keeps_no_other_from_being_tested_and_is_trie
         address = daemon.address()
         daemon.until_line(lambda line: "warning gone: no StatefulSet default/gone" in line)
         daemon.until_line(lambda line: " one: round 3" in line)
-        assert _get(f"{address}/readyz") == (200, "ok\n")
+        assert get(f"{address}/readyz") == (200, "ok\n")
         daemon.send(signal.SIGTERM)
         assert daemon.wait(30) == 4, daemon.told
 
@@ -278,12 +261,12 @@ def test_a_ledger_that_cannot_be_written_ends_disruptions_and_readiness_until_it
             other.execute("BEGIN EXCLUSIVE")
             daemon.until_line(lambda line: "database is locked" in line and " one: " in line)
             lines = len(daemon.stderr)
-            _until(lambda: "database is locked" in _get(f"{address}/readyz")[1])
+            until(lambda: "database is locked" in get(f"{address}/readyz")[1], "the fault to be told")
             assert not any("pod-delete default" in line for line in daemon.stderr[lines:])
             other.execute("ROLLBACK")
         daemon.until_line(lambda line: " one: goes on with this run" in line)
         daemon.until_line(lambda line: " one: round 4 done" in line)
-        _until(lambda: _get(f"{address}/readyz") == (200, "ok\n"))
+        until(lambda: get(f"{address}/readyz") == (200, "ok\n"), "the daemon to be ready")
         daemon.send(signal.SIGTERM)
         assert daemon.wait(30) == 4, daemon.told
     assert _verdict(tmp_path / "out", "one")["violations"] == []
@@ -296,10 +279,10 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> N
         with _started(tmp_path, _folder(tmp_path, one={}), ledger=url) as daemon:
             address = daemon.address()
             daemon.until_line(lambda line: "warning ledger postgresql+psycopg://" in line)
-            code, why = _get(f"{address}/readyz")
+            code, why = get(f"{address}/readyz")
             assert code == 503
             assert "127.0.0.1" in why
-            assert _get(f"{address}/healthz") == (200, "ok\n")
+            assert get(f"{address}/healthz") == (200, "ok\n")
             daemon.send(signal.SIGTERM)
             assert daemon.wait(30) == 4, daemon.told
 

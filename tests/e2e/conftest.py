@@ -108,8 +108,10 @@ def tools() -> Path:
     """The folder of helm and kube-score."""
     from testbed import build
     from testbed.layout import TOOLS
+    from testbed.lock import one_at_a_time
 
-    build.build()
+    with one_at_a_time():
+        build.build_tools()
     return TOOLS
 
 

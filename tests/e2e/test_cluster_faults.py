@@ -4,7 +4,6 @@ etcd. Each is found under its class, no other is reported, and what follows from
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests import manifests
 from tests.chaosd_process import Chaosd
 from tests.manifests import Document
 from tests.real import RealCluster
+from tests.waiting import until
 
 # Every file stays owed; what cannot come back is not waited for long.
 WORKLOAD = {"files": 8, "keep": 1.0}
@@ -77,7 +77,7 @@ class Target:
         path = self._experiment(rounds=1, workload=WORKLOAD, timeouts=SHORT, disruptions=[waits])
         with self._start("run", path, "-n", self.namespace) as process:
             process.until_line(lambda line: "round 1" in line)
-            _until(began.exists, "the disruption")
+            until(began.exists, "the disruption")
             plant()
             over.touch()
             process.wait()
@@ -112,7 +112,7 @@ class Target:
         """Nobody uses web-1's volume: kubelet never unmounts one that becomes another under a running pod."""
         volume = self.volume()["metadata"]["name"]
         self.kubectl("scale", "statefulset/web", "--replicas=0")
-        _until(lambda: not _attachments(self, volume), f"{volume} to be detached")
+        until(lambda: not _attachments(self, volume), f"{volume} to be detached")
         yield
         self.kubectl("scale", "statefulset/web", "--replicas=2")
         self.real.wait_ready(self.namespace, "web")
@@ -263,7 +263,7 @@ def test_a_mount_option_that_the_kernel_refuses_is_not_recovered_and_no_damage(t
     def plant() -> None:
         _patch(target, "pv", volume, {"spec": {"mountOptions": ["nosuch"]}})
         target.kubectl("scale", "statefulset/web", "--replicas=1")
-        _until(lambda: not _attachments(target, volume), f"{volume} to be detached")
+        until(lambda: not _attachments(target, volume), f"{volume} to be detached")
         target.kubectl("scale", "statefulset/web", "--replicas=2")
 
     found = _only(target.disturbed(plant), "not_recovered", CLAIM, "")
@@ -328,13 +328,6 @@ def _consequences(found: Any) -> set[str]:
     return {consequence["class"] for consequence in found["evidence"].get("consequences", ())}
 
 
-def _until(holds: Callable[[], object], what: str, timeout_seconds: float = 60) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {timeout_seconds} s in vain for {what}"
-        time.sleep(0.1)
-
-
 def _patch(target: Target, kind: str, name: str, patch: Document) -> None:
     target.kubectl("patch", kind, name, "--type=merge", f"--patch={json.dumps(patch)}")
 
@@ -375,7 +368,7 @@ def _attach(target: Target, volume: str, node: str) -> None:
             target.real.kubectl("delete", "volumeattachment", name, "--ignore-not-found")
         return bool(found[ours])
 
-    _until(attached, f"{volume} to be attached to {node}")
+    until(attached, f"{volume} to be attached to {node}")
 
 
 def _make_pod(target: Target, like: Any) -> None:
@@ -409,7 +402,7 @@ def _give_other_claim(target: Target) -> None:
     )
     for what in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
         target.afterwards.callback(target.real.kubectl, "delete", what, name)
-    _until(lambda: _claim_given(target) == OTHER_CLAIM, "the admission policy to be in force")
+    until(lambda: _claim_given(target) == OTHER_CLAIM, "the admission policy to be in force")
 
 
 def _claim_given(target: Target) -> str:

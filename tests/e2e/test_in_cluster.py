@@ -3,7 +3,6 @@ scrapes and alerts; then a disk goes bad."""
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 from tests.e2e.helm import Release
 from tests.manifests import Document
+from tests.ports import free_port
 from tests.prometheus import prometheus
 from tests.real import RealCluster
 
@@ -21,9 +21,7 @@ from tests.real import RealCluster
 @contextmanager
 def _forwarded(real: RealCluster, release: Release) -> Iterator[str]:
     """The address of the daemon's Service on this machine, for a Prometheus that runs here."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["port-forward", f"service/{release.full_name}", f"{port}:http", f"--namespace={release.namespace}"]
     with subprocess.Popen([*real.kubectl_words, *words], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -32,15 +30,6 @@ def _forwarded(real: RealCluster, release: Release) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-
-
-def _until(holds: Callable[[], Any], timeout_seconds: float = 180) -> Any:
-    deadline = time.monotonic() + timeout_seconds
-    while time.monotonic() < deadline:
-        if found := holds():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"in vain for {timeout_seconds} s")
 
 
 def test_a_fault_on_a_disk_is_a_metric_an_event_a_firing_alert_and_a_verdict(

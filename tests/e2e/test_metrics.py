@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaosd_process import Chaosd
+from tests.chaosd_process import Chaosd, get
 from tests.prometheus import prometheus
 
 
@@ -21,7 +20,7 @@ def test_prometheus_scrapes_the_daemon(
         address = daemon.address()
         with prometheus(tmp_path, address) as asked:
             daemon.until_line(lambda line: " round 3" in line)
-            text = _get(f"{address}/metrics")
+            _, text = get(f"{address}/metrics")
             checked = subprocess.run(
                 ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
             )
@@ -36,8 +35,3 @@ def test_prometheus_scrapes_the_daemon(
         daemon.send(signal.SIGTERM)
         assert daemon.wait(90) == 4
     assert json.loads((tmp_path / "out" / "soak" / "verdict.json").read_text())["violations"] == []
-
-
-def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return str(answer.read().decode())

@@ -5,9 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,10 @@ import yaml
 
 from chaosd.ledger import Ledger
 from tests import postgresql
-from tests.chaosd_process import Chaosd
+from tests.chaosd_process import Chaosd, get
 from tests.e2e.conftest import EXPERIMENTS
 from tests.postgresql import PostgreSQL
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -29,18 +28,7 @@ def database() -> Iterator[PostgreSQL]:
 
 
 def _ready(address: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
+    return get(f"{address}/readyz")
 
 
 def _daemon(tmp_path: Path, database: PostgreSQL) -> Chaosd:
@@ -60,7 +48,7 @@ def test_a_database_that_goes_in_mid_round_ends_disruptions_until_it_is_back_and
         address = daemon.address()
         daemon.until_line(lambda line: " soak: round 3 done" in line)
         database.stop()
-        _until(lambda: _ready(address)[0] == 503)
+        until(lambda: _ready(address)[0] == 503, "the daemon to be unready", 120)
         assert "postgresql" in _ready(address)[1]
         disturbed = sum(": pod-delete default" in line or ": scale " in line for line in daemon.stderr)
         time.sleep(3)
@@ -68,7 +56,7 @@ def test_a_database_that_goes_in_mid_round_ends_disruptions_until_it_is_back_and
         database.start()
         daemon.until_line(lambda line: " soak: goes on with this run" in line)
         daemon.until_line(lambda line: " soak: round 6 done" in line)
-        _until(lambda: _ready(address) == (200, "ok\n"))
+        until(lambda: _ready(address) == (200, "ok\n"), "the daemon to be ready", 120)
         daemon.send(signal.SIGTERM)
         assert daemon.wait(60) == 4, daemon.told
     with Ledger.open(database.url) as ledger:
@@ -87,6 +75,6 @@ def test_a_daemon_that_is_started_before_its_database_waits_for_it(tmp_path: Pat
         assert _ready(address)[0] == 503
         database.start()
         daemon.until_line(lambda line: " soak: round 2 done" in line)
-        _until(lambda: _ready(address) == (200, "ok\n"))
+        until(lambda: _ready(address) == (200, "ok\n"), "the daemon to be ready", 120)
         daemon.send(signal.SIGTERM)
         assert daemon.wait(60) == 4, daemon.told

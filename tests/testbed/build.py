@@ -25,8 +25,7 @@ def build() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     if not _has_stamp(BIN, _programs_key()):
         _build_programs()
-    if not _has_stamp(TOOLS, _tools_key()):
-        _build_tools()
+    build_tools()
     if not _has_stamp(VENV, _venv_key()):
         _make_venv()
     if not _has_stamp(STUBS, _stubs_key()):
@@ -40,7 +39,10 @@ def _build_programs() -> None:
     _stamp(BIN, _programs_key())
 
 
-def _build_tools() -> None:
+def build_tools() -> None:
+    """What tests run beside the testbed, or beside another cluster."""
+    if _has_stamp(TOOLS, _tools_key()):
+        return
     for module in _TOOL_MODULES:
         _go_build(module, TOOLS, "-s -w")
     _stamp(TOOLS, _tools_key())

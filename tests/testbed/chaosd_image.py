@@ -10,6 +10,7 @@ from typing import Any
 
 from testbed import nodes
 from testbed.layout import CACHE, HERE, VENV
+from testbed.lock import one_at_a_time
 from testbed.shell import run, succeeds
 
 ROOT = HERE.parents[1]
@@ -32,10 +33,11 @@ def give_to_nodes() -> str:
     """Every node has the image of the sources as they are now; its name. Some minutes the very first time, half a minute
     after the sources changed."""
     stamp = ARCHIVE.with_suffix(".stamp")
-    if not (stamp.exists() and stamp.read_text() == _sources_key()):
-        build(ARCHIVE)
-        stamp.write_text(_sources_key())
-    nodes.import_images(ARCHIVE)
+    with one_at_a_time():  # several processes of tests ask for it at once
+        if not (stamp.exists() and stamp.read_text() == _sources_key()):
+            build(ARCHIVE)
+            stamp.write_text(_sources_key())
+        nodes.import_images(ARCHIVE)
     return NAME
 
 

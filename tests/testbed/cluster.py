@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -18,6 +15,7 @@ if __name__ == "__main__":
 from testbed import build as building
 from testbed import chaosd_image, control_plane, credentials, network, nodes, packages, processes, storage, teardown
 from testbed.layout import ADMIN_KUBECONFIG, CACHE, STATE
+from testbed.lock import one_at_a_time
 from testbed.shell import TestbedError, wait_until
 
 _UP = STATE / "up"  # written last: the cluster started to the end
@@ -28,7 +26,7 @@ _LONGEST_STATE = 45
 
 def up() -> None:
     """Start the cluster unless it is running; what a crashed one left is removed first."""
-    with _one_at_a_time():
+    with one_at_a_time():
         if is_up():
             print(f"already up: export KUBECONFIG={ADMIN_KUBECONFIG}")
             return
@@ -44,14 +42,14 @@ def up() -> None:
 
 def down() -> None:
     _check_root()
-    with _one_at_a_time():
+    with one_at_a_time():
         teardown.down()
     print("down")
 
 
 def build() -> None:
     """All that takes long the first time, the base of chaosd's image too."""
-    with _one_at_a_time():
+    with one_at_a_time():
         building.build()
         chaosd_image.prepare()
     print(f"built in {CACHE}")
@@ -99,14 +97,6 @@ def _check_machine() -> None:
 def _check_root() -> None:
     if os.geteuid() != 0:
         raise TestbedError("the testbed mounts disks and makes network namespaces: it must be run as root")
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> int:
