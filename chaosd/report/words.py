@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chaosd.checkers.records import expand, how_many
-from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, in_words
+from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, in_words, replicas_hit
 from chaosd.nemesis import DISRUPTIONS
 
 _LONGEST = 400
@@ -44,7 +44,7 @@ def concerns(op: Op, replica: str, sequence: int | None) -> bool:
 
 def _hits(op: Op, replica: str) -> bool:
     """Whether a disruption is of this replica; one that names none is of all."""
-    named = {pod["replica"] for pod in op.value.get("deletes", ())} | {*op.value.get("takes", ())}
+    named = replicas_hit(op)
     return replica in named or not named
 
 
