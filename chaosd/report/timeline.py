@@ -192,7 +192,6 @@ class Timeline:
         self._leave_open()
         for states in self._states():
             states.close(self.length, self.step_seconds)
-        self.disruptions.sort(key=lambda disruption: disruption.index)
 
     def place_of(self, index: int) -> float:
         """Where an op is on the axis, to a step."""
