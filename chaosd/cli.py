@@ -72,7 +72,7 @@ Rounds = Annotated[int | None, typer.Option(min=1, help="Random rounds, instead 
 Duration = Annotated[str | None, typer.Option(help="Such as 10m: no round begins after it.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Repeats the decisions of a run.")]
 LedgerUrl = Annotated[str | None, typer.Option("--ledger", help="SQLAlchemy URL. Default: SQLite in the out folder.")]
-Out = Annotated[Path | None, typer.Option(help="For verdict.json and report.txt. Default: chaosd-out.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of reports and, by default, the ledger. Default: chaosd-out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 SandboxDir = Annotated[Path | None, typer.Option(help="The sandbox's folder. Default: in the out folder.")]
 
@@ -287,7 +287,7 @@ def run_gate(
     chosen, manifest = _experiment(str(subject), namespace, None, duration, seed)
     chosen = gate.fit(chosen, fail_fast=fail_fast)
     _refuse_of_own_target(settings, storage_classes, {"--image": image, "--keep": keep or None}, namespace, ledger)
-    told = [drilled(_drilled_first())] if chosen.require and chosen.require.drill else []
+    told = [drilled(_drilled([], secrets.randbits(32), 1))] if chosen.require and chosen.require.drill else []
     progress = Progress(Console(stderr=True))
     with progress.shown():
         if not storage_classes:
@@ -608,21 +608,18 @@ def _refuse_of_own_target(
         raise UsageError("--storage-class makes a namespace and a ledger of its own: leave out --namespace and --ledger")
 
 
-def _drilled_first() -> Sequence[Drilled]:
+def _drilled(classes: Sequence[str], seed: int, count: int) -> Sequence[Drilled]:
     from chaosd.drill import simulated
 
+    chosen = simulated.chosen(classes)
     with Console(stderr=True).status("drill") as status:
-        return simulated.drill(
-            simulated.chosen([]), secrets.randbits(32), 1, lambda done: status.update(f"drill: {done.plant}")
-        )
+        return simulated.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
 
 
 def _drill_simulated(classes: Sequence[str], seed: int, count: int, *, as_json: bool) -> int:
     from chaosd.drill import simulated, table
 
-    chosen = simulated.chosen(classes)
-    with Console(stderr=True).status("drill") as status:
-        results = simulated.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
+    results = _drilled(classes, seed, count)
     typer.echo(table.as_json(results) if as_json else table.table(results, simulated.WHERE, width=_terminal_width()))
     return _drill_code(results)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chaosd.checkers.records import How, how_many
-from chaosd.history import DRILL, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op
+from chaosd.history import DRILL, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op, replicas_hit
 
 # What the nemesis does beside disturbing.
 _NO_DISRUPTIONS = frozenset({"converge", "undo", "hold"})
@@ -88,7 +88,7 @@ class Coverage:
         if op.f in _NO_DISRUPTIONS:
             return
         if op.kind is Kind.INVOKE:
-            self.replicas_hit |= {pod["replica"] for pod in op.value.get("deletes", ())} | {*op.value.get("takes", ())}
+            self.replicas_hit |= replicas_hit(op)
             return
         self.crashes += bool(op.value.get("evidence", {}).get("crash"))
         counted = self.disruptions if op.kind is Kind.OK else self.not_done

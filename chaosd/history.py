@@ -77,6 +77,11 @@ def disruptions_of(op: Op) -> Sequence[tuple[str, Mapping[str, Any]]]:
     return [(part["kind"], part) for part in together] if op.f == "together" else [(op.f, op.value)]
 
 
+def replicas_hit(op: Op) -> set[str]:
+    """The replicas that a disruption, about to begin, deletes or takes away for a while."""
+    return {pod["replica"] for pod in op.value.get("deletes", ())} | {*op.value.get("takes", ())}
+
+
 def in_words(op: Op) -> str:
     """What the nemesis is about to do, in a few words: which disruption, and to whom."""
     kinds = " and ".join(kind for kind, _ in disruptions_of(op))

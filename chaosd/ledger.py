@@ -239,7 +239,7 @@ class Ledger:
         """The run of that name; the latest (of that target, of the experiment of that name) where none is named; None where
         there is none. Not those of another cluster, where it is told which."""
         query = sa.select(*_RUN_COLUMNS).order_by(_runs.c.id.desc()).limit(1)
-        if name:
+        if name is not None:
             query = query.where(_runs.c.run == name)
         if target:
             query = query.where(_runs.c.target == target)

@@ -45,6 +45,8 @@ class _Draft:
         self._path, self._draft = path, path.with_name(f".{path.name}.draft")
 
     def __enter__(self) -> _Draft:
+        if self._path.is_dir():
+            raise UsageError(f"{self._path} is a folder where a report is to be: take it away, or name another --out")
         self.file = self._draft.open("w", encoding="utf-8", newline="")
         return self
 

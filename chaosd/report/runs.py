@@ -70,7 +70,7 @@ def find(ledger: Ledger, name: str) -> Run:
         known = [run.run for run in ledger.latest_runs(_NAMES_COMPARED)]
         near = difflib.get_close_matches(name.upper(), known, _NEAREST, 0.0)
         mend = f"there are {', '.join(near)} (chaosd history lists all)" if near else "it has none at all"
-        raise UsageError(f"the ledger has no run {name}: {mend}")
+        raise UsageError(f"the ledger has no run {name or 'without a name'}: {mend}")
     return run
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 MIN_VALUES = 8
-SIGNIFICANT = 0.05
+SIGNIFICANT = 0.05  # below this chance is an unlikely cause, where one pair is compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,6 @@ class Comparison:
     u: float
     p: float
     larger: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether chance is an unlikely cause."""
-        return self.p < SIGNIFICANT
 
 
 def mann_whitney(first: Sequence[float], second: Sequence[float]) -> Comparison | None:

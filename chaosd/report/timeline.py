@@ -13,7 +13,7 @@ from typing import Any
 
 from chaosd.checkers import Panel
 from chaosd.checkers.records import how_many
-from chaosd.history import COMPACTED, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op, in_words
+from chaosd.history import COMPACTED, NEMESIS, OBSERVER, RESTART, RUN, Kind, Op, in_words, replicas_hit
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.report.runs import duration
 
@@ -192,7 +192,6 @@ class Timeline:
         self._leave_open()
         for states in self._states():
             states.close(self.length, self.step_seconds)
-        self.disruptions.sort(key=lambda disruption: disruption.index)
 
     def place_of(self, index: int) -> float:
         """Where an op is on the axis, to a step."""
@@ -298,7 +297,7 @@ class Timeline:
         self._open = Disruption(op.index, op.f, in_words(op), self._round, op.time)
         self._act = (self.length, self._open)
         self._phase("disrupting")
-        for replica in {pod["replica"] for pod in op.value.get("deletes", ())} | {*op.value.get("takes", ())}:
+        for replica in replicas_hit(op):
             self._track(replica).hit = True
 
     def _done(self, op: Op) -> None:

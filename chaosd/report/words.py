@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chaosd.checkers.records import expand, how_many
-from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, in_words
+from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, in_words, replicas_hit
 from chaosd.nemesis import DISRUPTIONS
 
 _LONGEST = 400
@@ -16,7 +16,7 @@ _ANSWER = {Kind.INVOKE: "begins", Kind.OK: "done", Kind.FAIL: "failed", Kind.INF
 
 def tell(op: Op) -> str:
     """What an op says, in one line of bounded length."""
-    told = _TELL[op.f](op) if op.f in _TELL else f"{op.f} {_ANSWER[op.kind]}"
+    told = _TELL.get(op.f, _plain)(op)
     if op.process == NEMESIS and op.f in DISRUPTIONS:
         told = in_words(op) if op.kind is Kind.INVOKE else f"{op.f} {_ANSWER[op.kind]}"
     error = op.value.get("error")
@@ -44,7 +44,7 @@ def concerns(op: Op, replica: str, sequence: int | None) -> bool:
 
 def _hits(op: Op, replica: str) -> bool:
     """Whether a disruption is of this replica; one that names none is of all."""
-    named = {pod["replica"] for pod in op.value.get("deletes", ())} | {*op.value.get("takes", ())}
+    named = replicas_hit(op)
     return replica in named or not named
 
 
@@ -66,13 +66,12 @@ def _write(op: Op) -> str:
 
 
 def _read(op: Op) -> str:
-    count = how_many(op.value.get("sequences", ()))
     if op.kind is not Kind.OK:
-        return f"reading of {count} records {_ANSWER[op.kind]}"
+        return f"reading of {_records(op)} {_ANSWER[op.kind]}"
     where = f" in {op.value['file']}" if "file" in op.value else ""
     block = f", block {op.value['block']}" if op.value.get("block") is not None else ""
     cache = f", {op.value['cache']}" if op.value.get("cache") else ""
-    return f"read {count} record{'s' if count != 1 else ''}{where}: {op.value['finding']}{block}{cache}"
+    return f"read {_records(op)}{where}: {op.value['finding']}{block}{cache}"
 
 
 def _list(op: Op) -> str:
@@ -80,7 +79,12 @@ def _list(op: Op) -> str:
 
 
 def _delete(op: Op) -> str:
-    return f"delete of {how_many(op.value.get('sequences', ()))} records {_ANSWER[op.kind]}"
+    return f"delete of {_records(op)} {_ANSWER[op.kind]}"
+
+
+def _records(op: Op) -> str:
+    count = how_many(op.value.get("sequences", ()))
+    return f"{count} record{'s' if count != 1 else ''}"
 
 
 def _pod(op: Op) -> str:
@@ -153,9 +157,6 @@ _TELL: Mapping[str, Callable[[Op], str]] = {
     "round": _round,
     "converge": _converge,
     "confirm": _confirm,
-    "undo": _plain,
-    "hold": _plain,
-    "expect": _plain,
     "restart": lambda op: f"chaosd died, and another goes on after round {op.value['round']}",
     "compacted": lambda op: f"here the ops of rounds {op.value['rounds'][0]} to {op.value['rounds'][1]} were let go",
     "ledger-lost": lambda op: f"the ledger has lost something: {op.value['why']}",

@@ -286,6 +286,15 @@ def _full(_: Any) -> str:
     raise OSError(28, "No space left on device")
 
 
+def test_a_folder_in_the_way_of_one_file_leaves_none(tmp_path: Path, main: Main) -> None:
+    keep(tmp_path, *SOUND, verdict=verdict(*SOUND).as_json())
+    (tmp_path / "report.html").mkdir()
+    before = sorted(tmp_path.iterdir())
+    told = main("report", "--out", tmp_path, "--format", "json,html")
+    assert (told.code, "report.html is a folder where a report is to be" in told.error) == (2, True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_the_experiment_in_a_report_can_be_run_again(tmp_path: Path, main: Main) -> None:
     soak = experiment.load(SCHEMA.parents[1] / "experiments" / "soak.yaml")
     keep(tmp_path, *LOST, experiment=soak.model_dump_json(by_alias=True), cluster="sandbox v1")

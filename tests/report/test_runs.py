@@ -94,6 +94,16 @@ def test_a_run_that_is_not_there_is_refused_with_the_names_that_are_near(tmp_pat
     assert "chaosd history lists all" in told.error
 
 
+def test_an_empty_name_is_not_the_latest_run(tmp_path: Path, main: Main) -> None:
+    keep(tmp_path, name="01A")
+    for command in (("show", ""), ("report", ""), ("diff", "", "01A")):
+        told = main(*command, "--out", tmp_path)
+        assert (told.code, told.error) == (
+            2,
+            "chaosd: the ledger has no run without a name: there are 01A (chaosd history lists all)",
+        )
+
+
 def test_a_ledger_that_is_not_there_is_refused_and_not_made(tmp_path: Path, main: Main) -> None:
     for command in ("history", "show"):
         told = main(command, "--out", tmp_path / "out")
