@@ -122,9 +122,7 @@ class Session:
         nonce = f"{self.place.epoch}-{self._requests}"
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await self._stream.write(f"{nonce} {verb} {arguments}\n".encode())
-                if data:  # apart, since one piece would be one more copy of it
-                    await self._stream.write(data)
+                await self._stream.write(f"{nonce} {verb} {arguments}\n".encode() + data)
                 return await self._reply(nonce)
         except TimeoutError as error:
             raise SessionLostError(f"{verb}: no whole reply within {self._timeout_seconds:.0f} s") from error
