@@ -69,12 +69,10 @@ def _coded(metric: str) -> str:
     return f'2 * {chosen}"fail"}}) + {chosen}"unknown"}})'
 
 
-def _percentile(share: float, metric: str, by: str, where: str = TARGET) -> str:
-    return f"histogram_quantile({share}, sum by (le, {by}) (rate({metric}_bucket{{{where}}}{RATE})))"
-
-
-def _percentiles(metric: str, by: str) -> tuple[Query, ...]:
-    return tuple(Query(_percentile(share, metric, by), f"{{{{{by}}}}} p{share * 100:.0f}") for share in (0.5, 0.95))
+def _percentiles(metric: str, by: str, what: str = "") -> tuple[Query, ...]:
+    legend = f"{{{{{by}}}}} {what}".strip()
+    summed = f"sum by (le, {by}) (rate({metric}_bucket{{{TARGET}}}{RATE}))"
+    return tuple(Query(f"histogram_quantile({share}, {summed})", f"{legend} p{share * 100:.0f}") for share in (0.5, 0.95))
 
 
 _VERDICTS = {0: ("pass", "green"), 1: ("unknown", "orange"), 2: ("fail", "red")}
@@ -301,9 +299,9 @@ ROWS: tuple[Row, ...] = (
                 "How long a write and a reading take",
                 Look.LINES,
                 tuple(
-                    Query(_percentile(share, f"chaosd_{what}_duration_seconds", "namespace"), f"{what} p{share * 100:.0f}")
+                    query
                     for what in ("write", "verification")
-                    for share in (0.5, 0.95)
+                    for query in _percentiles(f"chaosd_{what}_duration_seconds", "namespace", what)
                 ),
                 "A batch each. A volume that becomes slow shows here first.",
                 unit="s",
@@ -394,10 +392,7 @@ ROWS: tuple[Row, ...] = (
             Panel(
                 "How long rounds take",
                 Look.LINES,
-                tuple(
-                    Query(_percentile(share, "chaosd_round_duration_seconds", "namespace"), f"p{share * 100:.0f}")
-                    for share in (0.5, 0.95)
-                ),
+                _percentiles("chaosd_round_duration_seconds", "namespace"),
                 "Write, disrupt, converge, read everything back.",
                 unit="s",
                 width=6,
