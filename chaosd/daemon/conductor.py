@@ -7,10 +7,12 @@ import math
 import time
 
 from chaosd.daemon.folder import ExperimentFolder, Reading
+from chaosd.daemon.status import status
 from chaosd.daemon.supervisor import Means, State, Supervisor
 from chaosd.errors import ClusterError, LedgerError, UsageError
 from chaosd.retention import compact_idle
 from chaosd.run import Ending, Finished
+from chaosd.status.document import Status
 
 _RELOAD_SECONDS = 2.0
 _LEDGER_SECONDS, _LEDGER_AGAIN_SECONDS = 10.0, 1.0
@@ -58,6 +60,10 @@ class Conductor:
         if starting or not (self._supervisors or self._refused):
             return " of ".join(filter(None, ("no round has begun", ", ".join(starting))))
         return ""
+
+    def status(self, at: float) -> Status:
+        """What all experiments do now, at a time in seconds since the epoch."""
+        return status(list(self._supervisors.values()), self._refused, self.not_ready(), at)
 
     def _in(self, state: State) -> list[Supervisor]:
         return [one for one in self._supervisors.values() if one.state is state]

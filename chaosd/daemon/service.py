@@ -31,6 +31,9 @@ from chaosd.ledger import Ledger
 from chaosd.metrics import Metrics
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
+from chaosd.status.document import Status
+from chaosd.status.feed import Feed
+from chaosd.status.routes import routes as status_routes
 
 _LEDGER_AGAIN_SECONDS = 5.0
 _STANDBY_SECONDS = 3.0  # for the lead that nobody has
@@ -44,7 +47,9 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
     reading = _first(folder, path)
     manifests = [loaded.manifest for loaded in reading.loaded.values()]
     state = _State()
-    async with server.serving(settings.listen, metrics.texts, state.not_ready) as address:
+    feed = Feed(state.status)
+    routes = [*server.own_routes(metrics.texts, state.not_ready), *status_routes(feed)]
+    async with server.serving(settings.listen, routes) as address, feed.open():
         log.info(f"metrics {address}/metrics")
         async with (
             open_cluster(settings, *manifests) as opened,
@@ -76,6 +81,10 @@ class _State:
     def not_ready(self) -> str:
         """What is missing."""
         return self.conductor.not_ready() if self.conductor else self.before
+
+    def status(self, at: float) -> Status:
+        """What it does, at a time in seconds since the epoch."""
+        return self.conductor.status(at) if self.conductor else Status(at=at, not_ready=self.before)
 
 
 def _first(folder: ExperimentFolder, path: Path) -> Reading:
