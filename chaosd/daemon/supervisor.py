@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -87,6 +87,7 @@ class Supervisor:
         self._log = means.log.bind(experiment=experiment.name, target=self.target)
         self._ending = Ending()
         self._due = asyncio.Event()
+        self._again = asyncio.Event()
         self._runner: Runner | None = None
         self._measured: TargetMetrics | None = None
         # A run of a daemon goes on for ever, unless it is one of many.
@@ -103,6 +104,10 @@ class Supervisor:
     def stop(self, reason: str) -> None:
         """End it: what is disturbed is undone first."""
         self._ending.because(reason)
+
+    def try_again(self) -> None:
+        """Where it waits since something stood in its way: that is gone."""
+        self._again.set()
 
     async def run(self) -> None:
         """Until it is stopped. Raises nothing that a run may end with."""
@@ -230,7 +235,10 @@ class Supervisor:
             self._means.metrics.targets_empty.inc()
         self._state = State.PAUSED if isinstance(error, AbortedError) else State.FAILED
         self.why = str(error)
-        await self._unless_ended(asyncio.sleep(pause_seconds))
+        self._again.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_seconds):
+                await self._unless_ended(self._again.wait())
         self._due.set()
 
     async def _unless_ended(self, waiting: Any) -> bool:

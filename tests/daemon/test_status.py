@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,47 @@ def test_what_runs_and_what_is_broken_is_told_live_and_after_a_restart(tmp_path:
         assert _status(address)["violations"] == broken["violations"]
         again.send(signal.SIGTERM)
         assert again.wait(30) == 1, again.told
+
+
+def _post(address: str, action: str, token: str, target: str) -> int:
+    body = json.dumps({"target": target}).encode()
+    request = urllib.request.Request(f"{address}/api/{action}", body, {"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            status: int = answer.status
+            return status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _state(address: str) -> str:
+    return str(_status(address)["experiments"][0]["state"])
+
+
+def test_a_target_is_paused_and_resumed_with_the_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a token of many characters")
+    with _started(tmp_path, _folder(tmp_path, one={}), pause_token_file=str(token)) as daemon:
+        address = daemon.address()
+        daemon.until_line(lambda line: " one: round 2" in line)
+        assert _post(address, "pause", "another token altogether", "default/one") == 401
+        assert _post(address, "pause", token.read_text(), "default/other") == 404
+        assert _post(address, "pause", token.read_text(), "default/one") == 200
+        until(lambda: _state(address) == "paused", "the run to be paused")
+        assert "the kill switch is thrown" in _status(address)["experiments"][0]["why"]
+        disruptions = sum("pod-delete default" in line for line in daemon.stderr)
+        assert _post(address, "resume", token.read_text(), "default/one") == 200
+        until(lambda: _state(address) == "running", "the run to go on")
+        assert sum("pod-delete default" in line for line in daemon.stderr) >= disruptions
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait(30) == 4, daemon.told
+
+
+def test_without_a_token_nothing_can_be_paused(tmp_path: Path) -> None:
+    with _started(tmp_path, _folder(tmp_path, one={})) as daemon:
+        address = daemon.address()
+        assert _post(address, "pause", "", "default/one") == 404
+        assert "<form" not in get(f"{address}/")[1]
+    with _started(tmp_path, tmp_path / "experiments", pause_token_file=str(tmp_path / "none")) as daemon:
+        assert daemon.wait(30) == 2, daemon.told
+    assert "the token to pause with cannot be read" in daemon.told
