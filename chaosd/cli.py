@@ -312,7 +312,7 @@ def run_daemon(
     sandbox_dir: SandboxDir = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT. Default: 127.0.0.1:9187.")] = None,
 ) -> int:
-    """Run experiments on their schedules, or for ever, and serve /metrics, /healthz and /readyz."""
+    """Run experiments on their schedules, or for ever, and serve what is found: a status page on /, and /metrics."""
     from chaosd import daemon
 
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir, listen)

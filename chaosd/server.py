@@ -1,9 +1,9 @@
-"""The daemon's HTTP server: `/metrics`, `/healthz`, `/readyz`."""
+"""The daemon's HTTP server: routes that are given to it, and its own, `/metrics`, `/healthz`, `/readyz`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -15,10 +15,18 @@ Ready = Callable[[], str]
 Texts = Callable[[], Iterator[str]]
 
 
+def own_routes(metrics: Texts, not_ready: Ready) -> list[web.RouteDef]:
+    """What every daemon serves. `metrics` are told in parts; `not_ready` says what is missing, or nothing."""
+    return [
+        web.get("/metrics", _exposed(metrics)),
+        web.get("/healthz", _healthy),
+        web.get("/readyz", _readiness(not_ready)),
+    ]
+
+
 @asynccontextmanager
-async def serving(listen: str, metrics: Texts, not_ready: Ready) -> AsyncIterator[str]:
-    """Serve at HOST:PORT while the context is open; yields the address. `metrics` are told in parts; `not_ready` says what
-    is missing, or nothing.
+async def serving(listen: str, routes: Iterable[web.AbstractRouteDef]) -> AsyncIterator[str]:
+    """Serve the routes at HOST:PORT while the context is open; yields the address.
 
     Raises UsageError when the address cannot be had.
     """
@@ -26,9 +34,7 @@ async def serving(listen: str, metrics: Texts, not_ready: Ready) -> AsyncIterato
     if not port.isdigit() or int(port) > 65535:
         raise UsageError(f"cannot listen on {listen}: it names no port: give --listen HOST:PORT")
     application = web.Application()
-    application.router.add_get("/metrics", _exposed(metrics))
-    application.router.add_get("/healthz", _healthy)
-    application.router.add_get("/readyz", _readiness(not_ready))
+    application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:

@@ -26,11 +26,15 @@ from chaosd.daemon.leadership import Leadership
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.supervisor import Means
 from chaosd.daemon.turns import Turns
-from chaosd.errors import ChaosdError, ExperimentError, LedgerError
+from chaosd.errors import ChaosdError, ExperimentError, LedgerError, NotReadyError
 from chaosd.ledger import Ledger
 from chaosd.metrics import Metrics
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
+from chaosd.status import switch
+from chaosd.status.document import Status
+from chaosd.status.feed import Feed
+from chaosd.status.routes import routes as status_routes
 
 _LEDGER_AGAIN_SECONDS = 5.0
 _STANDBY_SECONDS = 3.0  # for the lead that nobody has
@@ -44,7 +48,12 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
     reading = _first(folder, path)
     manifests = [loaded.manifest for loaded in reading.loaded.values()]
     state = _State()
-    async with server.serving(settings.listen, metrics.texts, state.not_ready) as address:
+    token = switch.Token(settings.pause_token_file) if settings.pause_token_file else None
+    feed = Feed(state.status, can_pause=token is not None)
+    routes = [*server.own_routes(metrics.texts, state.not_ready), *status_routes(feed)]
+    if token:
+        routes += switch.routes(token, state.throw_kill_switch)
+    async with server.serving(settings.listen, routes) as address, feed.open():
         log.info(f"metrics {address}/metrics")
         async with (
             open_cluster(settings, *manifests) as opened,
@@ -76,6 +85,16 @@ class _State:
     def not_ready(self) -> str:
         """What is missing."""
         return self.conductor.not_ready() if self.conductor else self.before
+
+    def status(self, at: float) -> Status:
+        """What it does, at a time in seconds since the epoch."""
+        return self.conductor.status(at) if self.conductor else Status(at=at, not_ready=self.before)
+
+    async def throw_kill_switch(self, target: str, paused: bool) -> str:
+        """Pause a target or resume it. Raises NotReadyError, and what the conductor does."""
+        if self.conductor is None:
+            raise NotReadyError(f"this daemon runs nothing yet: {self.before}: ask the one that leads")
+        return await self.conductor.throw_kill_switch(target, paused)
 
 
 def _first(folder: ExperimentFolder, path: Path) -> Reading:

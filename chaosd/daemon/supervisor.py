@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,7 +21,7 @@ from chaosd.daemon.drilling import Drill
 from chaosd.daemon.logs import Logger
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.turns import Turns
-from chaosd.errors import AbortedError, ChaosdError, TargetError, UsageError
+from chaosd.errors import AbortedError, ChaosdError, LedgerError, TargetError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.history import Op
 from chaosd.ledger import Ledger, Run, file_of
@@ -30,6 +30,7 @@ from chaosd.narration import Narrator
 from chaosd.report import folder, text
 from chaosd.run import Ending, Finished, Runner
 from chaosd.settings import Settings
+from chaosd.status.run_status import RunStatus
 from chaosd.taking import carry_out
 
 _LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 2.0, 300.0
@@ -61,6 +62,14 @@ class Means:
     log: Logger
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A run, and what it does now; once it has ended, what it did last."""
+
+    run: Run
+    status: RunStatus
+
+
 class Supervisor:
     """Runs one experiment until `stop`."""
 
@@ -70,11 +79,15 @@ class Supervisor:
         self.why = ""  # it failed or stopped
         self.finished: Finished | None = None  # the last run
         self.journaled: int | None = None  # the id of the run that is under way
+        self.followed: Followed | None = None  # the last run that began here
+        self.recalled: Mapping[str, Any] | None = None  # the verdict.json of the last run that an earlier process ended
+        self.due_at: float | None = None  # of the next run, in seconds since the epoch
         self._state = State.WAITING if experiment.schedule else State.STARTING
         self._means = means
         self._log = means.log.bind(experiment=experiment.name, target=self.target)
         self._ending = Ending()
         self._due = asyncio.Event()
+        self._again = asyncio.Event()
         self._runner: Runner | None = None
         self._measured: TargetMetrics | None = None
         # A run of a daemon goes on for ever, unless it is one of many.
@@ -91,6 +104,10 @@ class Supervisor:
     def stop(self, reason: str) -> None:
         """End it: what is disturbed is undone first."""
         self._ending.because(reason)
+
+    def try_again(self) -> None:
+        """Where it waits since something stood in its way: that is gone."""
+        self._again.set()
 
     async def run(self) -> None:
         """Until it is stopped. Raises nothing that a run may end with."""
@@ -114,7 +131,8 @@ class Supervisor:
             return
         last = means.ledger.run(target=self.target, experiment=self.experiment.name)
         if last and last.ended_at and last.verdict:
-            means.metrics.ended(self.target, last.name, json.loads(last.verdict)["verdict"], last.ended_at)
+            self.recalled = json.loads(last.verdict)
+            means.metrics.ended(self.target, last.name, self.recalled["verdict"], last.ended_at)
 
         async def due() -> None:
             self._due.set()
@@ -125,7 +143,8 @@ class Supervisor:
 
     def _awaits(self, due: datetime) -> None:
         self._log.info(f"the next run is due at {due:%Y-%m-%d %H:%M %Z}")
-        self._means.metrics.due(self.target, self.experiment.name, due.timestamp())
+        self.due_at = due.timestamp()
+        self._means.metrics.due(self.target, self.experiment.name, self.due_at)
 
     async def _turn(self) -> Finished:
         """One run, once the target is free."""
@@ -163,6 +182,8 @@ class Supervisor:
         log.info(f"run {run.run}, seed {run.seed}, on {run.cluster}")
         self._measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
         runner.journal.listen(self._measured.record)
+        self.followed = self._follow(target, runner, run)
+        runner.journal.listen(self.followed.status.record)
 
         def told(op: Op) -> None:
             for line in narrator.lines(op):
@@ -170,8 +191,22 @@ class Supervisor:
 
         runner.journal.listen(told)
 
+    def _follow(self, target: Target, runner: Runner, run: Run) -> Followed:
+        def time_of(index: int) -> float | None:
+            try:
+                op = self._means.ledger.op(run, index)
+            except LedgerError:
+                return None  # whoever writes to it is told
+            return op.time if op else None
+
+        last = runner.journal.last_durable
+        began_at = last.time if last else run.started_at
+        return Followed(run, RunStatus(target, runner.panel, time_of, runner.last_round, began_at))
+
     async def _ended(self, finished: Finished, pause_seconds: float) -> None:
         verdict, guards = finished.verdict, self.experiment.guards
+        if self.followed and self.followed.run.run == verdict.run:
+            self.followed.status.end(verdict.verdict, verdict.ended_at)
         try:
             folder.write(verdict, self._means.settings.out / self.experiment.name)
         except UsageError as error:  # what counts is in the ledger
@@ -200,7 +235,10 @@ class Supervisor:
             self._means.metrics.targets_empty.inc()
         self._state = State.PAUSED if isinstance(error, AbortedError) else State.FAILED
         self.why = str(error)
-        await self._unless_ended(asyncio.sleep(pause_seconds))
+        self._again.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_seconds):
+                await self._unless_ended(self._again.wait())
         self._due.set()
 
     async def _unless_ended(self, waiting: Any) -> bool:
