@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from benchmarks import (
     api_faults,
     daemon,
+    in_cluster,
     judging,
     kill_switch,
     kills,
@@ -37,6 +38,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "kill_switch": kill_switch.measure,
     "kills": kills.measure,
     "daemon": daemon.measure,
+    "in_cluster": in_cluster.measure,
     "memory": memory.measure,
     "scrape": scrape.measure,
     "watches": watches.measure,
