@@ -26,6 +26,7 @@ MIXED = [{"kind": "pod-delete"}, {"kind": "scale"}]
 UNASKED = ("--ignore-container-cpu-limit", "--ignore-test=container-image-pull-policy")
 
 
+@pytest.mark.timeout(1200)  # ten waits for pods one after the other
 def test_installed_tested_upgraded_rolled_back_and_uninstalled(
     release: Release, values: Callable[..., Document], real: RealCluster, web: str
 ) -> None:
