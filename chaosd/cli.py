@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from chaosd import __version__
+from chaosd import __version__, completion, examples
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.report.formats import FILES, LATEST
 
@@ -51,7 +51,6 @@ _PIPED_COLUMNS = 160
 
 app = typer.Typer(
     help="Chaos and durability testing for Kubernetes StatefulSets.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -59,8 +58,18 @@ app = typer.Typer(
 
 Result = TypeVar("Result")
 
-Subject = Annotated[str, typer.Argument(metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.")]
-Pausable = Annotated[str, typer.Argument(metavar="statefulset/NAME|namespace/NAME", help="Where nothing is done.")]
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.", autocompletion=completion.subjects
+    ),
+]
+Pausable = Annotated[
+    str,
+    typer.Argument(
+        metavar="statefulset/NAME|namespace/NAME", help="Where nothing is done.", autocompletion=completion.pausable
+    ),
+]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Of the target. Default: the experiment's, or default.")
 ]
@@ -76,7 +85,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 SandboxDir = Annotated[Path | None, typer.Option(help="The sandbox's folder. Default: in the out folder.")]
 
 
-@app.command()
+@app.command(epilog=examples.told("run"))
 def run(
     subject: Subject,
     namespace: Namespace = None,
@@ -101,7 +110,7 @@ def run(
     return _finish(settings, _run(run_it, progress))
 
 
-@app.command()
+@app.command(epilog=examples.told("plan"))
 def plan(
     subject: Subject,
     namespace: Namespace = None,
@@ -128,7 +137,7 @@ def plan(
     return PASS
 
 
-@app.command("preflight")
+@app.command("preflight", epilog=examples.told("preflight"))
 def run_preflight(
     subject: Subject,
     namespace: Namespace = None,
@@ -157,10 +166,15 @@ def run_preflight(
     return USAGE if preflight.failed else PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("verify"))
 def verify(
     run_name: Annotated[
-        str | None, typer.Option("--run", help="Default: the latest, and older ones whose files stand there, too.")
+        str | None,
+        typer.Option(
+            "--run",
+            help="Default: the latest, and older ones whose files stand there, too.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -184,7 +198,7 @@ def verify(
     return min(codes, key=_WORST_FIRST.index)
 
 
-@app.command()
+@app.command(epilog=examples.told("undo"))
 def undo(
     target: Annotated[
         str | None,
@@ -208,7 +222,7 @@ def undo(
     return PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("pause"))
 def pause(
     subject: Pausable,
     namespace: Namespace = None,
@@ -223,7 +237,7 @@ def pause(
     return _throw_kill_switch(settings, subject, namespace, paused=True)
 
 
-@app.command()
+@app.command(epilog=examples.told("resume"))
 def resume(
     subject: Pausable,
     namespace: Namespace = None,
@@ -238,10 +252,11 @@ def resume(
     return _throw_kill_switch(settings, subject, namespace, paused=False)
 
 
-@app.command("drill")
+@app.command("drill", epilog=examples.told("drill"))
 def run_drill(
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Only faults of this class; may be repeated.")
+        list[str] | None,
+        typer.Option("--class", help="Only faults of this class; may be repeated.", autocompletion=completion.classes),
     ] = None,
     seed: Seed = None,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How often each fault is planted.")] = 1,
@@ -274,9 +289,16 @@ def run_drill(
     return _drill_simulated(classes or [], first, count, as_json=as_json)
 
 
-@app.command("gate")
+@app.command("gate", epilog=examples.told("gate"))
 def run_gate(
-    subject: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="With `require`: what must be covered.")],
+    subject: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EXPERIMENT.yaml",
+            help="With `require`: what must be covered.",
+            autocompletion=completion.experiments,
+        ),
+    ],
     namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -320,10 +342,15 @@ def run_gate(
     return min([exit_code(finished) for _, finished in held], key=_WORST_FIRST.index)
 
 
-@app.command("daemon")
+@app.command("daemon", epilog=examples.told("daemon"))
 def run_daemon(
     experiments: Annotated[
-        Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Experiments, read anew when they change.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER|EXPERIMENT.yaml",
+            help="Experiments, read anew when they change.",
+            autocompletion=completion.experiments,
+        ),
     ],
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -341,9 +368,14 @@ def run_daemon(
     return min([*codes, ABORTED], key=_WORST_FIRST.index)
 
 
-@app.command()
+@app.command(epilog=examples.told("shutdown"))
 def shutdown(
-    experiments: Annotated[Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Those of the daemon.")],
+    experiments: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|EXPERIMENT.yaml", help="Those of the daemon.", autocompletion=completion.experiments
+        ),
+    ],
     deployment: Annotated[
         str | None, typer.Option(help="Of the daemon: scaled to 0 and waited for before its targets are healed.")
     ] = None,
@@ -361,10 +393,13 @@ def shutdown(
     return PASS
 
 
-RunName = Annotated[str, typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.", autocompletion=completion.runs),
+]
 
 
-@app.command()
+@app.command(epilog=examples.told("history"))
 def history(
     limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
     ledger: LedgerUrl = None,
@@ -384,7 +419,7 @@ def history(
     return PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("show"))
 def show(run_name: RunName = LATEST, ledger: LedgerUrl = None, out: Out = None, as_json: AsJson = False) -> int:
     """Show what came of one run, as in its report.txt; of one that is still running, so far."""
     from chaosd import reporting
@@ -401,10 +436,17 @@ def show(run_name: RunName = LATEST, ledger: LedgerUrl = None, out: Out = None, 
     return PASS
 
 
-@app.command("report")
+@app.command("report", epilog=examples.told("report"))
 def make_report(
     run_name: RunName = LATEST,
-    formats: Annotated[str, typer.Option("--format", help=f"One or more, parted by commas: {', '.join(FILES)}.")] = "html",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help=f"One or more, parted by commas: {', '.join(FILES)}.",
+            autocompletion=completion.formats,
+        ),
+    ] = "html",
     ledger: LedgerUrl = None,
     out: Out = None,
 ) -> int:
@@ -425,10 +467,12 @@ def make_report(
     return PASS
 
 
-@app.command("diff")
+@app.command("diff", epilog=examples.told("diff"))
 def compare_runs(
-    one: Annotated[str, typer.Argument(metavar="RUN_A", help="Such as one of the old driver.")],
-    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Such as one of the new.")],
+    one: Annotated[
+        str, typer.Argument(metavar="RUN_A", help="Such as one of the old driver.", autocompletion=completion.runs)
+    ],
+    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Such as one of the new.", autocompletion=completion.runs)],
     ledger: LedgerUrl = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -445,7 +489,7 @@ def compare_runs(
     return PASS
 
 
-@app.command("disruptions")
+@app.command("disruptions", epilog=examples.told("disruptions"))
 def list_disruptions(
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/disruptions.md.")] = False,
@@ -467,7 +511,7 @@ def list_disruptions(
     return PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("schema"))
 def schema(
     of: Annotated[Literal["experiment", "verdict", "report"], typer.Argument(help="Which document's.")] = "experiment",
 ) -> int:
