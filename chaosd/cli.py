@@ -2,6 +2,9 @@
 
 Exit codes: 0 pass; 1 a violation; 2 usage or an invalid experiment; 3 inconclusive; 4 aborted. Where several fit: 2, 1,
 4, 3, 0.
+
+A command imports what it does when it is called: help and completion are to come at once, and a daemon has no use for what
+draws on terminals.
 """
 
 from __future__ import annotations
@@ -10,34 +13,30 @@ import asyncio
 import dataclasses
 import json
 import secrets
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console, RenderableType
 
-from chaosd import __version__, commands, experiment, gate
-from chaosd.checkers import Value
-from chaosd.drill.table import Drilled
+from chaosd import __version__, completion, examples
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
-from chaosd.experiment import Experiment
-from chaosd.own_target import DEFAULT_IMAGE, Wanted
-from chaosd.progress import Progress
-from chaosd.report import disruptions, runs, text
-from chaosd.report import outlook as plan_report
-from chaosd.report import preflight as preflight_report
-from chaosd.report.document import Report
-from chaosd.report.formats import FILES
-from chaosd.report.verdict import Verdict
-from chaosd.requirements import drilled
-from chaosd.run import Ending, Finished
-from chaosd.settings import Settings
+from chaosd.report.formats import FILES, LATEST
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from chaosd.drill.table import Drilled
+    from chaosd.experiment import Experiment
+    from chaosd.own_target import Wanted
+    from chaosd.progress import Progress
+    from chaosd.run import Ending, Finished
+    from chaosd.settings import Settings
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -52,7 +51,6 @@ _PIPED_COLUMNS = 160
 
 app = typer.Typer(
     help="Chaos and durability testing for Kubernetes StatefulSets.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,8 +58,18 @@ app = typer.Typer(
 
 Result = TypeVar("Result")
 
-Subject = Annotated[str, typer.Argument(metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.")]
-Pausable = Annotated[str, typer.Argument(metavar="statefulset/NAME|namespace/NAME", help="Where nothing is done.")]
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.", autocompletion=completion.subjects
+    ),
+]
+Pausable = Annotated[
+    str,
+    typer.Argument(
+        metavar="statefulset/NAME|namespace/NAME", help="Where nothing is done.", autocompletion=completion.pausable
+    ),
+]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Of the target. Default: the experiment's, or default.")
 ]
@@ -77,7 +85,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 SandboxDir = Annotated[Path | None, typer.Option(help="The sandbox's folder. Default: in the out folder.")]
 
 
-@app.command()
+@app.command(epilog=examples.told("run"))
 def run(
     subject: Subject,
     namespace: Namespace = None,
@@ -92,6 +100,9 @@ def run(
     sandbox_dir: SandboxDir = None,
 ) -> int:
     """Write, disrupt, verify: run an experiment and judge."""
+    from chaosd import commands
+    from chaosd.progress import Progress
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, duration, seed)
     progress = Progress()
@@ -99,7 +110,7 @@ def run(
     return _finish(settings, _run(run_it, progress))
 
 
-@app.command()
+@app.command(epilog=examples.told("plan"))
 def plan(
     subject: Subject,
     namespace: Namespace = None,
@@ -113,6 +124,9 @@ def plan(
     as_json: AsJson = False,
 ) -> int:
     """Show what a run would touch and decide; touches nothing."""
+    from chaosd import commands
+    from chaosd.report import outlook as plan_report
+
     settings = _settings(cluster, kubeconfig, context, None, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
     outlook = _run(lambda _: commands.plan_experiment(settings, chosen, manifest))
@@ -123,7 +137,7 @@ def plan(
     return PASS
 
 
-@app.command("preflight")
+@app.command("preflight", epilog=examples.told("preflight"))
 def run_preflight(
     subject: Subject,
     namespace: Namespace = None,
@@ -138,6 +152,9 @@ def run_preflight(
     as_json: AsJson = False,
 ) -> int:
     """Check whether anything stands in the way of a run, such as rights or room; ends with 2 if so. Writes nothing."""
+    from chaosd import commands
+    from chaosd.report import preflight as preflight_report
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
     preflight = _run(lambda _: commands.preflight_experiment(settings, chosen, manifest))
@@ -149,10 +166,15 @@ def run_preflight(
     return USAGE if preflight.failed else PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("verify"))
 def verify(
     run_name: Annotated[
-        str | None, typer.Option("--run", help="Default: the latest, and older ones whose files stand there, too.")
+        str | None,
+        typer.Option(
+            "--run",
+            help="Default: the latest, and older ones whose files stand there, too.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -162,6 +184,10 @@ def verify(
     sandbox_dir: SandboxDir = None,
 ) -> int:
     """Read back everything that a run is owed, and judge; puts right what a dead run left, disrupts nothing."""
+    from chaosd import commands
+    from chaosd.progress import Progress
+    from chaosd.report import text
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     progress = Progress()
     latest, *older = _run(partial(commands.verify_runs, settings, run_name, watch=progress.watch), progress)
@@ -172,7 +198,7 @@ def verify(
     return min(codes, key=_WORST_FIRST.index)
 
 
-@app.command()
+@app.command(epilog=examples.told("undo"))
 def undo(
     target: Annotated[
         str | None,
@@ -187,6 +213,8 @@ def undo(
     sandbox_dir: SandboxDir = None,
 ) -> int:
     """Put right what a dead run left, such as the count of replicas."""
+    from chaosd import commands
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     only = _target(target, namespace)
     for done in _run(lambda ending: commands.undo_runs(settings, only, ending)) or ["nothing to undo"]:
@@ -194,7 +222,7 @@ def undo(
     return PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("pause"))
 def pause(
     subject: Pausable,
     namespace: Namespace = None,
@@ -209,7 +237,7 @@ def pause(
     return _throw_kill_switch(settings, subject, namespace, paused=True)
 
 
-@app.command()
+@app.command(epilog=examples.told("resume"))
 def resume(
     subject: Pausable,
     namespace: Namespace = None,
@@ -224,10 +252,11 @@ def resume(
     return _throw_kill_switch(settings, subject, namespace, paused=False)
 
 
-@app.command("drill")
+@app.command("drill", epilog=examples.told("drill"))
 def run_drill(
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Only faults of this class; may be repeated.")
+        list[str] | None,
+        typer.Option("--class", help="Only faults of this class; may be repeated.", autocompletion=completion.classes),
     ] = None,
     seed: Seed = None,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How often each fault is planted.")] = 1,
@@ -247,6 +276,8 @@ def run_drill(
     as_json: AsJson = False,
 ) -> int:
     """Plant every fault, and show under which name each is found."""
+    from chaosd.own_target import DEFAULT_IMAGE, Wanted
+
     first = seed if seed is not None else secrets.randbits(32)
     real = {"--kubeconfig": kubeconfig, "--context": context, "--image": image, "--storage-class": storage_class}
     if cluster == "kubernetes":
@@ -258,9 +289,16 @@ def run_drill(
     return _drill_simulated(classes or [], first, count, as_json=as_json)
 
 
-@app.command("gate")
+@app.command("gate", epilog=examples.told("gate"))
 def run_gate(
-    subject: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="With `require`: what must be covered.")],
+    subject: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EXPERIMENT.yaml",
+            help="With `require`: what must be covered.",
+            autocompletion=completion.experiments,
+        ),
+    ],
     namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -281,6 +319,11 @@ def run_gate(
     sandbox_dir: SandboxDir = None,
 ) -> int:
     """May this ship? Run until everything that is required was done, and end with 0 (yes), 1 (no) or 3 (nobody knows)."""
+    from chaosd import commands, gate
+    from chaosd.own_target import DEFAULT_IMAGE, Wanted
+    from chaosd.progress import Progress
+    from chaosd.requirements import drilled
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(str(subject), namespace, None, duration, seed)
     chosen = gate.fit(chosen, fail_fast=fail_fast)
@@ -299,10 +342,15 @@ def run_gate(
     return min([exit_code(finished) for _, finished in held], key=_WORST_FIRST.index)
 
 
-@app.command("daemon")
+@app.command("daemon", epilog=examples.told("daemon"))
 def run_daemon(
     experiments: Annotated[
-        Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Experiments, read anew when they change.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER|EXPERIMENT.yaml",
+            help="Experiments, read anew when they change.",
+            autocompletion=completion.experiments,
+        ),
     ],
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -320,9 +368,14 @@ def run_daemon(
     return min([*codes, ABORTED], key=_WORST_FIRST.index)
 
 
-@app.command()
+@app.command(epilog=examples.told("shutdown"))
 def shutdown(
-    experiments: Annotated[Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Those of the daemon.")],
+    experiments: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|EXPERIMENT.yaml", help="Those of the daemon.", autocompletion=completion.experiments
+        ),
+    ],
     deployment: Annotated[
         str | None, typer.Option(help="Of the daemon: scaled to 0 and waited for before its targets are healed.")
     ] = None,
@@ -340,10 +393,13 @@ def shutdown(
     return PASS
 
 
-RunName = Annotated[str, typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.", autocompletion=completion.runs),
+]
 
 
-@app.command()
+@app.command(epilog=examples.told("history"))
 def history(
     limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
     ledger: LedgerUrl = None,
@@ -352,6 +408,7 @@ def history(
 ) -> int:
     """List the runs of a ledger, the newest first; of a running daemon's, too."""
     from chaosd import reporting
+    from chaosd.report import runs
 
     settings = _settings(None, None, None, ledger, out, None)
     listed = reporting.list_runs(settings, limit)
@@ -362,10 +419,11 @@ def history(
     return PASS
 
 
-@app.command()
-def show(run_name: RunName = runs.LATEST, ledger: LedgerUrl = None, out: Out = None, as_json: AsJson = False) -> int:
+@app.command(epilog=examples.told("show"))
+def show(run_name: RunName = LATEST, ledger: LedgerUrl = None, out: Out = None, as_json: AsJson = False) -> int:
     """Show what came of one run, as in its report.txt; of one that is still running, so far."""
     from chaosd import reporting
+    from chaosd.report import text
 
     settings = _settings(None, None, None, ledger, out, None)
     standing, verdict = reporting.look_at(settings, run_name)
@@ -378,15 +436,23 @@ def show(run_name: RunName = runs.LATEST, ledger: LedgerUrl = None, out: Out = N
     return PASS
 
 
-@app.command("report")
+@app.command("report", epilog=examples.told("report"))
 def make_report(
-    run_name: RunName = runs.LATEST,
-    formats: Annotated[str, typer.Option("--format", help=f"One or more, parted by commas: {', '.join(FILES)}.")] = "html",
+    run_name: RunName = LATEST,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help=f"One or more, parted by commas: {', '.join(FILES)}.",
+            autocompletion=completion.formats,
+        ),
+    ] = "html",
     ledger: LedgerUrl = None,
     out: Out = None,
 ) -> int:
     """Tell what came of a run, finished or running, from its ledger: a page for people, and files for machines."""
     from chaosd import reporting
+    from chaosd.report import text
 
     settings = _settings(None, None, None, ledger, out, None)
     wanted = [name.strip() for name in formats.split(",")]
@@ -401,33 +467,37 @@ def make_report(
     return PASS
 
 
-@app.command("diff")
+@app.command("diff", epilog=examples.told("diff"))
 def compare_runs(
-    one: Annotated[str, typer.Argument(metavar="RUN_A", help="Such as one of the old driver.")],
-    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Such as one of the new.")],
+    one: Annotated[
+        str, typer.Argument(metavar="RUN_A", help="Such as one of the old driver.", autocompletion=completion.runs)
+    ],
+    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Such as one of the new.", autocompletion=completion.runs)],
     ledger: LedgerUrl = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> int:
     """Compare two runs: verdicts, classes, coverage, and whether recovery takes longer, beyond chance."""
     from chaosd import reporting
-    from chaosd.report import diff
+    from chaosd.report import diff_table
 
     compared = reporting.compare(_settings(None, None, None, ledger, out, None), one, other)
     if as_json:
         typer.echo(json.dumps(compared.as_json(), indent=2))
     else:
-        _print(diff.shown(compared))
+        _print(diff_table.shown(compared))
     return PASS
 
 
-@app.command("disruptions")
+@app.command("disruptions", epilog=examples.told("disruptions"))
 def list_disruptions(
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/disruptions.md.")] = False,
     as_rules: Annotated[bool, typer.Option("--rules", help="Rights alone, as rules of Roles, for the chart.")] = False,
 ) -> int:
     """List what can be done to a target: parameters, rights, and what each finds."""
+    from chaosd.report import disruptions
+
     if as_json + as_markdown + as_rules > 1:
         raise UsageError("--json, --markdown and --rules are ways to tell it: give one of them")
     if as_json:
@@ -441,11 +511,15 @@ def list_disruptions(
     return PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("schema"))
 def schema(
     of: Annotated[Literal["experiment", "verdict", "report"], typer.Argument(help="Which document's.")] = "experiment",
 ) -> int:
     """Print the JSON Schema of an experiment, of verdict.json or of report.json."""
+    from chaosd import experiment
+    from chaosd.report.document import Report
+    from chaosd.report.verdict import Verdict
+
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
     else:
@@ -501,6 +575,10 @@ def _settings(
     sandbox_dir: Path | None,
     listen: str | None = None,
 ) -> Settings:
+    from pydantic import ValidationError
+
+    from chaosd.settings import Settings
+
     given: dict[str, Any] = {
         "cluster": cluster,
         "kubeconfig": kubeconfig,
@@ -520,6 +598,8 @@ def _experiment(
     subject: str, namespace: str | None, rounds: int | None, duration: str | None, seed: int | None
 ) -> tuple[Experiment, Path | None]:
     """The experiment with the options laid over it, and the manifest for an empty sandbox."""
+    from chaosd import experiment
+
     kind, name = _object(subject)
     if kind == "statefulset":
         chosen, manifest = experiment.default_for(name), None
@@ -557,6 +637,7 @@ def _object(subject: str) -> tuple[str, str]:
 def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]], progress: Progress | None = None) -> Result:
     """Run it, and let SIGINT, SIGTERM and SIGHUP end it: the first heals and judges, a second one ends the process. With
     `progress`, it is shown meanwhile."""
+    from chaosd.run import Ending
 
     async def with_signals() -> Result:
         ending, loop = Ending(), asyncio.get_running_loop()
@@ -574,6 +655,8 @@ def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]], progress: Progre
 
 
 def _throw_kill_switch(settings: Settings, subject: str, namespace: str | None, *, paused: bool) -> int:
+    from chaosd import commands
+
     kind, name = _object(subject)
     if not kind or not name:
         raise UsageError(f"{subject} cannot be paused: name statefulset/NAME or namespace/NAME")
@@ -602,10 +685,11 @@ def _refuse_of_own_target(
 
 def _drilled(classes: Sequence[str], seed: int, count: int) -> Sequence[Drilled]:
     from chaosd.drill import simulated
+    from chaosd.drill.progress import status
 
     chosen = simulated.chosen(classes)
-    with Console(stderr=True).status("drill") as status:
-        return simulated.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
+    with status(sys.stderr) as shown:
+        return simulated.drill(chosen, seed, count, lambda done: shown.update(f"drill: {done.plant}") if shown else None)
 
 
 def _drill_simulated(classes: Sequence[str], seed: int, count: int, *, as_json: bool) -> int:
@@ -624,7 +708,7 @@ def _drill_really(
 
     chosen = table.chosen(plants.PLANTS, classes, "on a real cluster")
     absent = [] if classes else table.not_planted(chosen)
-    progress = DrillProgress(Console(stderr=True), len(chosen) * count)
+    progress = DrillProgress(sys.stderr, len(chosen) * count)
     try:
         with progress.shown():
             _run(lambda ending: on_cluster.drill_in_own_target(settings, wanted, chosen, seed, count, ending, progress))
@@ -638,12 +722,14 @@ def _drill_really(
 
 
 def _print(shown: RenderableType) -> None:
+    from rich.console import Console
+
     Console(width=_terminal_width() or _PIPED_COLUMNS).print(shown)
 
 
 def _terminal_width() -> int | None:
     """Columns of the terminal that is written to, None where it is none."""
-    return Console().width if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _drill_code(results: Sequence[Drilled]) -> int:
@@ -653,6 +739,8 @@ def _drill_code(results: Sequence[Drilled]) -> int:
 
 
 def _finish(settings: Settings, finished: Finished) -> int:
+    from chaosd.report import text
+
     if finished.error:
         _tell(str(finished.error))
     typer.echo(f"report: {settings.out / 'report.txt'}")
@@ -662,6 +750,8 @@ def _finish(settings: Settings, finished: Finished) -> int:
 
 def exit_code(finished: Finished) -> int:
     """What a finished run ends with."""
+    from chaosd.checkers import Value
+
     if isinstance(finished.error, UsageError):
         return USAGE
     if finished.verdict.verdict is Value.FAIL:
