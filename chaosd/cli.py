@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console, RenderableType
 
 from chaosd import __version__, commands, experiment, gate
@@ -34,6 +34,7 @@ from chaosd.report import outlook as plan_report
 from chaosd.report import preflight as preflight_report
 from chaosd.report.document import Report
 from chaosd.report.formats import FILES
+from chaosd.report.gate import GateStatus
 from chaosd.report.verdict import Verdict
 from chaosd.requirements import drilled
 from chaosd.run import Ending, Finished
@@ -452,14 +453,16 @@ def list_disruptions(
 
 @app.command()
 def schema(
-    of: Annotated[Literal["experiment", "verdict", "report"], typer.Argument(help="Which document's.")] = "experiment",
+    of: Annotated[
+        Literal["experiment", "verdict", "report", "gate"], typer.Argument(help="Which document's.")
+    ] = "experiment",
 ) -> int:
-    """Print the JSON Schema of an experiment, of verdict.json or of report.json."""
+    """Print the JSON Schema of an experiment, of verdict.json, of report.json, or of what the API says of a gate."""
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
     else:
-        model = Verdict if of == "verdict" else Report
-        typer.echo(json.dumps(model.model_json_schema(by_alias=True, mode="serialization"), indent=2))
+        models: dict[str, type[BaseModel]] = {"verdict": Verdict, "report": Report, "gate": GateStatus}
+        typer.echo(json.dumps(models[of].model_json_schema(by_alias=True, mode="serialization"), indent=2))
     return PASS
 
 

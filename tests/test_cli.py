@@ -477,7 +477,12 @@ def test_version_and_help(main: Main) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "file"), [("experiment", "experiments/experiment.schema.json"), ("verdict", "docs/verdict.schema.json")]
+    ("of", "file"),
+    [
+        ("experiment", "experiments/experiment.schema.json"),
+        ("verdict", "docs/verdict.schema.json"),
+        ("gate", "docs/gate.schema.json"),
+    ],
 )
 def test_the_committed_schemas_are_those_of_the_models(main: Main, of: str, file: str) -> None:
     assert main("schema", of).out == (EXPERIMENTS.parent / file).read_text()
