@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from benchmarks import (
     api_faults,
     daemon,
+    gate,
     judging,
     kill_switch,
     kills,
@@ -30,6 +31,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "judging": judging.measure,
     "report": report.measure,
     "simulation": simulation.measure,
+    "gate": gate.measure,
     "sandbox": sandbox.measure,
     "probe": probe.measure,
     "power": power.measure,

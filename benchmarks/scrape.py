@@ -59,7 +59,8 @@ async def _scraped(metrics: Metrics) -> tuple[float, float, int, int, float]:
     stalls: list[float] = []
     took: list[float] = []
     text = ""
-    async with server.serving("127.0.0.1:0", metrics.texts, lambda: "") as address, aiohttp.ClientSession() as client:
+    routes = server.own_routes(metrics.texts, lambda: "")
+    async with server.serving("127.0.0.1:0", routes) as address, aiohttp.ClientSession() as client:
         for number in range(_SCRAPES + 1):
             watching = asyncio.create_task(_watch(stalls if number else []))
             for target in metrics._running.values():

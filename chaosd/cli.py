@@ -95,10 +95,9 @@ def run(
     """Write, disrupt, verify: run an experiment and judge."""
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, duration, seed)
-    progress = Progress(Console(stderr=True))
-    with progress.shown():
-        finished = _run(lambda ending: commands.run_experiment(settings, chosen, manifest, ending, watch=progress.watch))
-    return _finish(settings, finished)
+    progress = Progress()
+    run_it = partial(commands.run_experiment, settings, chosen, manifest, watch=progress.watch)
+    return _finish(settings, _run(run_it, progress))
 
 
 @app.command()
@@ -165,9 +164,8 @@ def verify(
 ) -> int:
     """Read back everything that a run is owed, and judge; puts right what a dead run left, disrupts nothing."""
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
-    progress = Progress(Console(stderr=True))
-    with progress.shown():
-        latest, *older = _run(lambda ending: commands.verify_runs(settings, run_name, ending, watch=progress.watch))
+    progress = Progress()
+    latest, *older = _run(partial(commands.verify_runs, settings, run_name, watch=progress.watch), progress)
     for finished in older:
         typer.echo(f"older run {finished.verdict.run}: {settings.out / finished.verdict.run / 'report.txt'}")
         typer.echo(text.summary(finished.verdict))
@@ -289,20 +287,13 @@ def run_gate(
     chosen = gate.fit(chosen, fail_fast=fail_fast)
     _refuse_of_own_target(settings, storage_classes, {"--image": image, "--keep": keep or None}, namespace, ledger)
     told = [drilled(_drilled([], secrets.randbits(32), 1))] if chosen.require and chosen.require.drill else []
-    progress = Progress(Console(stderr=True))
-    with progress.shown():
-        if not storage_classes:
-            run_it = partial(commands.run_experiment, settings, chosen, manifest, watch=progress.watch, told=told)
-            return _finish(settings, _run(run_it))
-        wanted = [
-            Wanted(gate.NAME, image or DEFAULT_IMAGE, storage_class, keep, gate.REPLICAS)
-            for storage_class in storage_classes
-        ]
-        held = _run(
-            lambda ending: gate.hold_each(
-                settings, chosen, wanted, ending, told, progress.watch, partial(progress.tell, "gate")
-            )
-        )
+    progress = Progress()
+    if not storage_classes:
+        run_it = partial(commands.run_experiment, settings, chosen, manifest, watch=progress.watch, told=told)
+        return _finish(settings, _run(run_it, progress))
+    wanted = [Wanted(gate.NAME, image or DEFAULT_IMAGE, name, keep, gate.REPLICAS) for name in storage_classes]
+    tell = partial(progress.tell, "gate")
+    held = _run(lambda ending: gate.hold_each(settings, chosen, wanted, ending, told, progress.watch, tell), progress)
     for one, finished in held:
         typer.echo(f"storage class {one.storage_class}:")
         _finish(settings.model_copy(update={"out": settings.out / one.storage_class}), finished)
@@ -322,7 +313,7 @@ def run_daemon(
     sandbox_dir: SandboxDir = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT. Default: 127.0.0.1:9187.")] = None,
 ) -> int:
-    """Run experiments on their schedules, or for ever, and serve /metrics, /healthz and /readyz."""
+    """Run experiments on their schedules, or for ever, and serve what is found: a status page on /, and /metrics."""
     from chaosd import daemon
 
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir, listen)
@@ -566,8 +557,9 @@ def _object(subject: str) -> tuple[str, str]:
     return _KINDS.get(kind, ""), name
 
 
-def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
-    """Run it, and let SIGINT, SIGTERM and SIGHUP end it: the first heals and judges, a second one ends the process."""
+def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]], progress: Progress | None = None) -> Result:
+    """Run it, and let SIGINT, SIGTERM and SIGHUP end it: the first heals and judges, a second one ends the process. With
+    `progress`, it is shown meanwhile."""
 
     async def with_signals() -> Result:
         ending, loop = Ending(), asyncio.get_running_loop()
@@ -579,7 +571,7 @@ def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]]) -> Result:
 
         for number in _ENDING_SIGNALS:
             loop.add_signal_handler(number, end, number)
-        return await work(ending)
+        return await (progress.beside(work(ending)) if progress else work(ending))
 
     return asyncio.run(with_signals())
 

@@ -13,21 +13,12 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 from chaosd.adapters import open_cluster, open_ledger
+from chaosd.cluster import kill_switch
 from chaosd.cluster import target as targets
-from chaosd.cluster.inflight import patiently
 from chaosd.cluster.lock import names_undo
-from chaosd.cluster.port import PAUSED_ANNOTATION, Cluster, Namespace, StatefulSet
+from chaosd.cluster.port import Cluster, Namespace, StatefulSet
 from chaosd.cluster.sandbox import STATE_FILE
-from chaosd.errors import (
-    AbortedError,
-    ChaosdError,
-    ClusterError,
-    ForbiddenError,
-    NotFoundError,
-    RightsError,
-    TargetError,
-    UsageError,
-)
+from chaosd.errors import AbortedError, ChaosdError, ClusterError, TargetError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
 from chaosd.history import Event
@@ -150,19 +141,8 @@ async def throw_kill_switch(settings: Settings, kind: str, name: str, namespace:
     Raises TargetError where there is no such object, RightsError, ClusterError."""
     what = StatefulSet if kind == "statefulset" else Namespace
     where = namespace if what is StatefulSet else ""
-    named = f"{kind}/{name}{f' in {where}' if where else ''}"
     async with open_cluster(settings) as cluster:
-        try:
-            async for attempt in patiently(HEAL_SECONDS):
-                with attempt:
-                    await cluster.annotate(what, where, name, {PAUSED_ANNOTATION: "true" if paused else None})
-        except NotFoundError as error:
-            raise TargetError(f"there is no {named}: name one that is there") from error
-        except ForbiddenError as error:
-            raise RightsError(f"patch on {named} is not allowed: grant it ({error})") from error
-    if paused:
-        return f"{named} is paused: nothing there is disrupted until `chaosd resume` takes {PAUSED_ANNOTATION} away"
-    return f"{named} is not paused"
+        return await kill_switch.throw(cluster, what, where, name, paused=paused, seconds=HEAL_SECONDS)
 
 
 async def plan_experiment(settings: Settings, experiment: Experiment, manifest: Path | None) -> Outlook:

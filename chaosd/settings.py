@@ -43,6 +43,10 @@ class Settings(BaseSettings):
         Seconds, Field(ge=86400, description="How long ops are kept that were judged, such as 7d; what is owed stays.")
     ] = 7 * 86400.0
 
+    pause_token_file: Annotated[
+        Path | None, Field(description="Whose text lets the status page pause and resume; left out: it cannot.")
+    ] = None
+
     qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0
     burst: Annotated[int, Field(ge=1, description="Requests to the API server that need not wait.")] = 100
 

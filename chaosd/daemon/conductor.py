@@ -7,16 +7,21 @@ import math
 import time
 from collections.abc import Mapping
 
+from chaosd.cluster import kill_switch
+from chaosd.cluster.port import StatefulSet
 from chaosd.daemon.folder import ExperimentFolder, Reading
+from chaosd.daemon.status import status
 from chaosd.daemon.supervisor import Means, State, Supervisor
-from chaosd.errors import ClusterError, LedgerError, UsageError
+from chaosd.errors import ClusterError, LedgerError, TargetError, UsageError
 from chaosd.report.gate import Known
 from chaosd.retention import compact_idle
 from chaosd.run import Ending, Finished
+from chaosd.status.document import Status
 
 _RELOAD_SECONDS = 2.0
 _LEDGER_SECONDS, _LEDGER_AGAIN_SECONDS = 10.0, 1.0
 _COMPACTION_SECONDS = 3600.0
+_PATIENCE_SECONDS = 10.0  # of who waits for an answer
 
 
 class Conductor:
@@ -67,6 +72,24 @@ class Conductor:
         begun."""
         found = self._supervisors.values()
         return {one.experiment.name: one.gate for one in found} if self._supervisors or self._refused else None
+
+    def status(self, at: float) -> Status:
+        """What all experiments do now, at a time in seconds since the epoch."""
+        return status(list(self._supervisors.values()), self._refused, self.not_ready(), at)
+
+    async def throw_kill_switch(self, target: str, paused: bool) -> str:
+        """Pause a target (NAMESPACE/STATEFULSET) of these experiments, or resume it; says what is so now. Raises
+        TargetError for another, RightsError, ClusterError."""
+        on_it = [one for one in self._supervisors.values() if one.target == target]
+        if not on_it:
+            raise TargetError(f"{target} is no target of this daemon: name one that is")
+        namespace, name = target.split("/")
+        cluster, seconds = self._means.cluster, _PATIENCE_SECONDS
+        told = await kill_switch.throw(cluster, StatefulSet, namespace, name, paused=paused, seconds=seconds)
+        self._means.log.info(f"{told}, as was asked for over HTTP")
+        for one in on_it if not paused else ():
+            one.try_again()
+        return told
 
     def _in(self, state: State) -> list[Supervisor]:
         return [one for one in self._supervisors.values() if one.state is state]

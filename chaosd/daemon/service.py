@@ -26,12 +26,16 @@ from chaosd.daemon.leadership import Leadership
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.supervisor import Means
 from chaosd.daemon.turns import Turns
-from chaosd.errors import ChaosdError, ExperimentError, LedgerError
+from chaosd.errors import ChaosdError, ExperimentError, LedgerError, NotReadyError
 from chaosd.ledger import Ledger
 from chaosd.metrics import Metrics
 from chaosd.report.gate import Known
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
+from chaosd.status import switch
+from chaosd.status.document import Status
+from chaosd.status.feed import Feed
+from chaosd.status.routes import routes as status_routes
 
 _LEDGER_AGAIN_SECONDS = 5.0
 _STANDBY_SECONDS = 3.0  # for the lead that nobody has
@@ -45,8 +49,12 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
     reading = _first(folder, path)
     manifests = [loaded.manifest for loaded in reading.loaded.values()]
     state = _State()
-    routes = [*server.own_routes(metrics.texts, state.not_ready), *gates.routes(state.gates)]
-    async with server.serving(settings.listen, routes) as address:
+    token = switch.Token(settings.pause_token_file) if settings.pause_token_file else None
+    feed = Feed(state.status, can_pause=token is not None)
+    routes = [*server.own_routes(metrics.texts, state.not_ready), *gates.routes(state.gates), *status_routes(feed)]
+    if token:
+        routes += switch.routes(token, state.throw_kill_switch)
+    async with server.serving(settings.listen, routes) as address, feed.open():
         log.info(f"metrics {address}/metrics")
         async with (
             open_cluster(settings, *manifests) as opened,
@@ -82,6 +90,16 @@ class _State:
     def gates(self) -> Mapping[str, Known | None] | None:
         """What is known of the gates; None as long as it does not run any."""
         return self.conductor.gates if self.conductor else None
+
+    def status(self, at: float) -> Status:
+        """What it does, at a time in seconds since the epoch."""
+        return self.conductor.status(at) if self.conductor else Status(at=at, not_ready=self.before)
+
+    async def throw_kill_switch(self, target: str, paused: bool) -> str:
+        """Pause a target or resume it. Raises NotReadyError, and what the conductor does."""
+        if self.conductor is None:
+            raise NotReadyError(f"this daemon runs nothing yet: {self.before}: ask the one that leads")
+        return await self.conductor.throw_kill_switch(target, paused)
 
 
 def _first(folder: ExperimentFolder, path: Path) -> Reading:

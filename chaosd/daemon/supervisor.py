@@ -33,6 +33,7 @@ from chaosd.resumption import is_same
 from chaosd.run import Ending, Finished, Runner
 from chaosd.schedule import Schedule
 from chaosd.settings import Settings
+from chaosd.status.run_status import RunStatus
 from chaosd.taking import carry_out
 
 _LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 2.0, 300.0
@@ -76,6 +77,14 @@ class Means:
     log: Logger
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A run, and what it does now; once it has ended, what it did last."""
+
+    run: Run
+    status: RunStatus
+
+
 class Supervisor:
     """Runs one experiment until `stop`."""
 
@@ -85,14 +94,16 @@ class Supervisor:
         self.why = ""  # it failed or stopped
         self.finished: Finished | None = None  # the last run
         self.under_way: Run | None = None
+        self.followed: Followed | None = None  # the last run that began here
+        self.due_at: float | None = None  # of the run that is awaited or under way, in seconds since the epoch
         self._state = State.WAITING if experiment.schedule else State.STARTING
         self._means = means
         self._log = means.log.bind(experiment=experiment.name, target=self.target)
         self._ending = Ending()
         self._due = asyncio.Event()
-        self._due_at: float | None = None  # of the run that is awaited or under way, in seconds since the epoch
         self._last = _Last(None, outdated=False)
         self._cluster_id = ""
+        self._again = asyncio.Event()
         self._runner: Runner | None = None
         self._measured: TargetMetrics | None = None
         # A run of a daemon goes on for ever, unless it is one of many.
@@ -105,6 +116,11 @@ class Supervisor:
         if self._state is State.STARTING and self._runner and self._runner.began:
             return State.RUNNING
         return self._state
+
+    @property
+    def recalled(self) -> Mapping[str, Any] | None:
+        """The verdict.json of the last run of a schedule that has ended, whichever process ended it."""
+        return self._last.verdict
 
     @property
     def gate(self) -> Known | None:
@@ -125,6 +141,10 @@ class Supervisor:
     def stop(self, reason: str) -> None:
         """End it: what is disturbed is undone first."""
         self._ending.because(reason)
+
+    def try_again(self) -> None:
+        """Where it waits since something stood in its way: that is gone."""
+        self._again.set()
 
     async def run(self) -> None:
         """Until it is stopped. Raises nothing that a run may end with."""
@@ -183,12 +203,12 @@ class Supervisor:
 
     def _awaits(self, due: datetime) -> None:
         self._log.info(f"the next run is due at {due:%Y-%m-%d %H:%M %Z}")
-        self._due_at = due.timestamp()
-        self._means.metrics.due(self.target, self.experiment.name, self._due_at)
+        self.due_at = due.timestamp()
+        self._means.metrics.due(self.target, self.experiment.name, self.due_at)
 
     def _next_begins(self) -> float | None:
         if self.under_way is None:
-            return self._due_at
+            return self.due_at
         job = self._means.scheduler.get_job(self.experiment.name)
         return job.next_run_time.timestamp() if job else None
 
@@ -230,6 +250,8 @@ class Supervisor:
         log.info(f"run {run.run}, seed {run.seed}, on {run.cluster}")
         self._measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
         runner.journal.listen(self._measured.record)
+        self.followed = self._follow(target, runner, run)
+        runner.journal.listen(self.followed.status.record)
 
         def told(op: Op) -> None:
             for line in narrator.lines(op):
@@ -237,8 +259,22 @@ class Supervisor:
 
         runner.journal.listen(told)
 
+    def _follow(self, target: Target, runner: Runner, run: Run) -> Followed:
+        def time_of(index: int) -> float | None:
+            try:
+                op = self._means.ledger.op(run, index)
+            except LedgerError:
+                return None  # whoever writes to it is told
+            return op.time if op else None
+
+        last = runner.journal.last_durable
+        began_at = last.time if last else run.started_at
+        return Followed(run, RunStatus(target, runner.panel, time_of, runner.last_round, began_at))
+
     async def _ended(self, finished: Finished, pause_seconds: float) -> None:
         verdict, guards = finished.verdict, self.experiment.guards
+        if self.followed and self.followed.run.run == verdict.run:
+            self.followed.status.end(verdict.verdict, verdict.ended_at)
         try:
             folder.write(verdict, self._means.settings.out / self.experiment.name)
         except UsageError as error:  # what counts is in the ledger
@@ -268,7 +304,10 @@ class Supervisor:
                 self._note_last()  # a run that could not begin has ended, too
         if isinstance(error, TargetError):
             self._means.metrics.targets_empty.inc()
-        await self._unless_ended(asyncio.sleep(pause_seconds))
+        self._again.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_seconds):
+                await self._unless_ended(self._again.wait())
         self._due.set()
 
     def _cannot(self, error: ChaosdError) -> None:

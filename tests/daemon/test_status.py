@@ -1,0 +1,114 @@
+"""The status of a daemon as a process: a soak on the sandbox, a fault in it, and what is told again after a restart."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.chaosd_process import get
+from tests.daemon.test_process import _folder, _started
+from tests.waiting import until
+
+
+def _status(address: str) -> Any:
+    code, text = get(f"{address}/api/status")
+    assert code == 200
+    return json.loads(text)
+
+
+def _replicas(status: Any, target: str) -> Any:
+    (replicas,) = (one["replicas"] for one in status["targets"] if one["target"] == target)
+    return replicas
+
+
+def _break_a_file(disk: Path) -> None:
+    broken = next(path for path in sorted(disk.glob(".chaosd/*/0*")) if path.stat().st_size)
+    broken.write_bytes(b"X" * broken.stat().st_size)
+
+
+def test_what_runs_and_what_is_broken_is_told_live_and_after_a_restart(tmp_path: Path) -> None:
+    gate = {"on": "gate", "rounds": 1, "schedule": {"every": "6h"}}
+    folder, sandbox = _folder(tmp_path, soak={}, gate=gate), tmp_path / "sandbox"
+    with _started(tmp_path, folder, "--sandbox-dir", str(sandbox)) as daemon:
+        address = daemon.address()
+        daemon.until_line(lambda line: " gate: verdict: pass" in line)
+        daemon.until_line(lambda line: " soak: round 2 done" in line)
+        told = _status(address)
+        _break_a_file(sandbox / "disks" / _replicas(told, "default/soak")[0]["handle"])
+        until(lambda: _status(address)["violations"], "the fault to be told")
+        broken = _status(address)
+        assert get(f"{address}/")[1].count("<h1>Fail</h1>") == 1
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait(30) == 1, daemon.told
+    gate_now, soak = told["experiments"]
+    assert (gate_now["state"], gate_now["run"], gate_now["judged"]["ended"]) == ("waiting", None, True)
+    assert gate_now["judged"]["verdict"] == soak["judged"]["verdict"] == "pass"
+    assert gate_now["next_at"] > told["at"]
+    assert (soak["state"], soak["next_at"]) == ("running", None)
+    assert soak["run"]["round"]["number"] >= 2
+    replicas = _replicas(told, "default/soak")
+    assert [one["replica"] for one in replicas] == ["default/soak-0", "default/soak-1"]
+    assert all(one["claim"] and one["volume"] and one["handle"] and one["node"] for one in replicas)
+    (found,) = broken["violations"]
+    assert (found["class"], found["target"], found["experiment"]) == ("corrupt", "default/soak", "soak")
+    assert told["at"] < found["since"] < broken["at"]
+
+    with _started(tmp_path, folder, "--sandbox-dir", str(sandbox)) as again:
+        address = again.address()
+        again.until_line(lambda line: "soak: goes on with this run" in line)
+        restored = _status(address)
+        assert restored["violations"] == broken["violations"]
+        (gate_again, _) = restored["experiments"]
+        assert gate_again["judged"] == gate_now["judged"]
+        again.until_line(lambda line: " soak: " in line and " done: " in line)
+        assert _status(address)["violations"] == broken["violations"]
+        again.send(signal.SIGTERM)
+        assert again.wait(30) == 1, again.told
+
+
+def _post(address: str, action: str, token: str, target: str) -> int:
+    body = json.dumps({"target": target}).encode()
+    request = urllib.request.Request(f"{address}/api/{action}", body, {"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            status: int = answer.status
+            return status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _state(address: str) -> str:
+    return str(_status(address)["experiments"][0]["state"])
+
+
+def test_a_target_is_paused_and_resumed_with_the_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a token of many characters")
+    with _started(tmp_path, _folder(tmp_path, one={}), pause_token_file=str(token)) as daemon:
+        address = daemon.address()
+        daemon.until_line(lambda line: " one: round 2" in line)
+        assert _post(address, "pause", "another token altogether", "default/one") == 401
+        assert _post(address, "pause", token.read_text(), "default/other") == 404
+        assert _post(address, "pause", token.read_text(), "default/one") == 200
+        until(lambda: _state(address) == "paused", "the run to be paused")
+        assert "the kill switch is thrown" in _status(address)["experiments"][0]["why"]
+        disruptions = sum("pod-delete default" in line for line in daemon.stderr)
+        assert _post(address, "resume", token.read_text(), "default/one") == 200
+        until(lambda: _state(address) == "running", "the run to go on")
+        assert sum("pod-delete default" in line for line in daemon.stderr) >= disruptions
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait(30) == 4, daemon.told
+
+
+def test_without_a_token_nothing_can_be_paused(tmp_path: Path) -> None:
+    with _started(tmp_path, _folder(tmp_path, one={})) as daemon:
+        address = daemon.address()
+        assert _post(address, "pause", "", "default/one") == 404
+        assert "<form" not in get(f"{address}/")[1]
+    with _started(tmp_path, tmp_path / "experiments", pause_token_file=str(tmp_path / "none")) as daemon:
+        assert daemon.wait(30) == 2, daemon.told
+    assert "the token to pause with cannot be read" in daemon.told
