@@ -22,14 +22,17 @@ import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console, RenderableType
 
-from chaosd import __version__, commands, experiment, gate
+from chaosd import __version__, commands, experiment, gate, remote_gate
 from chaosd.checkers import Value
 from chaosd.drill.table import Drilled
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.own_target import DEFAULT_IMAGE, Wanted
 from chaosd.progress import Progress
+from chaosd.quantities import parse_seconds
+from chaosd.remote_gate import Remote
 from chaosd.report import disruptions, runs, text
+from chaosd.report import gate as gate_report
 from chaosd.report import outlook as plan_report
 from chaosd.report import preflight as preflight_report
 from chaosd.report.document import Report
@@ -47,6 +50,8 @@ _WORST_FIRST = (USAGE, VIOLATED, ABORTED, INCONCLUSIVE, PASS)
 
 # By what kubectl calls them, too.
 _KINDS = {"statefulset": "statefulset", "sts": "statefulset", "namespace": "namespace", "ns": "namespace"}
+
+_REMOTE_TIMEOUT = "6h"
 
 # Of a table that no terminal shows.
 _PIPED_COLUMNS = 160
@@ -261,7 +266,9 @@ def run_drill(
 
 @app.command("gate")
 def run_gate(
-    subject: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="With `require`: what must be covered.")],
+    subject: Annotated[
+        Path | None, typer.Argument(metavar="EXPERIMENT.yaml", help="With `require`: what must be covered.")
+    ] = None,
     namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -277,11 +284,60 @@ def run_gate(
         str | None, typer.Option(help="Of the pods of a target that is made, with a shell. Default: busybox:stable.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the targets that were made.")] = False,
+    remote: Annotated[
+        str | None, typer.Option(metavar="URL", help="Of a daemon that holds the gate: ask that, and run nothing.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the daemon's gate. Default: the only one.")] = None,
+    max_age: Annotated[
+        str | None, typer.Option("--max-age", help="How long ago its last run may have ended, such as 24h. Default: any.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until its last run is young enough, or, without --max-age, for a new one.")
+    ] = False,
+    timeout: Annotated[str | None, typer.Option(help="How long to --wait. Default: 6h.")] = None,
+    ca_file: Annotated[Path | None, typer.Option("--ca-file", help="Certificates (PEM) that the daemon's is of.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="With a bearer token, for what stands before it.")
+    ] = None,
     ledger: LedgerUrl = None,
     out: Out = None,
     sandbox_dir: SandboxDir = None,
 ) -> int:
-    """May this ship? Run until everything that is required was done, and end with 0 (yes), 1 (no) or 3 (nobody knows)."""
+    """May this ship? Run until everything that is required was done, or ask a daemon, and end with 0 (yes), 1 (no) or 3
+    (nobody knows)."""
+    of_remote = {
+        "--name": name,
+        "--max-age": max_age,
+        "--wait": wait or None,
+        "--timeout": timeout,
+        "--ca-file": ca_file,
+        "--token-file": token_file,
+    }
+    if remote is not None:
+        here = (
+            subject,
+            namespace,
+            cluster,
+            kubeconfig,
+            context,
+            duration,
+            seed,
+            storage_classes,
+            image,
+            ledger,
+            out,
+            sandbox_dir,
+        )
+        if any(value is not None for value in here) or fail_fast or keep:
+            raise UsageError(
+                "--remote asks a daemon, and runs nothing: leave out the experiment and what is said of its run"
+            )
+        token = _token(token_file) if token_file else ""
+        return _ask_remote(Remote(remote, name or "", max_age or "", token, ca_file), timeout, wait=wait)
+    if given := [option for option, value in of_remote.items() if value is not None]:
+        raise UsageError(f"{given[0]} is of a daemon that is asked: name that with --remote, or leave it out")
+    if subject is None:
+        raise UsageError("no experiment is named: give its file, or ask a daemon with --remote")
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(str(subject), namespace, None, duration, seed)
     chosen = gate.fit(chosen, fail_fast=fail_fast)
@@ -601,6 +657,36 @@ def _refuse_of_own_target(
         raise UsageError("--storage-class makes a target on a real cluster: leave out --cluster sandbox, or this")
     if storage_classes and (namespace or ledger):
         raise UsageError("--storage-class makes a namespace and a ledger of its own: leave out --namespace and --ledger")
+
+
+def _ask_remote(remote: Remote, timeout: str | None, *, wait: bool) -> int:
+    if timeout is not None and not wait:
+        raise UsageError("--timeout is how long to wait: add --wait, or leave it out")
+    if remote.max_age:
+        _seconds("--max-age", remote.max_age)
+    seconds = _seconds("--timeout", timeout or _REMOTE_TIMEOUT) if wait else None
+    progress = Progress()
+    found = _run(lambda ending: remote_gate.ask(remote, ending, partial(progress.tell, "gate"), seconds))
+    typer.echo(gate_report.summary(found))
+    return found.exit_code
+
+
+def _seconds(option: str, given: str) -> float:
+    try:
+        return parse_seconds(given)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def _token(file: Path) -> str:
+    """Raises UsageError."""
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--token-file {file} cannot be read: {error}: name a file of text") from error
+    if not token.isascii() or not token.isprintable() or not token:
+        raise UsageError(f"--token-file {file} holds no token: write one into it, in a line")
+    return token
 
 
 def _drilled(classes: Sequence[str], seed: int, count: int) -> Sequence[Drilled]:

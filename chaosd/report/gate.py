@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from chaosd.checkers.verdict import Value
-from chaosd.report.runs import duration
+from chaosd.report.runs import duration, moment
 from chaosd.report.verdict import Unseen
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -55,6 +55,10 @@ class GateStatus(_Model):
     target: Annotated[str, Field(description="NAMESPACE/STATEFULSET.")]
     passed: Annotated[bool, Field(description="Whether it may ship: what the status of the answer says, 200 or 503.")]
     exit_code: Annotated[Literal[0, 1, 3], Field(description="What `chaosd gate --remote` ends with.")]
+    counts: Annotated[
+        bool,
+        Field(description="Whether the last run says anything of now: young enough, and of the experiment as it is."),
+    ]
     why: Annotated[str, Field(description="Why it does not pass; empty where it does.")]
     now: Annotated[float, Field(description="When this was said, in seconds since the epoch, by the daemon's clock.")]
     max_age_seconds: Annotated[float | None, Field(description="How old a pass may be, as it was asked; null: any age.")]
@@ -110,6 +114,7 @@ def status(known: Known, now: float, max_age: float | None = None) -> GateStatus
         target=known.target,
         passed=code == 0,
         exit_code=3 if code == 4 else code,
+        counts=not useless,
         why=useless or "; ".join(_against(last)),
         now=now,
         max_age_seconds=max_age,
@@ -118,6 +123,13 @@ def status(known: Known, now: float, max_age: float | None = None) -> GateStatus
         next_begins=known.next_begins,
         held_up=known.held_up,
     )
+
+
+def summary(gate: GateStatus) -> str:
+    """For people, in a line."""
+    last = f" (run {gate.last.run}, ended {moment(gate.last.ended)})" if gate.last else ""
+    verdict = "pass" if gate.passed else "fail" if gate.exit_code == 1 else "unknown"
+    return f"gate {gate.gate}: {': '.join(filter(None, (verdict, gate.why)))}{last}"
 
 
 def _exit_code(verdict: Mapping[str, Any]) -> Literal[0, 1, 3, 4]:
