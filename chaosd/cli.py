@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from chaosd.experiment import Experiment
     from chaosd.own_target import Wanted
     from chaosd.progress import Progress
+    from chaosd.remote_gate import Remote
     from chaosd.run import Ending, Finished
     from chaosd.settings import Settings
 
@@ -45,6 +46,10 @@ _WORST_FIRST = (USAGE, VIOLATED, ABORTED, INCONCLUSIVE, PASS)
 
 # By what kubectl calls them, too.
 _KINDS = {"statefulset": "statefulset", "sts": "statefulset", "namespace": "namespace", "ns": "namespace"}
+
+_REMOTE_TIMEOUT = "6h"
+# What `chaosd gate` takes where it asks a daemon, and nothing else.
+_OF_REMOTE = frozenset({"remote", "name", "max_age", "wait", "timeout", "ca_file", "token_file"})
 
 # Of a table that no terminal shows.
 _PIPED_COLUMNS = 160
@@ -291,14 +296,15 @@ def run_drill(
 
 @app.command("gate", epilog=examples.told("gate"))
 def run_gate(
+    call: typer.Context,
     subject: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="EXPERIMENT.yaml",
             help="With `require`: what must be covered.",
             autocompletion=completion.experiments,
         ),
-    ],
+    ] = None,
     namespace: Namespace = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -314,16 +320,39 @@ def run_gate(
         str | None, typer.Option(help="Of the pods of a target that is made, with a shell. Default: busybox:stable.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the targets that were made.")] = False,
+    remote: Annotated[
+        str | None, typer.Option(metavar="URL", help="Of a daemon that holds the gate: ask that, and run nothing.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the daemon's gate. Default: the only one.")] = None,
+    max_age: Annotated[
+        str | None, typer.Option("--max-age", help="How long ago its last run may have ended, such as 24h. Default: any.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until its last run is young enough, or, without --max-age, for a new one.")
+    ] = False,
+    timeout: Annotated[str | None, typer.Option(help="How long to --wait. Default: 6h.")] = None,
+    ca_file: Annotated[Path | None, typer.Option("--ca-file", help="Certificates (PEM) that the daemon's is of.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="With a bearer token, for what stands before it.")
+    ] = None,
     ledger: LedgerUrl = None,
     out: Out = None,
     sandbox_dir: SandboxDir = None,
 ) -> int:
-    """May this ship? Run until everything that is required was done, and end with 0 (yes), 1 (no) or 3 (nobody knows)."""
+    """May this ship? Run until everything that is required was done, or ask a daemon, and end with 0 (yes), 1 (no) or 3
+    (nobody knows)."""
     from chaosd import commands, gate
     from chaosd.own_target import DEFAULT_IMAGE, Wanted
     from chaosd.progress import Progress
+    from chaosd.remote_gate import Remote
     from chaosd.requirements import drilled
 
+    _refuse_mixture(call, _OF_REMOTE)
+    if remote is not None:
+        token = _token(token_file) if token_file else ""
+        return _ask_remote(Remote(remote, name or "", max_age or "", token, ca_file), timeout, wait=wait)
+    if subject is None:
+        raise UsageError("no experiment is named: give its file, or ask a daemon with --remote")
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(str(subject), namespace, None, duration, seed)
     chosen = gate.fit(chosen, fail_fast=fail_fast)
@@ -513,18 +542,23 @@ def list_disruptions(
 
 @app.command(epilog=examples.told("schema"))
 def schema(
-    of: Annotated[Literal["experiment", "verdict", "report"], typer.Argument(help="Which document's.")] = "experiment",
+    of: Annotated[
+        Literal["experiment", "verdict", "report", "gate"], typer.Argument(help="Which document's.")
+    ] = "experiment",
 ) -> int:
-    """Print the JSON Schema of an experiment, of verdict.json or of report.json."""
+    """Print the JSON Schema of an experiment, of verdict.json, of report.json, or of what the API says of a gate."""
+    from pydantic import BaseModel
+
     from chaosd import experiment
     from chaosd.report.document import Report
+    from chaosd.report.gate import GateStatus
     from chaosd.report.verdict import Verdict
 
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
     else:
-        model = Verdict if of == "verdict" else Report
-        typer.echo(json.dumps(model.model_json_schema(by_alias=True, mode="serialization"), indent=2))
+        models: dict[str, type[BaseModel]] = {"verdict": Verdict, "report": Report, "gate": GateStatus}
+        typer.echo(json.dumps(models[of].model_json_schema(by_alias=True, mode="serialization"), indent=2))
     return PASS
 
 
@@ -681,6 +715,54 @@ def _refuse_of_own_target(
         raise UsageError("--storage-class makes a target on a real cluster: leave out --cluster sandbox, or this")
     if storage_classes and (namespace or ledger):
         raise UsageError("--storage-class makes a namespace and a ledger of its own: leave out --namespace and --ledger")
+
+
+def _refuse_mixture(call: typer.Context, of_remote: frozenset[str]) -> None:
+    """A gate is either asked of a daemon or run here. Raises UsageError."""
+    sources = {p: call.get_parameter_source(p.name or "") for p in call.command.params}
+    given = [p for p, source in sources.items() if source and source.name == "COMMANDLINE"]
+    remote, here = ([p.get_error_hint(call) for p in given if (p.name in of_remote) is which] for which in (True, False))
+    if "remote" not in {p.name for p in given}:
+        if remote:
+            raise UsageError(f"{remote[0]} is of a daemon that is asked: name that with --remote, or leave it out")
+    elif here:
+        raise UsageError(f"--remote asks a daemon, and runs nothing: leave out {', '.join(here)}")
+
+
+def _ask_remote(remote: Remote, timeout: str | None, *, wait: bool) -> int:
+    from chaosd import remote_gate
+    from chaosd.progress import Progress
+    from chaosd.report import gate as gate_report
+
+    if timeout is not None and not wait:
+        raise UsageError("--timeout is how long to wait: add --wait, or leave it out")
+    if remote.max_age:
+        _seconds("--max-age", remote.max_age)
+    seconds = _seconds("--timeout", timeout or _REMOTE_TIMEOUT) if wait else None
+    progress = Progress()
+    found = _run(lambda ending: remote_gate.ask(remote, ending, partial(progress.tell, "gate"), seconds))
+    typer.echo(gate_report.summary(found))
+    return found.exit_code
+
+
+def _seconds(option: str, given: str) -> float:
+    from chaosd.quantities import parse_seconds
+
+    try:
+        return parse_seconds(given)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def _token(file: Path) -> str:
+    """Raises UsageError."""
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--token-file {file} cannot be read: {error}: name a file of text") from error
+    if not token.isascii() or not token.isprintable() or not token:
+        raise UsageError(f"--token-file {file} holds no token: write one into it, in a line")
+    return token
 
 
 def _drilled(classes: Sequence[str], seed: int, count: int) -> Sequence[Drilled]:
