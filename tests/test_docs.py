@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
@@ -63,6 +67,29 @@ def test_every_make_target_in_the_documents_is_there() -> None:
         for words in _shell_lines(document):
             if words[0] == "make":
                 assert words[1] in targets, words
+
+
+def test_the_tutorial_runs_as_it_stands_and_shows_what_it_says(tmp_path: Path) -> None:
+    for needed in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / needed, tmp_path)
+    for needed in ("experiments", "requirements"):
+        shutil.copytree(ROOT / needed, tmp_path / needed)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (tmp_path / ".venv" / "runtime").touch()  # what `make demo` would install is there
+    blocks = re.findall(r"^```(sh|text)\n(.*?)^```", (ROOT / "docs" / "tutorial.md").read_text(), re.MULTILINE | re.DOTALL)
+    told: list[str] = []
+    for kind, block in blocks:
+        if kind == "sh":
+            done = subprocess.run(
+                ["sh", "-c", block], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
+            )
+            assert done.stdout or "dd " in block, done.stderr
+            told = done.stdout.splitlines()
+        for line in block.splitlines() if kind == "text" else ():
+            shown = re.compile(".*".join(re.escape(part) for part in line.split("…")))
+            assert any(shown.fullmatch(told_line) for told_line in told), (line, told)
+    assert [kind for kind, _ in blocks].count("text") > 5
 
 
 def test_the_readme_names_two_commands_for_the_set_up() -> None:
