@@ -41,6 +41,7 @@ docs: $(VENV)/runtime ## write the documents that are made from the code anew
 	$(BIN)/python charts/values_table.py charts/chaosd
 	$(BIN)/python -c 'from chaosd.report import metrics; print(metrics.markdown(), end="")' > docs/metrics.md
 	$(BIN)/python -m dashboards
+	$(BIN)/python -m website
 
 site: $(VENV)/dev ## the documentation as a site, in build/site; fails where a link leads nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
