@@ -12,8 +12,8 @@ _HEAD = """# Fields of an experiment
 
 Every field, with its type and bounds. This page is made (`make schema`, `make docs`) from the JSON Schema
 [experiment.schema.json](../experiments/experiment.schema.json), which `chaosd schema experiment` prints, too: name it to
-your editor, as the shipped experiments do in their first line, and it completes and checks them. What the parts are for is in
-[experiments.md](experiments.md). A field that has neither a default nor a section of its own must be given.
+your editor, as the shipped experiments do in their first line, and it completes and checks them. What the parts are for is
+in [experiments.md](experiments.md). A field that has neither a default nor a section of its own must be given.
 """
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<", "pattern": "matches"}
 Schema = dict[str, Any]
