@@ -721,8 +721,9 @@ def _refuse_mixture(call: typer.Context, of_remote: frozenset[str]) -> None:
     """A gate is either asked of a daemon or run here. Raises UsageError."""
     sources = {p: call.get_parameter_source(p.name or "") for p in call.command.params}
     given = [p for p, source in sources.items() if source and source.name == "COMMANDLINE"]
-    remote, here = ([p.get_error_hint(call) for p in given if (p.name in of_remote) is which] for which in (True, False))
-    if "remote" not in {p.name for p in given}:
+    named = {p.name: p.opts[0] if p.opts[0].startswith("-") else p.human_readable_name for p in given}
+    remote, here = ([said for name, said in named.items() if (name in of_remote) is which] for which in (True, False))
+    if "remote" not in named:
         if remote:
             raise UsageError(f"{remote[0]} is of a daemon that is asked: name that with --remote, or leave it out")
     elif here:
