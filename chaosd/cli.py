@@ -721,7 +721,7 @@ def _refuse_mixture(call: typer.Context, of_remote: frozenset[str]) -> None:
     """A gate is either asked of a daemon or run here. Raises UsageError."""
     sources = {p: call.get_parameter_source(p.name or "") for p in call.command.params}
     given = [p for p, source in sources.items() if source and source.name == "COMMANDLINE"]
-    named = {p.name: p.opts[0] if p.opts[0].startswith("-") else p.human_readable_name for p in given}
+    named = {p.name: p.opts[0] if p.opts[0].startswith("-") else "the experiment" for p in given}
     remote, here = ([said for name, said in named.items() if (name in of_remote) is which] for which in (True, False))
     if "remote" not in named:
         if remote:
