@@ -586,7 +586,9 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors; their type is typer's own and changes with it
             code = USAGE
-            _tell(error.format_message())
+            context = getattr(error, "ctx", None)
+            mend = f" See {context.command_path} --help" if context else ""
+            _tell(f"{error.format_message().replace('Value error, ', '')}{mend}")
         else:  # never 1: a fault of chaosd's own breaks no promise of the storage
             code = INCONCLUSIVE
             traceback.print_exc()
@@ -635,10 +637,17 @@ def _experiment(
     from chaosd import experiment
 
     kind, name = _object(subject)
-    if kind == "statefulset":
+    if kind == "statefulset" and name:
         chosen, manifest = experiment.default_for(name), None
+    elif kind and "/" in subject:
+        raise UsageError(f"{subject} is no StatefulSet: name one as statefulset/NAME")
     else:
         path = Path(subject)
+        if "/" not in subject and not path.suffix and not path.exists():
+            raise UsageError(
+                f"{subject} is no file: name an experiment, such as experiments/soak.yaml, or a target, as "
+                f"statefulset/{'NAME' if subject in _KINDS else subject}"
+            )
         chosen = experiment.load(path)
         manifest = path.parent / chosen.target.manifest
     over: dict[str, Any] = {"rounds": rounds, "duration": duration, "seed": seed}
