@@ -543,10 +543,11 @@ def list_disruptions(
 @app.command(epilog=examples.told("schema"))
 def schema(
     of: Annotated[
-        Literal["experiment", "verdict", "report", "gate"], typer.Argument(help="Which document's.")
+        Literal["experiment", "verdict", "report", "gate", "api"], typer.Argument(help="Which document's.")
     ] = "experiment",
 ) -> int:
-    """Print the JSON Schema of an experiment, of verdict.json, of report.json, or of what the API says of a gate."""
+    """Print the JSON Schema of an experiment, of verdict.json, of report.json, or of what a daemon's API says of a gate; or
+    that API's OpenAPI document."""
     from pydantic import BaseModel
 
     from chaosd import experiment
@@ -556,6 +557,10 @@ def schema(
 
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
+    elif of == "api":
+        from chaosd import openapi
+
+        typer.echo(openapi.document(), nl=False)
     else:
         models: dict[str, type[BaseModel]] = {"verdict": Verdict, "report": Report, "gate": GateStatus}
         typer.echo(json.dumps(models[of].model_json_schema(by_alias=True, mode="serialization"), indent=2))
@@ -612,6 +617,7 @@ def _settings(
     listen: str | None = None,
 ) -> Settings:
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from chaosd.settings import Settings
 
@@ -627,7 +633,10 @@ def _settings(
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise UsageError(f"settings: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        raise UsageError(f"settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except SettingsError as error:
+        raise UsageError(f"settings: {error}: write JSON") from error
 
 
 def _experiment(

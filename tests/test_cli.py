@@ -488,6 +488,7 @@ def test_version_and_help(main: Main) -> None:
         ("experiment", "experiments/experiment.schema.json"),
         ("verdict", "docs/verdict.schema.json"),
         ("gate", "docs/gate.schema.json"),
+        ("api", "docs/openapi.json"),
     ],
 )
 def test_the_committed_schemas_are_those_of_the_models(main: Main, of: str, file: str) -> None:
