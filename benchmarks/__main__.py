@@ -14,6 +14,7 @@ from benchmarks import (
     kills,
     ledger,
     memory,
+    page,
     power,
     probe,
     report,
@@ -41,6 +42,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "scrape": scrape.measure,
     "watches": watches.measure,
     "retention": retention.measure,
+    "page": page.measure,
 }
 
 
