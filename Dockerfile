@@ -29,9 +29,12 @@ LABEL org.opencontainers.image.title="chaosd" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /rootfs /
+# Left alone, glibc raises that threshold once a batch was freed, and keeps the room of every later one: 20 MB of a daemon with 30
+# replicas (mallopt(3)). It changes nothing of the peak.
 ENV PATH=/opt/chaosd/bin \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     PYTHONUNBUFFERED=1 \
+    MALLOC_MMAP_THRESHOLD_=131072 \
     CHAOSD_OUT=/var/lib/chaosd
 USER 65532:65532
 ENTRYPOINT ["chaosd"]

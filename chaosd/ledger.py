@@ -265,6 +265,17 @@ class Ledger:
             rows = connection.execute(sa.select(*_RUN_COLUMNS).order_by(_runs.c.id.desc()).limit(limit)).all()
         return [Run(**row._mapping) for row in rows]
 
+    def last_ended(self, target: str, cluster_id: str, experiment: str) -> Run | None:
+        """The latest run of an experiment on a target (`NAMESPACE/STATEFULSET`) that has ended with a verdict; None where
+        none has. Of this cluster, as far as that can be seen."""
+        query = sa.select(*_RUN_COLUMNS).order_by(_runs.c.id.desc()).limit(1)
+        query = query.where(_runs.c.target == target, _runs.c.name == experiment, _runs.c.verdict.is_not(None))
+        if cluster_id:
+            query = query.where(_runs.c.cluster_id.in_(("", cluster_id)))
+        with self._transaction() as connection:
+            row = connection.execute(query).one_or_none()
+        return Run(**row._mapping) if row else None
+
     def ops(self, run: Run, first: int, last: int) -> list[Op]:
         """The ops from one index to another, both included, in order."""
         query = sa.select(*_OP_COLUMNS).where(_ops.c.run_id == run.id, _ops.c.index.between(first - _LONGEST, last))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 from chaosd.coverage import Coverage
 from chaosd.history import NEMESIS, RESTART, RUN, Kind, Op, in_words
 from chaosd.ledger import Run
 from chaosd.nemesis import DISRUPTIONS
-from chaosd.requirements import Requirement
+from chaosd.requirements import Pace, Requirement
 
 
 class Narrator:
@@ -24,9 +23,11 @@ class Narrator:
         self.violations = 0
         self._coverage = coverage
         self._required = required
-        self._began = time.monotonic()
+        self._pace: Pace | None = None  # since the first round that was followed
+        self._first_round = self._rounds_done = 0
         experiment = json.loads(run.experiment)
         self._rounds = experiment["rounds"] or len(experiment["steps"])  # 0: for ever
+        self._ends_at = run.started_at + experiment["duration"] if experiment["duration"] else None
 
     def lines(self, op: Op) -> Iterator[str]:
         """What is to be told of an op."""
@@ -58,30 +59,50 @@ class Narrator:
     def _of_a_round(self, op: Op) -> Iterator[str]:
         if op.kind is Kind.INVOKE:
             self.number = op.value["round"]
+            if self._pace is None:
+                self._first_round, self._rounds_done = self.number, self.number - 1
+                self._pace = Pace(self._goals(), op.time)
             of = f" of {self._rounds}" if self._rounds and self.number <= self._rounds else ""
             self.round = f"{self.number}{of}: {op.value['name']}"
             yield f"round {self.round}"
         elif op.kind is Kind.OK:
             self.violations = op.value["violations"]
-            done = filter(None, (self.counts(), f"violations {self.violations}", self.covered()))
+            self._rounds_done = self.number
+            left = self.left(op.time)
+            done = filter(None, (self.counts(), f"violations {self.violations}", self.covered(), left))
             yield f"round {op.value['round']} done: {', '.join(done)}"
             if ended := op.value.get("ended"):
                 yield f"nothing is disrupted any more: {ended}"
 
     def covered(self) -> str:
-        """How much of what is required was done, and how long the rest will take at this pace; empty where nothing is."""
+        """How much of what is required was done; empty where nothing is."""
         required = self._required()
         if not required:
             return ""
-        least = min(requirement.share for requirement in required)
-        if least == 1:
+        if all(requirement.met for requirement in required):
             return "covered"
-        share = sum(requirement.share for requirement in required) / len(required)
-        left = f", about {_rough(self._pace(least))} left" if least else ""
-        return f"{share:.0%} covered{left}"
+        return f"{sum(requirement.share for requirement in required) / len(required):.0%} covered"
 
-    def _pace(self, done: float) -> float:
-        return (time.monotonic() - self._began) * (1 - done) / done
+    def standing(self, now: float) -> str:
+        """Where it is, told where nothing else was for a while."""
+        at = f"round {self.round}" if self.round else "before its first round"
+        return ", ".join(filter(None, (at, self.counts(), self.covered(), self.left(now))))
+
+    def left(self, now: float) -> str:
+        """How long it will take from `now` on, in words, in seconds since the epoch; empty where nothing tells."""
+        goals = self._goals()
+        # A single round under way tells nothing of how long one takes.
+        left = self._pace.left(goals, now) if self._pace and self._rounds_done >= self._first_round else None
+        told = [f"{'more than' if left.at_least else 'about'} {rough(left.seconds)} left"] if left else []
+        if goals and self._ends_at is not None:
+            told.append(f"time for {rough(self._ends_at - now)}" if now < self._ends_at else "its time is over")
+        return ", ".join(told)
+
+    def _goals(self) -> Sequence[Requirement]:
+        """What it goes on for: all its rounds or steps, whatever was covered before, or what is required."""
+        if not self._rounds:
+            return self._required()
+        return [Requirement("rounds", self._rounds, self._rounds_done, f"{self._rounds_done} of {self._rounds}")]
 
     def counts(self) -> str:
         """What was written and read back so far."""
@@ -90,5 +111,13 @@ class Narrator:
         return f"{coverage['files_acknowledged']} files written, {cold + cached} readings verified ({cold} cold)"
 
 
-def _rough(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+def rough(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def printable(text: str) -> str:
+    """As it can be shown to people: what a cluster names or answers may hold characters that move a terminal's cursor."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
@@ -52,6 +52,30 @@ class Requirement:
     def share(self) -> float:
         """How much of it there is, from 0 to 1."""
         return min(1.0, self.found / self.wanted) if self.wanted else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How many seconds it takes, at the pace so far, until everything is met; `at_least` where there is nothing yet of
+    something, so that nobody knows when."""
+
+    seconds: float
+    at_least: bool
+
+
+class Pace:
+    """How fast requirements are met, from a first look at them on. Times are in seconds on any one clock."""
+
+    def __init__(self, required: Iterable[Requirement], now: float) -> None:
+        self._first = {one.name: one.share for one in required}
+        self._began = now
+
+    def left(self, required: Iterable[Requirement], now: float) -> Left | None:
+        """Until the last of them is met; None where all are, or nothing tells."""
+        seconds, unmet = now - self._began, [one for one in required if one.share < 1]
+        gained = [(one.share - self._first.get(one.name, 0.0), 1 - one.share) for one in unmet]
+        awaited = [seconds * missing / gain for gain, missing in gained if gain > 0]
+        return Left(max(awaited), at_least=len(awaited) < len(unmet)) if awaited else None
 
 
 class Requirements(BaseModel):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Any
 
+from pydantic import ValidationError
+
 from chaosd.checkers.integrity import Integrity
 from chaosd.experiment import Experiment
 from chaosd.generator import Plan
@@ -80,16 +82,22 @@ def _at_odds(run: Run, experiment: Experiment) -> str:
     """Why a run cannot go on with this experiment; empty where it can."""
     if experiment.seed not in (None, run.seed):
         return f"its seed is {run.seed}, and this one is {experiment.seed}"
-    if _document(run.experiment) != _document(experiment.model_dump_json(by_alias=True)):
+    if not is_same(run.experiment, experiment):
         return "it is of this experiment before that was changed"
     if experiment.steps:
         return "it is a script, and what its steps had brought about was undone when it was interrupted"
     return ""
 
 
-def _document(experiment: str) -> dict[str, Any]:
-    """Without the seed, which a run has even where its experiment leaves it out, and without when it begins."""
-    return {**json.loads(experiment), "seed": None, "schedule": None}
+def is_same(document: str, experiment: Experiment) -> bool:
+    """Whether the JSON document of a run's experiment says the same as this one, but for the seed, which a run has even
+    where its experiment leaves it out, and for when it begins."""
+    try:
+        other = Experiment.model_validate_json(document)
+    except ValidationError:  # of another version, that knew what this one does not
+        return False
+    apart = {"seed": None, "schedule": None}
+    return other.model_copy(update=apart) == experiment.model_copy(update=apart)
 
 
 def _lost(ledger: RunLedger, noted: Mapping[str, Any]) -> str:

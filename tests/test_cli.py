@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -477,10 +479,35 @@ def test_version_and_help(main: Main) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "file"), [("experiment", "experiments/experiment.schema.json"), ("verdict", "docs/verdict.schema.json")]
+    ("of", "file"),
+    [
+        ("experiment", "experiments/experiment.schema.json"),
+        ("verdict", "docs/verdict.schema.json"),
+        ("gate", "docs/gate.schema.json"),
+    ],
 )
 def test_the_committed_schemas_are_those_of_the_models(main: Main, of: str, file: str) -> None:
     assert main("schema", of).out == (EXPERIMENTS.parent / file).read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--remote", "http://x", "gate.yaml"], "asks a daemon, and runs nothing"),
+        (["--remote", "http://x", "--seed", "0"], "asks a daemon, and runs nothing"),
+        (["--remote", "http://x", "--fail-fast"], "asks a daemon, and runs nothing"),
+        (["--remote", "http://x", "--timeout", "5m"], "add --wait"),
+        (["--remote", "http://x", "--wait", "--timeout", "5"], "--timeout: '5' is no duration"),
+        (["--remote", "http://x", "--max-age", "soon"], "--max-age: 'soon' is no duration"),
+        (["--remote", "http://x", "--token-file", "nowhere"], "--token-file nowhere cannot be read"),
+        (["gate.yaml", "--wait"], "--wait is of a daemon that is asked"),
+        (["gate.yaml", "--max-age", "24h"], "--max-age is of a daemon that is asked"),
+        ([], "no experiment is named"),
+    ],
+)
+def test_a_gate_is_run_or_asked_for_and_not_both(main: Main, words: list[str], why: str) -> None:
+    told = main("gate", *words)
+    assert (told.code, why in told.error) == (2, True), told.error
 
 
 def test_disruptions_are_listed_with_what_they_take_and_need(main: Main) -> None:
@@ -540,3 +567,17 @@ def test_who_manages_the_target_from_a_repository_is_warned_of(sandbox: Main, ex
     assert any(
         "Argo CD manages default/web" in note for note in json.loads((tmp_path / "out/verdict.json").read_text())["notes"]
     )
+
+
+def _imports(statement: str) -> set[str]:
+    """The packages that are loaded by it, in a process of its own."""
+    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_help_and_completion_load_no_more_than_they_need() -> None:
+    assert not _imports("import chaosd.cli") & {"rich", "sqlalchemy", "kubernetes", "aiohttp", "pydantic"}
+
+
+def test_what_draws_on_terminals_is_loaded_on_one_only() -> None:
+    assert "rich" not in _imports("import chaosd.commands, chaosd.gate, chaosd.progress, chaosd.reporting")

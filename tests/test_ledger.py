@@ -52,6 +52,27 @@ async def test_ops_come_back_as_they_were(tmp_path: Path) -> None:
     assert ops[2].value == {"to": 1, "deletes": []}
 
 
+def test_the_last_run_that_has_ended_is_that_of_the_experiment_target_and_cluster(tmp_path: Path) -> None:
+    def begun(name: str, experiment: str = "gate", target: str = "default/web", cluster_id: str = "c") -> Run:
+        document = f'{{"name": "{experiment}"}}'
+        where = {"target": target, "cluster": "sandbox v1", "cluster_id": cluster_id}
+        return ledger.begin(name, experiment=document, seed=7, started_at=1.0, **where)
+
+    with Ledger.open(url(tmp_path)) as ledger:
+        assert ledger.last_ended("default/web", "c", "gate") is None
+        first = begun("A")
+        others = (begun("B", "soak"), begun("C", target="default/db"), begun("D", cluster_id="other"))
+        for run in (first, *others):
+            ledger.end(run, verdict=f'{{"run": "{run.run}"}}', ended_at=2.0)
+        begun("E")  # and is under way
+        found = ledger.last_ended("default/web", "c", "gate")
+        assert found is not None
+        assert (found.run, found.verdict, found.ended_at) == ("A", '{"run": "A"}', 2.0)
+        of_any = ledger.last_ended("default/web", "", "gate")
+        assert of_any is not None
+        assert of_any.run == "D"
+
+
 def many(count: int, time: Callable[[int], float] = float) -> list[Op]:
     """Writes, each at a time of its own where nothing else is said."""
     return [Op(i, time(i), WEB_0, "write", Kind.OK, {"sequence": i, "length": 1}) for i in range(count)]

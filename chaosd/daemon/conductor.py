@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Mapping
 
 from chaosd.cluster import kill_switch
 from chaosd.cluster.port import StatefulSet
@@ -12,6 +13,7 @@ from chaosd.daemon.folder import ExperimentFolder, Reading
 from chaosd.daemon.status import status
 from chaosd.daemon.supervisor import Means, State, Supervisor
 from chaosd.errors import ClusterError, LedgerError, TargetError, UsageError
+from chaosd.report.gate import Known
 from chaosd.retention import compact_idle
 from chaosd.run import Ending, Finished
 from chaosd.status.document import Status
@@ -63,6 +65,13 @@ class Conductor:
         if starting or not (self._supervisors or self._refused):
             return " of ".join(filter(None, ("no round has begun", ", ".join(starting))))
         return ""
+
+    @property
+    def gates(self) -> Mapping[str, Known | None] | None:
+        """What is known of each experiment as a gate, None of those that are none; None as long as the folder's were not
+        begun."""
+        found = self._supervisors.values()
+        return {one.experiment.name: one.gate for one in found} if self._supervisors or self._refused else None
 
     def status(self, at: float) -> Status:
         """What all experiments do now, at a time in seconds since the epoch."""
@@ -161,7 +170,7 @@ class Conductor:
             await asyncio.sleep(_LEDGER_AGAIN_SECONDS if self._ledger else _LEDGER_SECONDS)
 
     def _journaled(self) -> list[int]:
-        return [one.journaled for one in self._supervisors.values() if one.journaled is not None]
+        return [one.under_way.id for one in self._supervisors.values() if one.under_way is not None]
 
     async def _compact_ledger(self) -> None:
         """Of runs that nobody journals; those under way do it themselves."""

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from chaosd import server
 from chaosd.adapters import open_cluster, open_ledger
 from chaosd.cluster.port import Cluster
 from chaosd.cluster.shared_watches import sharing_watches
-from chaosd.daemon import logs
+from chaosd.daemon import gates, logs
 from chaosd.daemon.conductor import Conductor
 from chaosd.daemon.drilling import Drill
 from chaosd.daemon.folder import ExperimentFolder, Reading
@@ -29,6 +29,7 @@ from chaosd.daemon.turns import Turns
 from chaosd.errors import ChaosdError, ExperimentError, LedgerError, NotReadyError
 from chaosd.ledger import Ledger
 from chaosd.metrics import Metrics
+from chaosd.report.gate import Known
 from chaosd.run import Ending, Finished
 from chaosd.settings import Settings
 from chaosd.status import switch
@@ -50,7 +51,7 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
     state = _State()
     token = switch.Token(settings.pause_token_file) if settings.pause_token_file else None
     feed = Feed(state.status, can_pause=token is not None)
-    routes = [*server.own_routes(metrics.texts, state.not_ready), *status_routes(feed)]
+    routes = [*server.own_routes(metrics.texts, state.not_ready), *gates.routes(state.gates), *status_routes(feed)]
     if token:
         routes += switch.routes(token, state.throw_kill_switch)
     async with server.serving(settings.listen, routes) as address, feed.open():
@@ -85,6 +86,10 @@ class _State:
     def not_ready(self) -> str:
         """What is missing."""
         return self.conductor.not_ready() if self.conductor else self.before
+
+    def gates(self) -> Mapping[str, Known | None] | None:
+        """What is known of the gates; None as long as it does not run any."""
+        return self.conductor.gates if self.conductor else None
 
     def status(self, at: float) -> Status:
         """What it does, at a time in seconds since the epoch."""

@@ -34,7 +34,7 @@ def _experiment(one: Supervisor) -> document.Experiment:
         target=one.target,
         state=state.value,
         why=one.why if state in (State.PAUSED, State.FAILED, State.STOPPED) else "",
-        run=_run(one.followed) if one.followed and one.journaled is not None else None,
+        run=_run(one.followed) if one.followed and one.under_way else None,
         judged=_judged(one),
         next_at=one.due_at,
     )

@@ -21,14 +21,17 @@ from chaosd.daemon.drilling import Drill
 from chaosd.daemon.logs import Logger
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.turns import Turns
-from chaosd.errors import AbortedError, ChaosdError, LedgerError, TargetError, UsageError
+from chaosd.errors import AbortedError, ChaosdError, ClusterError, LedgerError, TargetError, UsageError
 from chaosd.experiment import Experiment
 from chaosd.history import Op
 from chaosd.ledger import Ledger, Run, file_of
 from chaosd.metrics import Metrics, TargetMetrics
 from chaosd.narration import Narrator
 from chaosd.report import folder, text
+from chaosd.report.gate import Known, Running
+from chaosd.resumption import is_same
 from chaosd.run import Ending, Finished, Runner
+from chaosd.schedule import Schedule
 from chaosd.settings import Settings
 from chaosd.status.run_status import RunStatus
 from chaosd.taking import carry_out
@@ -45,6 +48,18 @@ class State(StrEnum):
     PAUSED = "paused"  # by the kill switch or a guard, and tried again
     FAILED = "failed"  # and is tried again
     STOPPED = "stopped"  # by a guard, for good
+
+
+# In these nothing is begun, for the reason that is told.
+_HELD_UP = (State.PAUSED, State.FAILED, State.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """Of the last run that has ended its verdict.json, and whether the experiment was changed since."""
+
+    verdict: Mapping[str, Any] | None
+    outdated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +93,16 @@ class Supervisor:
         self.target = f"{experiment.target.namespace}/{experiment.target.statefulset}"
         self.why = ""  # it failed or stopped
         self.finished: Finished | None = None  # the last run
-        self.journaled: int | None = None  # the id of the run that is under way
+        self.under_way: Run | None = None
         self.followed: Followed | None = None  # the last run that began here
-        self.recalled: Mapping[str, Any] | None = None  # the verdict.json of the last run that an earlier process ended
-        self.due_at: float | None = None  # of the next run, in seconds since the epoch
+        self.due_at: float | None = None  # of the run that is awaited or under way, in seconds since the epoch
         self._state = State.WAITING if experiment.schedule else State.STARTING
         self._means = means
         self._log = means.log.bind(experiment=experiment.name, target=self.target)
         self._ending = Ending()
         self._due = asyncio.Event()
+        self._last = _Last(None, outdated=False)
+        self._cluster_id = ""
         self._again = asyncio.Event()
         self._runner: Runner | None = None
         self._measured: TargetMetrics | None = None
@@ -101,6 +117,27 @@ class Supervisor:
             return State.RUNNING
         return self._state
 
+    @property
+    def recalled(self) -> Mapping[str, Any] | None:
+        """The verdict.json of the last run of a schedule that has ended, whichever process ended it."""
+        return self._last.verdict
+
+    @property
+    def gate(self) -> Known | None:
+        """What is known of it as a gate; None where it is none: one that has no schedule, or requires nothing."""
+        if self.experiment.schedule is None or self.experiment.require is None:
+            return None
+        run, runner = self.under_way, self._runner
+        return Known(
+            self.experiment.name,
+            self.target,
+            self._last.verdict,
+            self._last.outdated,
+            running=_running(run, runner) if run and runner else None,
+            next_begins=self._next_begins(),
+            held_up=self.why if self._state in _HELD_UP else "",
+        )
+
     def stop(self, reason: str) -> None:
         """End it: what is disturbed is undone first."""
         self._ending.because(reason)
@@ -111,7 +148,8 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until it is stopped. Raises nothing that a run may end with."""
-        self._schedule()
+        if not await self._unless_ended(self._recall()):
+            return
         pauses = _pauses()
         while not self._ending.stop.is_set() and await self._unless_ended(self._due.wait()):
             self._due.clear()
@@ -124,27 +162,55 @@ class Supervisor:
                 pauses = _pauses()
             await self._ended(self.finished, next(pauses))
 
-    def _schedule(self) -> None:
-        schedule, means = self.experiment.schedule, self._means
-        if schedule is None:
-            self._due.set()
-            return
-        last = means.ledger.run(target=self.target, experiment=self.experiment.name)
-        if last and last.ended_at and last.verdict:
-            self.recalled = json.loads(last.verdict)
-            means.metrics.ended(self.target, last.name, self.recalled["verdict"], last.ended_at)
+    async def _recall(self) -> None:
+        """Take up the schedule where the ledger says that it was left, once that and the cluster can be asked."""
+        while self.experiment.schedule:
+            try:
+                self._cluster_id = await self._means.cluster.cluster_id()
+                self._schedule(self.experiment.schedule)
+            except (ClusterError, LedgerError) as error:
+                self._cannot(error)
+                await asyncio.sleep(_LEAST_PAUSE_SECONDS)
+            else:
+                return
+        self._due.set()
+
+    def _schedule(self, schedule: Schedule) -> None:
+        """Raises LedgerError."""
+        means, name, now = self._means, self.experiment.name, time.time()
+        self._note_last()
+        begun = means.ledger.run(target=self.target, cluster_id=self._cluster_id, experiment=name)
+        self._state, self.why = State.WAITING, ""
 
         async def due() -> None:
             self._due.set()
 
-        first = schedule.due(last.started_at if last else None, time.time())
-        means.scheduler.add_job(due, schedule.trigger, id=self.experiment.name, next_run_time=first, replace_existing=True)
+        # One that was cut short, by whatever ended its chaosd, has not answered what it was begun for.
+        cut_short = begun and (begun.verdict is None or json.loads(begun.verdict)["aborted"])
+        first = datetime.fromtimestamp(now, UTC) if cut_short else schedule.due(begun.started_at if begun else None, now)
+        means.scheduler.add_job(due, schedule.trigger, id=name, next_run_time=first, replace_existing=True)
         self._awaits(first)
+
+    def _note_last(self) -> None:
+        """What the ledger has of the last run that has ended. Raises LedgerError."""
+        ended = self._means.ledger.last_ended(self.target, self._cluster_id, self.experiment.name)
+        if ended and ended.verdict:
+            self._note(json.loads(ended.verdict), outdated=not is_same(ended.experiment, self._chosen))
+
+    def _note(self, verdict: Mapping[str, Any], *, outdated: bool) -> None:
+        self._last = _Last(verdict, outdated)
+        self._means.metrics.ended(self.target, self.experiment.name, verdict["verdict"], verdict["ended_at"])
 
     def _awaits(self, due: datetime) -> None:
         self._log.info(f"the next run is due at {due:%Y-%m-%d %H:%M %Z}")
         self.due_at = due.timestamp()
         self._means.metrics.due(self.target, self.experiment.name, self.due_at)
+
+    def _next_begins(self) -> float | None:
+        if self.under_way is None:
+            return self.due_at
+        job = self._means.scheduler.get_job(self.experiment.name)
+        return job.next_run_time.timestamp() if job else None
 
     async def _turn(self) -> Finished:
         """One run, once the target is free."""
@@ -152,7 +218,9 @@ class Supervisor:
         self._state = State.WAITING
         told = await self._ending.unless_ended(means.drill.found()) if self._requires_drill else []
         async with AsyncExitStack() as held:
-            await self._ending.unless_ended(held.enter_async_context(turns.turn(self.target)))
+            # The name, too: one whose target was changed may still be undoing what it did to the other.
+            for key in (self.experiment.name, self.target):
+                await self._ending.unless_ended(held.enter_async_context(turns.turn(key)))
             self._state, self._runner, self._measured = State.STARTING, None, None
             if means.settings.ledger_on_tested_storage == "refuse":
                 await means.own_pod.refuse_shared_storage(file_of(means.settings.ledger_url), self.experiment)
@@ -168,7 +236,7 @@ class Supervisor:
                     told=told,
                 )
             finally:
-                self.journaled = None
+                self.under_way = None
                 if self._measured:
                     self._measured.close()
 
@@ -177,7 +245,7 @@ class Supervisor:
         return self._chosen.require is not None and self._chosen.require.drill
 
     def _begins(self, target: Target, runner: Runner, run: Run) -> None:
-        self._runner, self.journaled = runner, run.id
+        self._runner, self.under_way = runner, run
         narrator, log = Narrator(run, runner.coverage, lambda: runner.required), self._log.bind(run=run.run)
         log.info(f"run {run.run}, seed {run.seed}, on {run.cluster}")
         self._measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
@@ -212,6 +280,8 @@ class Supervisor:
         except UsageError as error:  # what counts is in the ledger
             self._log.warning(str(error))
         self._log.info(text.summary(verdict), run=verdict.run)
+        if self.experiment.schedule:
+            self._note(json.loads(verdict.as_json()), outdated=False)
         if guards.stops_after(len(verdict.violations)):
             self._state, self.why = State.STOPPED, f"guards.stopAfter is {guards.stop_after}"
             await self._ending.stop.wait()
@@ -221,7 +291,6 @@ class Supervisor:
             self._due.set()  # it let another pass
         else:
             self._state = State.WAITING
-            self._means.metrics.ended(self.target, verdict.experiment, verdict.verdict, verdict.ended_at)
             next_run: datetime = self._means.scheduler.get_job(self.experiment.name).next_run_time
             self._awaits(datetime.now(UTC) if self._due.is_set() else next_run)
 
@@ -229,17 +298,23 @@ class Supervisor:
         """Try again later: what stands in the way may go."""
         if self._ending.stop.is_set():
             return
-        if str(error) != self.why:
-            self._log.warning(f"{error}; tried again for as long as that lasts")
+        self._cannot(error)
+        if self.experiment.schedule:
+            with suppress(LedgerError):  # which may be the very error
+                self._note_last()  # a run that could not begin has ended, too
         if isinstance(error, TargetError):
             self._means.metrics.targets_empty.inc()
-        self._state = State.PAUSED if isinstance(error, AbortedError) else State.FAILED
-        self.why = str(error)
         self._again.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_seconds):
                 await self._unless_ended(self._again.wait())
         self._due.set()
+
+    def _cannot(self, error: ChaosdError) -> None:
+        if str(error) != self.why:
+            self._log.warning(f"{error}; tried again for as long as that lasts")
+        self._state = State.PAUSED if isinstance(error, AbortedError) else State.FAILED
+        self.why = str(error)
 
     async def _unless_ended(self, waiting: Any) -> bool:
         """Whether it was awaited to its end."""
@@ -248,6 +323,10 @@ class Supervisor:
         except AbortedError:
             return False
         return True
+
+
+def _running(run: Run, runner: Runner) -> Running:
+    return Running(run=run.run, began=run.started_at, round=runner.coverage.rounds + runner.began)
 
 
 def _pauses() -> Iterator[float]:

@@ -36,6 +36,9 @@ WISHES = tuple(
 # storage that does not come back; whether the namespace is being deleted, or the kill switch thrown there; and it tells in
 # Events what it does.
 NAMESPACED_WISHES = (*((verb, "events") for verb in ("get", "list", "watch", "create", "patch")), ("get", "namespaces"))
+# By how much the nodes' clocks differ, which kubelets tell in Leases of this namespace; without it, preflight does not know
+# whether the times are true that recoveries are judged by.
+CLOCK_WISHES, CLOCKS_NAMESPACE = (("get", "leases.coordination.k8s.io"),), "kube-node-lease"
 # What a run needs besides, where the agent has an image of its own.
 AGENT_RIGHTS = (("patch", "pods/ephemeralcontainers"),)
 
@@ -54,7 +57,8 @@ def needed(experiment: Experiment) -> list[Placed]:
 
 def wished(experiment: Experiment) -> list[Placed]:
     """Those without which something is `unknown`, and nothing else."""
-    wishes = (*placed("", WISHES), *placed(experiment.target.namespace, NAMESPACED_WISHES))
+    own = placed(experiment.target.namespace, NAMESPACED_WISHES)
+    wishes = (*placed("", WISHES), *placed(CLOCKS_NAMESPACE, CLOCK_WISHES), *own)
     needs = set(needed(experiment))
     return [right for right in wishes if right not in needs]
 
@@ -101,11 +105,13 @@ def roles(rights: Iterable[Placed]) -> list[Document]:
 
 def table() -> Document:
     """What grants all that can be needed or wished, as rules of Roles: of every target (`target`), with an agent of its own
-    image (`agent`), cluster-wide (`cluster`), and by disruption (`target`, `cluster`, `elsewhere`)."""
+    image (`agent`), cluster-wide (`cluster`), in CLOCKS_NAMESPACE (`clocks`), and by disruption (`target`, `cluster`,
+    `elsewhere`)."""
     return {
         "target": _rules_of((*RIGHTS, *NAMESPACED_WISHES)),
         "agent": _rules_of(AGENT_RIGHTS),
         "cluster": _rules_of(WISHES),
+        "clocks": _rules_of(CLOCK_WISHES),
         "disruptions": {
             kind: {
                 "target": _rules_of(spec.rights),

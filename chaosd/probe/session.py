@@ -120,9 +120,10 @@ class Session:
     async def _ask(self, verb: str, arguments: str = "", data: bytes = b"") -> list[str]:
         self._requests += 1
         nonce = f"{self.place.epoch}-{self._requests}"
+        data = f"{nonce} {verb} {arguments}\n".encode() + data  # what was given goes: one copy waits for the reply
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await self._stream.write(f"{nonce} {verb} {arguments}\n".encode() + data)
+                await self._stream.write(data)
                 return await self._reply(nonce)
         except TimeoutError as error:
             raise SessionLostError(f"{verb}: no whole reply within {self._timeout_seconds:.0f} s") from error

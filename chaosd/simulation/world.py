@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, cast
 
 from chaosd import resumption, virtual_time
@@ -227,7 +228,8 @@ class _Chaosd:
             runner=runner,
         )
         plans = self._experiment.plans(run.seed, target.replicas, target.first_ordinal)
-        for asked, plan in enumerate(resumption.after(plans, runner.last_round)):
+        later = takewhile(lambda _: not runner.covered, resumption.after(plans, runner.last_round))
+        for asked, plan in enumerate(later):
             if not asked:  # what must hold before the first round is no part of it
                 self._unreliable.rates = self._scenario.rates
             self._between_rounds(world, plan)

@@ -107,6 +107,10 @@ class Workload(BaseModel):
         """Files of the share that may be written once."""
         return self.share.files - 2 * self.registers.count - LOGS_AT_ONCE * bool(self.log.entries)
 
+    def bytes_at_once(self, files: int) -> int:
+        """Bytes at most of a batch of so many files, with the values and the entry that are written beside them."""
+        return files * self.size + self.registers.count * self.registers.size + self.log.size
+
     @property
     def longest_file(self) -> int:
         """Bytes of the longest file that is written."""

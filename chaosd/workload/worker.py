@@ -48,7 +48,7 @@ from chaosd.errors import (
 from chaosd.history import Event, Kind, Op
 from chaosd.probe.protocol import Facts, Stored, Sum
 from chaosd.probe.session import Place, Session, open_session
-from chaosd.workload import document
+from chaosd.workload import document, in_flight
 from chaosd.workload.spec import LOGS_AT_ONCE, Workload
 
 Journal = Callable[[list[Event]], Awaitable[list[Op]]]
@@ -153,6 +153,10 @@ class Worker:
         session = await self._ready_session(writes=True)
         if session is None:
             return 0
+        async with in_flight.WRITES.holding(self._spec.bytes_at_once(count)):
+            return await self._write(session, count)
+
+    async def _write(self, session: Session, count: int) -> int:
         records, contents = self._batch(count)
         if not records:
             return 0

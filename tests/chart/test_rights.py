@@ -94,7 +94,8 @@ def test_targets_grant_what_a_config_map_does_not_show() -> None:
 
 
 def test_without_experiments_nothing_is_granted_but_looking_at_the_cluster() -> None:
-    assert granted(rendered({}), but=OWN) == set(rights.placed("", rights.WISHES))
+    clocks = rights.placed("kube-node-lease", [("get", "leases.coordination.k8s.io")])
+    assert granted(rendered({}), but=OWN) == {*rights.placed("", rights.WISHES), *clocks}
     assert granted(rendered({"rbac": {"clusterRead": False}}), but=OWN) == set()
 
 

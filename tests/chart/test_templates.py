@@ -186,7 +186,7 @@ def test_the_environment_is_made_of_settings_that_there_are() -> None:
 
 def test_settings_get_where_they_belong() -> None:
     daemon = {"logFormat": "text", "leaseSeconds": 20, "qps": 5.5, "burst": 7, "drill": "never"}
-    values = {"daemon": daemon, "ledger": {"onTestedStorage": "allow"}}
+    values = {"daemon": daemon, "ledger": {"onTestedStorage": "allow", "retention": "30d"}}
     environment = {
         name: value for name, value in _environment(rendered(values), "Deployment").items() if isinstance(value, str)
     }
@@ -194,6 +194,7 @@ def test_settings_get_where_they_belong() -> None:
     assert (settings.log_format, settings.lease_seconds, settings.qps, settings.burst) == ("text", 20, 5.5, 7)
     assert (settings.drill, settings.ledger_on_tested_storage, settings.daemon_name) == ("never", "allow", NAME)
     assert settings.ledger_url == "sqlite:////var/lib/chaosd/chaosd.db"
+    assert settings.retention == 30 * 86_400
     assert settings.listen == "0.0.0.0:9187"
 
 

@@ -32,6 +32,8 @@ REFUSED: Mapping[str, tuple[Json, str]] = {
     "a pull policy that is none": ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     "a digest that is none": ({"image": {"digest": "latest"}}, "digest"),
     "a lease that ends at once": ({"daemon": {"leaseSeconds": 1}}, "leaseSeconds"),
+    "a retention of less than a day": ({"ledger": {"retention": "0d"}}, "retention"),
+    "a retention that is no number of days": ({"ledger": {"retention": 7}}, "retention"),
     "two daemons on one SQLite ledger": ({"replicas": 2}, "replicas"),
     "series scraped twice": (
         {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},

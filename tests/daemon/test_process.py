@@ -317,3 +317,67 @@ def test_a_folder_that_goes_away_ends_nothing(tmp_path: Path) -> None:
         daemon.until_line(lambda line: f" one: round {done + 2} done" in line)
         daemon.send(signal.SIGTERM)
         assert daemon.wait(30) == 4, daemon.told
+
+
+def _gate(address: str, query: str = "") -> tuple[int, Any]:
+    code, text = get(f"{address}/api/gate/gate{query}")
+    return code, json.loads(text)
+
+
+GATE: dict[str, Any] = {"rounds": 1, "schedule": {"every": "1h"}, "require": {"rounds": 1}}
+
+
+def test_a_scheduled_gate_says_over_http_whether_it_passes_and_still_does_after_a_restart(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, gate=GATE)
+    with _started(tmp_path, folder) as daemon:
+        address = daemon.address()
+        until(lambda: _gate(address)[0] == 200, "the gate to pass")
+        first = _gate(address)[1]
+        assert _gate(address, "?max_age=1ms")[0] == 503
+        daemon.send(signal.SIGTERM)
+        daemon.wait(30)
+    with _started(tmp_path, folder) as again:
+        address = again.address()
+        again.until_line(lambda line: " gate: the next run is due" in line)
+        code, second = _gate(address)
+        assert (code, second["last"]["run"]) == (200, first["last"]["run"])
+        assert second["next_begins"] == pytest.approx(first["next_begins"], abs=1)
+        assert _samples(address)["chaosd_gate_last_timestamp_seconds", "default", "gate", "gate"] == first["last"]["ended"]
+        again.send(signal.SIGTERM)
+        again.wait(30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_gate_that_was_cut_short_does_not_pass_and_goes_on_when_the_daemon_is_started_again(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    folder = _folder(tmp_path, gate=GATE | {"rounds": 400})
+    with _started(tmp_path, folder) as daemon:
+        address = daemon.address()
+        daemon.until_line(lambda line: " gate: round 2 done" in line)
+        code, gate = _gate(address)
+        assert (code, gate["why"], gate["last"]) == (503, "its first run is under way", None)
+        assert gate["running"]["round"] >= 2
+        daemon.send(number)
+        daemon.wait(60)
+    with _started(tmp_path, folder) as again:
+        address = again.address()
+        again.until_line(lambda line: " gate: round" in line and "done" in line)
+        code, gate = _gate(address)
+        assert code == 503
+        assert (gate["last"] is None) == (number is signal.SIGKILL)  # which ends no run
+        assert gate["running"]
+        again.send(signal.SIGTERM)
+        again.wait(60)
+
+
+def test_a_pass_of_the_experiment_before_it_was_changed_passes_no_more(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, gate=GATE)
+    with _started(tmp_path, folder) as daemon:
+        address = daemon.address()
+        until(lambda: _gate(address)[0] == 200, "the gate to pass")
+        _write(folder, "gate", GATE | {"require": {"rounds": 1, "crashes": 1}})
+        until(lambda: "was changed" in _gate(address)[1].get("why", ""), "the change to be told")
+        assert _gate(address)[0] == 503
+        daemon.send(signal.SIGTERM)
+        daemon.wait(30)

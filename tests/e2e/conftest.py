@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.chaosd_process import Chaosd
-from tests.e2e.helm import Release
+from tests.e2e.helm import Release, soak_values
 from tests.manifests import Document
 from tests.real import RealCluster
 
@@ -152,18 +152,6 @@ def values(chaosd_image: str, web: str, testbed: Any) -> Callable[..., Document]
     """Values for a soak of the example target, with the ledger on storage that is not tested."""
 
     def made(disruptions: list[Document], **over: Any) -> Document:
-        repository, _, tag = chaosd_image.rpartition(":")
-        soak = {
-            "target": {"namespace": web, "statefulset": "web"},
-            "workload": {"files": 10, "size": "16Ki", "share": {"bytes": "32Mi", "files": 500}},
-            "disruptions": disruptions,
-        }
-        return {
-            "image": {"repository": repository, "tag": tag},
-            "experiments": {"soak": soak},
-            "ledger": {"persistence": {"size": "1Gi", "storageClass": testbed.power_storage_class}},
-            "daemon": {"leaseSeconds": 8, "drill": "never"},
-            **over,
-        }
+        return {**soak_values(chaosd_image, web, testbed.power_storage_class, disruptions), **over}
 
     return made

@@ -46,6 +46,10 @@ def test_what_is_needed_is_no_wish() -> None:
     assert ("list", "nodes", "") in rights.wished(experiment(EVICTS))
 
 
+def test_the_clocks_of_the_nodes_are_wished_for_where_kubelets_tell_them() -> None:
+    assert ("get", "leases.coordination.k8s.io", "kube-node-lease") in rights.wished(experiment(EVICTS))
+
+
 def test_several_are_said_by_resource_and_place() -> None:
     several = [("get", "pods", "shop"), ("list", "pods", "shop"), ("get", "pods", "csi"), ("patch", "nodes", "")]
     assert rights.summed(several, "shop") == "get, list on pods; get on pods in csi; patch on nodes cluster-wide"

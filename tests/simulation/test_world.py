@@ -13,9 +13,11 @@ import pytest
 from chaosd.checkers.verdict import Class, Value
 from chaosd.cluster.sandbox import Timings
 from chaosd.generator import Plan
+from chaosd.history import Kind
 from chaosd.simulation.healthy import FAULTS, Healthy, healthy
 from chaosd.simulation.ledger import canonical
 from chaosd.simulation.world import Kill, Outcome, Scenario, World, simulate
+from chaosd.workload.in_flight import BytesInFlight
 from tests.seeds import FRESH
 
 # A fixed share of the seeds, and one that nobody has tried.
@@ -70,6 +72,24 @@ def test_a_healthy_run_is_decided_and_passes(seed: int) -> None:
     outcome = simulate(Scenario(seed, rounds=10))
     assert (outcome.judgement.value, outcome.rounds_decided) == (Value.PASS, 10), outcome.judgement.unknowns
     assert outcome.finished.verdict.coverage["crashes"] == 0
+
+
+def _most_writing(outcome: Outcome) -> int:
+    """How many replicas had a batch under way at one time, at most."""
+    most, writing = 0, set()
+    for op in outcome.ops:
+        if op.f == "write":
+            (writing.add if op.kind is Kind.INVOKE else writing.discard)(op.process)
+        most = max(most, len(writing))
+    return most
+
+
+def test_replicas_share_what_a_process_may_have_under_way_and_the_run_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _most_writing(simulate(Scenario(5, rounds=3))) > 1
+    monkeypatch.setattr("chaosd.workload.in_flight.WRITES", BytesInFlight(1))  # each batch is larger, and passes alone
+    outcome = simulate(Scenario(5, rounds=3))
+    assert _most_writing(outcome) == 1
+    assert (outcome.judgement.value, outcome.rounds_decided) == (Value.PASS, 3), outcome.judgement.unknowns
 
 
 def _not_accused(run: Healthy) -> Outcome:

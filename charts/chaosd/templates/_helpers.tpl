@@ -125,6 +125,7 @@ disruptions:
 {{- $granted := dict -}}
 {{- if .Values.rbac.clusterRead -}}
 {{- $_ := set $granted "" $rights.cluster -}}
+{{- $_ := set $granted "kube-node-lease" $rights.clocks -}}
 {{- end -}}
 {{- range include "chaosd.taken" . | fromYamlArray -}}
 {{- $namespace := .namespace -}}
