@@ -16,6 +16,7 @@ from benchmarks import (
     kills,
     ledger,
     memory,
+    page,
     power,
     probe,
     report,
@@ -45,6 +46,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "scrape": scrape.measure,
     "watches": watches.measure,
     "retention": retention.measure,
+    "page": page.measure,
 }
 
 
