@@ -169,7 +169,7 @@ def _supervisor(number: int, panel: Panel) -> Any:
         followed=followed,
         recalled=None,
         due_at=None,
-        journaled=number,
+        under_way=run,
     )
 
 

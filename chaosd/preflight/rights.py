@@ -41,6 +41,8 @@ NAMESPACED_WISHES = (*((verb, "events") for verb in ("get", "list", "watch", "cr
 CLOCK_WISHES, CLOCKS_NAMESPACE = (("get", "leases.coordination.k8s.io"),), "kube-node-lease"
 # What a run needs besides, where the agent has an image of its own.
 AGENT_RIGHTS = (("patch", "pods/ephemeralcontainers"),)
+# What a daemon needs besides, whose status page pauses targets.
+PAUSE_RIGHTS = (("patch", "statefulsets.apps"),)
 
 # A verb, a resource (such as `statefulsets.apps/scale`), and where: a namespace, or empty for the whole cluster.
 Placed = tuple[str, str, str]
@@ -105,11 +107,12 @@ def roles(rights: Iterable[Placed]) -> list[Document]:
 
 def table() -> Document:
     """What grants all that can be needed or wished, as rules of Roles: of every target (`target`), with an agent of its own
-    image (`agent`), cluster-wide (`cluster`), in CLOCKS_NAMESPACE (`clocks`), and by disruption (`target`, `cluster`,
-    `elsewhere`)."""
+    image (`agent`), where it is paused over HTTP (`pause`), cluster-wide (`cluster`), in CLOCKS_NAMESPACE (`clocks`), and
+    by disruption (`target`, `cluster`, `elsewhere`)."""
     return {
         "target": _rules_of((*RIGHTS, *NAMESPACED_WISHES)),
         "agent": _rules_of(AGENT_RIGHTS),
+        "pause": _rules_of(PAUSE_RIGHTS),
         "cluster": _rules_of(WISHES),
         "clocks": _rules_of(CLOCK_WISHES),
         "disruptions": {

@@ -33,9 +33,9 @@ after its own death (`chaosd undo`); what somebody else changed meanwhile is lef
 |---|---|
 """
 _RULES_HEAD = """\
-# What chaosd may do, as rules of Roles: to every target, with an agent, cluster-wide, to see the nodes' clocks in
-# kube-node-lease, and for each disruption in the target's namespace, cluster-wide and in a namespace that it names. Made of
-# the product's registry (`make docs`), which is what `chaosd preflight` asks for.
+# What chaosd may do, as rules of Roles: to every target, with an agent, to pause over HTTP, cluster-wide, to see the nodes'
+# clocks in kube-node-lease, and for each disruption in the target's namespace, cluster-wide and in a namespace that it
+# names. Made of the product's registry (`make docs`), which is what `chaosd preflight` asks for.
 """
 
 

@@ -99,6 +99,14 @@ def test_without_experiments_nothing_is_granted_but_looking_at_the_cluster() -> 
     assert granted(rendered({"rbac": {"clusterRead": False}}), but=OWN) == set()
 
 
+def test_statefulsets_are_patched_where_the_page_pauses_them_and_nowhere_else() -> None:
+    pauses: Json = {"statusPage": {"pause": {"existingSecret": "pause"}}}
+    plain, pausing = (granted(rendered({"experiments": {"soak": SOAK}, **more}), but=OWN) for more in ({}, pauses))
+    assert pausing - plain == {("patch", "statefulsets.apps", "shop")}
+    assert plain <= pausing
+    assert granted(rendered(pauses), but=OWN) == granted(rendered({}), but=OWN)
+
+
 def test_nodes_are_changed_only_where_an_experiment_drains() -> None:
     drains = ("patch", "nodes", "")
     assert drains not in granted(rendered({"experiments": {"soak": SOAK}}))

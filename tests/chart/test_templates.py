@@ -70,6 +70,7 @@ PARTS: Mapping[str, Sequence[Json]] = {
             ]
         },
     ],
+    "page": [{}, {"statusPage": {"pause": {"existingSecret": "pause", "key": "word"}}}],
     "network": [
         {"networkPolicy": {"enabled": False}},
         {"networkPolicy": {"from": [{"namespaceSelector": {}}], "egress": [{"ports": [{"port": 443}]}]}},
@@ -221,6 +222,16 @@ def test_settings_get_where_they_belong() -> None:
     assert settings.ledger_url == "sqlite:////var/lib/chaosd/chaosd.db"
     assert settings.retention == 30 * 86_400
     assert settings.listen == "0.0.0.0:9187"
+
+
+def test_the_token_to_pause_with_is_a_file_of_its_secret_and_only_then_the_page_may_pause() -> None:
+    given = rendered({"statusPage": {"pause": {"existingSecret": "pause", "key": "word"}}})
+    assert _environment(given, "Deployment")["CHAOSD_PAUSE_TOKEN_FILE"] == "/etc/chaosd/pause/word"
+    pod = only(given, "Deployment")["spec"]["template"]["spec"]
+    assert {"name": "pause", "secret": {"secretName": "pause"}} in pod["volumes"]
+    mount = {"name": "pause", "mountPath": "/etc/chaosd/pause", "readOnly": True}
+    assert mount in pod["containers"][0]["volumeMounts"]
+    assert "CHAOSD_PAUSE_TOKEN_FILE" not in _environment(rendered({}), "Deployment")
 
 
 def test_a_postgresql_is_named_by_a_secret_and_rolls() -> None:

@@ -34,6 +34,7 @@ REFUSED: Mapping[str, tuple[Json, str]] = {
     "a lease that ends at once": ({"daemon": {"leaseSeconds": 1}}, "leaseSeconds"),
     "a retention of less than a day": ({"ledger": {"retention": "0d"}}, "retention"),
     "a retention that is no number of days": ({"ledger": {"retention": 7}}, "retention"),
+    "a secret without a key": ({"statusPage": {"pause": {"existingSecret": "pause", "key": ""}}}, "key"),
     "two daemons on one SQLite ledger": ({"replicas": 2}, "replicas"),
     "series scraped twice": (
         {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},

@@ -133,6 +133,9 @@ disruptions:
 {{- if .agent -}}
 {{- $rules = concat $rules $rights.agent -}}
 {{- end -}}
+{{- if $.Values.statusPage.pause.existingSecret -}}
+{{- $rules = concat $rules $rights.pause -}}
+{{- end -}}
 {{- $_ := set $granted $namespace $rules -}}
 {{- range .disruptions -}}
 {{- $own := get $rights.disruptions .kind -}}
