@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT := chaosd-out
 
-.PHONY: demo test e2e lint cluster cluster-down conformance figures schema docs lock clean
+.PHONY: demo test e2e lint cluster cluster-down conformance figures schema docs site lock clean
 
 demo: $(VENV)/runtime ## the main job on the embedded sandbox, with a report
 	$(BIN)/chaosd run experiments/soak.yaml --cluster sandbox --out $(OUT)
@@ -43,6 +43,10 @@ docs: $(VENV)/runtime ## write the documents that are made from the code anew
 	$(BIN)/python charts/values_table.py charts/chaosd
 	$(BIN)/python -c 'from chaosd.report import metrics; print(metrics.markdown(), end="")' > docs/metrics.md
 	$(BIN)/python -m dashboards
+	$(BIN)/python -m website
+
+site: $(VENV)/dev ## the documentation as a site, in build/site; fails where a link leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: ## pin the dependencies anew
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -2,6 +2,9 @@
 
 Exit codes: 0 pass; 1 a violation; 2 usage or an invalid experiment; 3 inconclusive; 4 aborted. Where several fit: 2, 1,
 4, 3, 0.
+
+A command imports what it does when it is called: help and completion are to come at once, and a daemon has no use for what
+draws on terminals.
 """
 
 from __future__ import annotations
@@ -10,39 +13,31 @@ import asyncio
 import dataclasses
 import json
 import secrets
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
-from pydantic_settings import SettingsError
-from rich.console import Console, RenderableType
 
-from chaosd import __version__, commands, experiment, gate, remote_gate
-from chaosd.checkers import Value
-from chaosd.drill.table import Drilled
+from chaosd import __version__, completion, examples
 from chaosd.errors import AbortedError, ChaosdError, ExperimentError, UsageError
-from chaosd.experiment import Experiment
-from chaosd.own_target import DEFAULT_IMAGE, Wanted
-from chaosd.progress import Progress
-from chaosd.quantities import parse_seconds
-from chaosd.remote_gate import Remote
-from chaosd.report import disruptions, runs, text
-from chaosd.report import gate as gate_report
-from chaosd.report import outlook as plan_report
-from chaosd.report import preflight as preflight_report
-from chaosd.report.document import Report
-from chaosd.report.formats import FILES
-from chaosd.report.gate import GateStatus
-from chaosd.report.verdict import Verdict
-from chaosd.requirements import drilled
-from chaosd.run import Ending, Finished
-from chaosd.settings import Settings
+from chaosd.report.formats import FILES, LATEST
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from chaosd.drill.table import Drilled
+    from chaosd.experiment import Experiment
+    from chaosd.own_target import Wanted
+    from chaosd.progress import Progress
+    from chaosd.remote_gate import Remote
+    from chaosd.run import Ending, Finished
+    from chaosd.settings import Settings
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -53,13 +48,14 @@ _WORST_FIRST = (USAGE, VIOLATED, ABORTED, INCONCLUSIVE, PASS)
 _KINDS = {"statefulset": "statefulset", "sts": "statefulset", "namespace": "namespace", "ns": "namespace"}
 
 _REMOTE_TIMEOUT = "6h"
+# What `chaosd gate` takes where it asks a daemon, and nothing else.
+_OF_REMOTE = frozenset({"remote", "name", "max_age", "wait", "timeout", "ca_file", "token_file"})
 
 # Of a table that no terminal shows.
 _PIPED_COLUMNS = 160
 
 app = typer.Typer(
     help="Chaos and durability testing for Kubernetes StatefulSets.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -67,8 +63,18 @@ app = typer.Typer(
 
 Result = TypeVar("Result")
 
-Subject = Annotated[str, typer.Argument(metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.")]
-Pausable = Annotated[str, typer.Argument(metavar="statefulset/NAME|namespace/NAME", help="Where nothing is done.")]
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT.yaml|statefulset/NAME", help="What is done, or to what.", autocompletion=completion.subjects
+    ),
+]
+Pausable = Annotated[
+    str,
+    typer.Argument(
+        metavar="statefulset/NAME|namespace/NAME", help="Where nothing is done.", autocompletion=completion.pausable
+    ),
+]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Of the target. Default: the experiment's, or default.")
 ]
@@ -84,7 +90,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 SandboxDir = Annotated[Path | None, typer.Option(help="The sandbox's folder. Default: in the out folder.")]
 
 
-@app.command()
+@app.command(epilog=examples.told("run"))
 def run(
     subject: Subject,
     namespace: Namespace = None,
@@ -99,6 +105,9 @@ def run(
     sandbox_dir: SandboxDir = None,
 ) -> int:
     """Write, disrupt, verify: run an experiment and judge."""
+    from chaosd import commands
+    from chaosd.progress import Progress
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, duration, seed)
     progress = Progress()
@@ -106,7 +115,7 @@ def run(
     return _finish(settings, _run(run_it, progress))
 
 
-@app.command()
+@app.command(epilog=examples.told("plan"))
 def plan(
     subject: Subject,
     namespace: Namespace = None,
@@ -120,6 +129,9 @@ def plan(
     as_json: AsJson = False,
 ) -> int:
     """Show what a run would touch and decide; touches nothing."""
+    from chaosd import commands
+    from chaosd.report import outlook as plan_report
+
     settings = _settings(cluster, kubeconfig, context, None, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
     outlook = _run(lambda _: commands.plan_experiment(settings, chosen, manifest))
@@ -130,7 +142,7 @@ def plan(
     return PASS
 
 
-@app.command("preflight")
+@app.command("preflight", epilog=examples.told("preflight"))
 def run_preflight(
     subject: Subject,
     namespace: Namespace = None,
@@ -145,6 +157,9 @@ def run_preflight(
     as_json: AsJson = False,
 ) -> int:
     """Check whether anything stands in the way of a run, such as rights or room; ends with 2 if so. Writes nothing."""
+    from chaosd import commands
+    from chaosd.report import preflight as preflight_report
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     chosen, manifest = _experiment(subject, namespace, rounds, None, seed)
     preflight = _run(lambda _: commands.preflight_experiment(settings, chosen, manifest))
@@ -156,10 +171,15 @@ def run_preflight(
     return USAGE if preflight.failed else PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("verify"))
 def verify(
     run_name: Annotated[
-        str | None, typer.Option("--run", help="Default: the latest, and older ones whose files stand there, too.")
+        str | None,
+        typer.Option(
+            "--run",
+            help="Default: the latest, and older ones whose files stand there, too.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -169,6 +189,10 @@ def verify(
     sandbox_dir: SandboxDir = None,
 ) -> int:
     """Read back everything that a run is owed, and judge; puts right what a dead run left, disrupts nothing."""
+    from chaosd import commands
+    from chaosd.progress import Progress
+    from chaosd.report import text
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     progress = Progress()
     latest, *older = _run(partial(commands.verify_runs, settings, run_name, watch=progress.watch), progress)
@@ -179,7 +203,7 @@ def verify(
     return min(codes, key=_WORST_FIRST.index)
 
 
-@app.command()
+@app.command(epilog=examples.told("undo"))
 def undo(
     target: Annotated[
         str | None,
@@ -194,6 +218,8 @@ def undo(
     sandbox_dir: SandboxDir = None,
 ) -> int:
     """Put right what a dead run left, such as the count of replicas."""
+    from chaosd import commands
+
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
     only = _target(target, namespace)
     for done in _run(lambda ending: commands.undo_runs(settings, only, ending)) or ["nothing to undo"]:
@@ -201,7 +227,7 @@ def undo(
     return PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("pause"))
 def pause(
     subject: Pausable,
     namespace: Namespace = None,
@@ -216,7 +242,7 @@ def pause(
     return _throw_kill_switch(settings, subject, namespace, paused=True)
 
 
-@app.command()
+@app.command(epilog=examples.told("resume"))
 def resume(
     subject: Pausable,
     namespace: Namespace = None,
@@ -231,10 +257,11 @@ def resume(
     return _throw_kill_switch(settings, subject, namespace, paused=False)
 
 
-@app.command("drill")
+@app.command("drill", epilog=examples.told("drill"))
 def run_drill(
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Only faults of this class; may be repeated.")
+        list[str] | None,
+        typer.Option("--class", help="Only faults of this class; may be repeated.", autocompletion=completion.classes),
     ] = None,
     seed: Seed = None,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How often each fault is planted.")] = 1,
@@ -254,6 +281,8 @@ def run_drill(
     as_json: AsJson = False,
 ) -> int:
     """Plant every fault, and show under which name each is found."""
+    from chaosd.own_target import DEFAULT_IMAGE, Wanted
+
     first = seed if seed is not None else secrets.randbits(32)
     real = {"--kubeconfig": kubeconfig, "--context": context, "--image": image, "--storage-class": storage_class}
     if cluster == "kubernetes":
@@ -265,10 +294,16 @@ def run_drill(
     return _drill_simulated(classes or [], first, count, as_json=as_json)
 
 
-@app.command("gate")
+@app.command("gate", epilog=examples.told("gate"))
 def run_gate(
+    call: typer.Context,
     subject: Annotated[
-        Path | None, typer.Argument(metavar="EXPERIMENT.yaml", help="With `require`: what must be covered.")
+        Path | None,
+        typer.Argument(
+            metavar="EXPERIMENT.yaml",
+            help="With `require`: what must be covered.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     namespace: Namespace = None,
     cluster: ClusterKind = None,
@@ -306,37 +341,16 @@ def run_gate(
 ) -> int:
     """May this ship? Run until everything that is required was done, or ask a daemon, and end with 0 (yes), 1 (no) or 3
     (nobody knows)."""
-    of_remote = {
-        "--name": name,
-        "--max-age": max_age,
-        "--wait": wait or None,
-        "--timeout": timeout,
-        "--ca-file": ca_file,
-        "--token-file": token_file,
-    }
+    from chaosd import commands, gate
+    from chaosd.own_target import DEFAULT_IMAGE, Wanted
+    from chaosd.progress import Progress
+    from chaosd.remote_gate import Remote
+    from chaosd.requirements import drilled
+
+    _refuse_mixture(call, _OF_REMOTE)
     if remote is not None:
-        here = (
-            subject,
-            namespace,
-            cluster,
-            kubeconfig,
-            context,
-            duration,
-            seed,
-            storage_classes,
-            image,
-            ledger,
-            out,
-            sandbox_dir,
-        )
-        if any(value is not None for value in here) or fail_fast or keep:
-            raise UsageError(
-                "--remote asks a daemon, and runs nothing: leave out the experiment and what is said of its run"
-            )
         token = _token(token_file) if token_file else ""
         return _ask_remote(Remote(remote, name or "", max_age or "", token, ca_file), timeout, wait=wait)
-    if given := [option for option, value in of_remote.items() if value is not None]:
-        raise UsageError(f"{given[0]} is of a daemon that is asked: name that with --remote, or leave it out")
     if subject is None:
         raise UsageError("no experiment is named: give its file, or ask a daemon with --remote")
     settings = _settings(cluster, kubeconfig, context, ledger, out, sandbox_dir)
@@ -357,10 +371,15 @@ def run_gate(
     return min([exit_code(finished) for _, finished in held], key=_WORST_FIRST.index)
 
 
-@app.command("daemon")
+@app.command("daemon", epilog=examples.told("daemon"))
 def run_daemon(
     experiments: Annotated[
-        Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Experiments, read anew when they change.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER|EXPERIMENT.yaml",
+            help="Experiments, read anew when they change.",
+            autocompletion=completion.experiments,
+        ),
     ],
     cluster: ClusterKind = None,
     kubeconfig: Kubeconfig = None,
@@ -378,9 +397,14 @@ def run_daemon(
     return min([*codes, ABORTED], key=_WORST_FIRST.index)
 
 
-@app.command()
+@app.command(epilog=examples.told("shutdown"))
 def shutdown(
-    experiments: Annotated[Path, typer.Argument(metavar="FOLDER|EXPERIMENT.yaml", help="Those of the daemon.")],
+    experiments: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|EXPERIMENT.yaml", help="Those of the daemon.", autocompletion=completion.experiments
+        ),
+    ],
     deployment: Annotated[
         str | None, typer.Option(help="Of the daemon: scaled to 0 and waited for before its targets are healed.")
     ] = None,
@@ -398,10 +422,13 @@ def shutdown(
     return PASS
 
 
-RunName = Annotated[str, typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN|latest", help="A run's name, as chaosd history tells it.", autocompletion=completion.runs),
+]
 
 
-@app.command()
+@app.command(epilog=examples.told("history"))
 def history(
     limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
     ledger: LedgerUrl = None,
@@ -410,6 +437,7 @@ def history(
 ) -> int:
     """List the runs of a ledger, the newest first; of a running daemon's, too."""
     from chaosd import reporting
+    from chaosd.report import runs
 
     settings = _settings(None, None, None, ledger, out, None)
     listed = reporting.list_runs(settings, limit)
@@ -420,10 +448,11 @@ def history(
     return PASS
 
 
-@app.command()
-def show(run_name: RunName = runs.LATEST, ledger: LedgerUrl = None, out: Out = None, as_json: AsJson = False) -> int:
+@app.command(epilog=examples.told("show"))
+def show(run_name: RunName = LATEST, ledger: LedgerUrl = None, out: Out = None, as_json: AsJson = False) -> int:
     """Show what came of one run, as in its report.txt; of one that is still running, so far."""
     from chaosd import reporting
+    from chaosd.report import text
 
     settings = _settings(None, None, None, ledger, out, None)
     standing, verdict = reporting.look_at(settings, run_name)
@@ -436,15 +465,23 @@ def show(run_name: RunName = runs.LATEST, ledger: LedgerUrl = None, out: Out = N
     return PASS
 
 
-@app.command("report")
+@app.command("report", epilog=examples.told("report"))
 def make_report(
-    run_name: RunName = runs.LATEST,
-    formats: Annotated[str, typer.Option("--format", help=f"One or more, parted by commas: {', '.join(FILES)}.")] = "html",
+    run_name: RunName = LATEST,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help=f"One or more, parted by commas: {', '.join(FILES)}.",
+            autocompletion=completion.formats,
+        ),
+    ] = "html",
     ledger: LedgerUrl = None,
     out: Out = None,
 ) -> int:
     """Tell what came of a run, finished or running, from its ledger: a page for people, and files for machines."""
     from chaosd import reporting
+    from chaosd.report import text
 
     settings = _settings(None, None, None, ledger, out, None)
     wanted = [name.strip() for name in formats.split(",")]
@@ -459,33 +496,37 @@ def make_report(
     return PASS
 
 
-@app.command("diff")
+@app.command("diff", epilog=examples.told("diff"))
 def compare_runs(
-    one: Annotated[str, typer.Argument(metavar="RUN_A", help="Such as one of the old driver.")],
-    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Such as one of the new.")],
+    one: Annotated[
+        str, typer.Argument(metavar="RUN_A", help="Such as one of the old driver.", autocompletion=completion.runs)
+    ],
+    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Such as one of the new.", autocompletion=completion.runs)],
     ledger: LedgerUrl = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> int:
     """Compare two runs: verdicts, classes, coverage, and whether recovery takes longer, beyond chance."""
     from chaosd import reporting
-    from chaosd.report import diff
+    from chaosd.report import diff_table
 
     compared = reporting.compare(_settings(None, None, None, ledger, out, None), one, other)
     if as_json:
         typer.echo(json.dumps(compared.as_json(), indent=2))
     else:
-        _print(diff.shown(compared))
+        _print(diff_table.shown(compared))
     return PASS
 
 
-@app.command("disruptions")
+@app.command("disruptions", epilog=examples.told("disruptions"))
 def list_disruptions(
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/disruptions.md.")] = False,
     as_rules: Annotated[bool, typer.Option("--rules", help="Rights alone, as rules of Roles, for the chart.")] = False,
 ) -> int:
     """List what can be done to a target: parameters, rights, and what each finds."""
+    from chaosd.report import disruptions
+
     if as_json + as_markdown + as_rules > 1:
         raise UsageError("--json, --markdown and --rules are ways to tell it: give one of them")
     if as_json:
@@ -499,7 +540,7 @@ def list_disruptions(
     return PASS
 
 
-@app.command()
+@app.command(epilog=examples.told("schema"))
 def schema(
     of: Annotated[
         Literal["experiment", "verdict", "report", "gate", "api"], typer.Argument(help="Which document's.")
@@ -507,10 +548,17 @@ def schema(
 ) -> int:
     """Print the JSON Schema of an experiment, of verdict.json, of report.json, or of what a daemon's API says of a gate; or
     that API's OpenAPI document."""
+    from pydantic import BaseModel
+
+    from chaosd import experiment
+    from chaosd.report.document import Report
+    from chaosd.report.gate import GateStatus
+    from chaosd.report.verdict import Verdict
+
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
     elif of == "api":
-        from chaosd import openapi
+        from chaosd import openapi  # which needs the web server's library
 
         typer.echo(openapi.document(), nl=False)
     else:
@@ -566,6 +614,11 @@ def _settings(
     sandbox_dir: Path | None,
     listen: str | None = None,
 ) -> Settings:
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from chaosd.settings import Settings
+
     given: dict[str, Any] = {
         "cluster": cluster,
         "kubeconfig": kubeconfig,
@@ -588,6 +641,8 @@ def _experiment(
     subject: str, namespace: str | None, rounds: int | None, duration: str | None, seed: int | None
 ) -> tuple[Experiment, Path | None]:
     """The experiment with the options laid over it, and the manifest for an empty sandbox."""
+    from chaosd import experiment
+
     kind, name = _object(subject)
     if kind == "statefulset":
         chosen, manifest = experiment.default_for(name), None
@@ -625,6 +680,7 @@ def _object(subject: str) -> tuple[str, str]:
 def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]], progress: Progress | None = None) -> Result:
     """Run it, and let SIGINT, SIGTERM and SIGHUP end it: the first heals and judges, a second one ends the process. With
     `progress`, it is shown meanwhile."""
+    from chaosd.run import Ending
 
     async def with_signals() -> Result:
         ending, loop = Ending(), asyncio.get_running_loop()
@@ -642,6 +698,8 @@ def _run(work: Callable[[Ending], Coroutine[Any, Any, Result]], progress: Progre
 
 
 def _throw_kill_switch(settings: Settings, subject: str, namespace: str | None, *, paused: bool) -> int:
+    from chaosd import commands
+
     kind, name = _object(subject)
     if not kind or not name:
         raise UsageError(f"{subject} cannot be paused: name statefulset/NAME or namespace/NAME")
@@ -668,7 +726,24 @@ def _refuse_of_own_target(
         raise UsageError("--storage-class makes a namespace and a ledger of its own: leave out --namespace and --ledger")
 
 
+def _refuse_mixture(call: typer.Context, of_remote: frozenset[str]) -> None:
+    """A gate is either asked of a daemon or run here. Raises UsageError."""
+    sources = {p: call.get_parameter_source(p.name or "") for p in call.command.params}
+    given = [p for p, source in sources.items() if source and source.name == "COMMANDLINE"]
+    named = {p.name: p.opts[0] if p.opts[0].startswith("-") else "the experiment" for p in given}
+    remote, here = ([said for name, said in named.items() if (name in of_remote) is which] for which in (True, False))
+    if "remote" not in named:
+        if remote:
+            raise UsageError(f"{remote[0]} is of a daemon that is asked: name that with --remote, or leave it out")
+    elif here:
+        raise UsageError(f"--remote asks a daemon, and runs nothing: leave out {', '.join(here)}")
+
+
 def _ask_remote(remote: Remote, timeout: str | None, *, wait: bool) -> int:
+    from chaosd import remote_gate
+    from chaosd.progress import Progress
+    from chaosd.report import gate as gate_report
+
     if timeout is not None and not wait:
         raise UsageError("--timeout is how long to wait: add --wait, or leave it out")
     if remote.max_age:
@@ -681,6 +756,8 @@ def _ask_remote(remote: Remote, timeout: str | None, *, wait: bool) -> int:
 
 
 def _seconds(option: str, given: str) -> float:
+    from chaosd.quantities import parse_seconds
+
     try:
         return parse_seconds(given)
     except ValueError as error:
@@ -700,10 +777,11 @@ def _token(file: Path) -> str:
 
 def _drilled(classes: Sequence[str], seed: int, count: int) -> Sequence[Drilled]:
     from chaosd.drill import simulated
+    from chaosd.drill.progress import status
 
     chosen = simulated.chosen(classes)
-    with Console(stderr=True).status("drill") as status:
-        return simulated.drill(chosen, seed, count, lambda done: status.update(f"drill: {done.plant}"))
+    with status(sys.stderr) as shown:
+        return simulated.drill(chosen, seed, count, lambda done: shown.update(f"drill: {done.plant}") if shown else None)
 
 
 def _drill_simulated(classes: Sequence[str], seed: int, count: int, *, as_json: bool) -> int:
@@ -722,7 +800,7 @@ def _drill_really(
 
     chosen = table.chosen(plants.PLANTS, classes, "on a real cluster")
     absent = [] if classes else table.not_planted(chosen)
-    progress = DrillProgress(Console(stderr=True), len(chosen) * count)
+    progress = DrillProgress(sys.stderr, len(chosen) * count)
     try:
         with progress.shown():
             _run(lambda ending: on_cluster.drill_in_own_target(settings, wanted, chosen, seed, count, ending, progress))
@@ -736,12 +814,14 @@ def _drill_really(
 
 
 def _print(shown: RenderableType) -> None:
+    from rich.console import Console
+
     Console(width=_terminal_width() or _PIPED_COLUMNS).print(shown)
 
 
 def _terminal_width() -> int | None:
     """Columns of the terminal that is written to, None where it is none."""
-    return Console().width if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _drill_code(results: Sequence[Drilled]) -> int:
@@ -751,6 +831,8 @@ def _drill_code(results: Sequence[Drilled]) -> int:
 
 
 def _finish(settings: Settings, finished: Finished) -> int:
+    from chaosd.report import text
+
     if finished.error:
         _tell(str(finished.error))
     typer.echo(f"report: {settings.out / 'report.txt'}")
@@ -760,6 +842,8 @@ def _finish(settings: Settings, finished: Finished) -> int:
 
 def exit_code(finished: Finished) -> int:
     """What a finished run ends with."""
+    from chaosd.checkers import Value
+
     if isinstance(finished.error, UsageError):
         return USAGE
     if finished.verdict.verdict is Value.FAIL:

@@ -159,8 +159,9 @@ async def _ready(cluster: Cluster, namespace: str, wanted: Wanted, tell: Tell) -
         if late != told:
             tell(f"waiting for {late}")
             told = late
-        if now() - began > READY_SECONDS or any(reason in late for reason in _HOPELESS):
-            why = "; ".join(dict.fromkeys([late, *await _warnings(cluster, namespace)]))
+        why = "; ".join(dict.fromkeys([late, *await _warnings(cluster, namespace)]))
+        no_class = f'"{wanted.storage_class}" not found' in why  # as the volume controller says of one
+        if now() - began > READY_SECONDS or no_class or any(reason in late for reason in _HOPELESS):
             mend = "name another --image or --storage-class, or mend the cluster"
             raise NotReadyError(f"{namespace}/{wanted.name} is not ready after {now() - began:.0f} s: {mend}: {why}")
         await asyncio.sleep(_POLL_SECONDS)

@@ -121,7 +121,7 @@ class _Asking:
         url = f"{self._url}/api/gate{path}"
         try:
             async with self._session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
-                return _document(url, answer, await answer.content.read(_ANSWER_BYTES))
+                return _document(url, answer, await _body(url, answer))
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
             raise UsageError(f"{url}: {error}: name its certificate authority with --ca-file") from error
         except aiohttp.InvalidURL as error:
@@ -136,6 +136,16 @@ class _Asking:
         if said != self._said or self._now() - self._told_at >= _HEARTBEAT_SECONDS:
             self._said, self._told_at = said, self._now()
             self._tell(said)
+
+
+async def _body(url: str, answer: aiohttp.ClientResponse) -> bytes:
+    """All of it, but no more than a daemon says. Raises UsageError."""
+    body = bytearray()
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > _ANSWER_BYTES:
+            raise UsageError(f"{url} answers more than {_ANSWER_BYTES} bytes: it is no daemon of chaosd")
+    return bytes(body)
 
 
 def _document(url: str, answer: aiohttp.ClientResponse, body: bytes) -> Mapping[str, Any] | None:

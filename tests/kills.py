@@ -51,12 +51,12 @@ class Survived:
 def survive(real: RealCluster, namespace: str, start: Start, path: Path, kills: int, rng: random.Random) -> Survived:
     """Start a run, which goes on for ever, and kill it; so often. Then end and verify it."""
     left, run = list[str](), ""
-    as_found = _left(real, namespace, run)
+    as_found = left_on(real, namespace, run)
     for number in range(kills + 1):
         with start("run", path, "-n", namespace, env=ENV) as process:
             if number:
                 process.until_line(lambda line: "goes on with this run" in line)
-                found = _paused(process, partial(_left, real, namespace, run))
+                found = _paused(process, partial(left_on, real, namespace, run))
                 left += [f"start {number}: {found}; {process.told}"] if found != as_found else []
             else:
                 named = re.search(r" run (01\w{24})", process.until_line(lambda line: " run 01" in line))
@@ -73,8 +73,8 @@ def survive(real: RealCluster, namespace: str, start: Start, path: Path, kills: 
         verified.wait()
     assert verified.out is not None, "started with --out"
     ops = cuts.history(verified.out)
-    owed, acknowledged = _owed(ops)
-    gone = owed - _there(real, namespace, verified.verdict["run"])
+    must_be, acknowledged = owed(ops)
+    gone = must_be - files_on(real, namespace, verified.verdict["run"])
     return Survived(acknowledged, gone, left, _healed(ops), verified)
 
 
@@ -95,7 +95,7 @@ def _paused(process: Chaosd, look: Callable[[], Any]) -> Any:
         process.send(signal.SIGCONT)
 
 
-def _left(real: RealCluster, namespace: str, run: str) -> Document:
+def left_on(real: RealCluster, namespace: str, run: str) -> Document:
     """What a disruption of a run might have left. Who else works on the cluster may cordon nodes, too."""
     configs = real.get("configmaps", f"--namespace={namespace}")["items"]
     nodes = real.get("nodes")["items"]
@@ -122,7 +122,7 @@ def _healed(ops: Iterable[Op]) -> Counter[str]:
     return healed
 
 
-def _owed(ops: Iterable[Op]) -> tuple[set[str], int]:
+def owed(ops: Iterable[Op]) -> tuple[set[str], int]:
     """Of the files that are written once, as POD/FILE: those that must be there, and how many were acknowledged."""
     acknowledged, dropped = set[str](), set[str]()
     for op in ops:
@@ -134,7 +134,8 @@ def _owed(ops: Iterable[Op]) -> tuple[set[str], int]:
     return acknowledged - dropped, len(acknowledged)
 
 
-def _there(real: RealCluster, namespace: str, run: str) -> set[str]:
+def files_on(real: RealCluster, namespace: str, run: str) -> set[str]:
+    """A run's files on all replicas, as POD/FILE."""
     pods = [pod["metadata"]["name"] for pod in real.get("pods", f"--namespace={namespace}")["items"]]
     path = f"/data/.chaosd/{run}"
     listed = {pod: real.kubectl("exec", pod, f"--namespace={namespace}", "--", "ls", path) for pod in pods}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -566,3 +568,17 @@ def test_who_manages_the_target_from_a_repository_is_warned_of(sandbox: Main, ex
     assert any(
         "Argo CD manages default/web" in note for note in json.loads((tmp_path / "out/verdict.json").read_text())["notes"]
     )
+
+
+def _imports(statement: str) -> set[str]:
+    """The packages that are loaded by it, in a process of its own."""
+    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_help_and_completion_load_no_more_than_they_need() -> None:
+    assert not _imports("import chaosd.cli") & {"rich", "sqlalchemy", "kubernetes", "aiohttp", "pydantic"}
+
+
+def test_what_draws_on_terminals_is_loaded_on_one_only() -> None:
+    assert "rich" not in _imports("import chaosd.commands, chaosd.gate, chaosd.progress, chaosd.reporting")

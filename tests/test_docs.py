@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
@@ -17,10 +21,12 @@ from rich.console import Console
 from chaosd import cli
 from chaosd.checkers.steps import EXPECTATIONS
 from chaosd.checkers.verdict import Class, Violation, root_causes
+from chaosd.experiment import Experiment
 from chaosd.guards import REASONS, Guards
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.preflight import checks
 from chaosd.report import disruptions, metrics
+from website import __main__ as website
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -39,7 +45,8 @@ def _shell_lines(document: Path) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
-    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text()):
+    prose = re.sub(r"`[^`\n]*`", "", document.read_text())
+    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", prose):
         if "://" not in link:
             assert (document.parent / link).exists(), link
 
@@ -63,6 +70,29 @@ def test_every_make_target_in_the_documents_is_there() -> None:
         for words in _shell_lines(document):
             if words[0] == "make":
                 assert words[1] in targets, words
+
+
+def test_the_tutorial_runs_as_it_stands_and_shows_what_it_says(tmp_path: Path) -> None:
+    for needed in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / needed, tmp_path)
+    for needed in ("experiments", "requirements"):
+        shutil.copytree(ROOT / needed, tmp_path / needed)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (tmp_path / ".venv" / "runtime").touch()  # what `make demo` would install is there
+    blocks = re.findall(r"^```(sh|text)\n(.*?)^```", (ROOT / "docs" / "tutorial.md").read_text(), re.MULTILINE | re.DOTALL)
+    told: list[str] = []
+    for kind, block in blocks:
+        if kind == "sh":
+            done = subprocess.run(
+                ["sh", "-c", block], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
+            )
+            assert done.stdout or "dd " in block, done.stderr
+            told = done.stdout.splitlines()
+        for line in block.splitlines() if kind == "text" else ():
+            shown = re.compile(".*".join(re.escape(part) for part in line.split("…")))
+            assert any(shown.fullmatch(told_line) for told_line in told), (line, told)
+    assert [kind for kind, _ in blocks].count("text") > 5
 
 
 def test_the_readme_names_two_commands_for_the_set_up() -> None:
@@ -93,6 +123,21 @@ def test_the_page_of_disruptions_is_made_of_the_registry() -> None:
 
 def test_the_page_of_metrics_is_made_of_what_is_declared() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == metrics.markdown(), "make docs"
+
+
+@pytest.mark.parametrize("name", website.PAGES)
+def test_a_page_of_the_site_is_made_of_the_code(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == website.PAGES[name](), "make docs"
+
+
+def test_every_command_and_every_field_is_in_the_reference() -> None:
+    group = typer.main.get_command(cli.app)
+    commands = (ROOT / "docs" / "commands.md").read_text()
+    assert re.findall(r"^## `(.+)`$", commands, re.MULTILINE) == [*group.commands]  # type: ignore[attr-defined]
+    fields = (ROOT / "docs" / "experiment-schema.md").read_text()
+    assert {f"`{alias.alias or name}`" for name, alias in Experiment.model_fields.items()} <= set(
+        re.findall(r"`[^`]+`", fields)
+    )
 
 
 def test_every_expectation_and_disruption_is_documented() -> None:

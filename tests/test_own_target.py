@@ -40,6 +40,7 @@ class Api:
         self.told: list[str] = []
         self.lacking: set[str] = set()
         self.waiting = ""
+        self.warning = "no such image"
         self.reclaim_policy = "Delete"
         self.namespace = ""
         self._settings = Settings(cluster="kubernetes", kubeconfig=kubeconfig)
@@ -67,7 +68,7 @@ class Api:
         self.server.on("POST", f"{inside}/statefulsets", self._make_statefulset)
         self.server.on("GET", f"{core}/pods", says(page()))
         self.server.on("GET", f"{core}/persistentvolumeclaims", says(page()))
-        warning = {"type": "Warning", "reason": "Failed", "message": "no such image", "involvedObject": {"name": "drill-0"}}
+        warning = {"type": "Warning", "reason": "Failed", "message": self.warning, "involvedObject": {"name": "drill-0"}}
         warning["metadata"] = {"name": "e", "namespace": self.namespace, "uid": "e"}
         self.server.on("GET", f"{core}/events", says(page(warning)))
         return {}
@@ -172,6 +173,14 @@ async def test_an_image_that_cannot_be_pulled_is_told_with_what_the_cluster_said
     words = "is not ready after 0 s: name another --image .*ImagePullBackOff.*drill-0: Failed: no such image"
     with pytest.raises(NotReadyError, match=words):
         async with api.own_target():
+            pass
+    assert api.asked("DELETE") == ["DELETE NS"]
+
+
+async def test_a_storage_class_that_is_not_there_is_not_waited_for(api: Api) -> None:
+    api.waiting, api.warning = "ContainerCreating", 'storageclass.storage.k8s.io "fsat" not found'
+    with pytest.raises(NotReadyError, match=r'after 0 s: name another --image or --storage-class.*"fsat" not found'):
+        async with api.own_target(storage_class="fsat"):
             pass
     assert api.asked("DELETE") == ["DELETE NS"]
 

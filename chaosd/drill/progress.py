@@ -5,34 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-
-from rich.console import Console
-from rich.status import Status
+from typing import TYPE_CHECKING, TextIO
 
 from chaosd.drill.table import Drilled
+from chaosd.narration import printable
+from chaosd.terminal import is_live
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+
+@contextmanager
+def status(stream: TextIO) -> Iterator[Status | None]:
+    """On a terminal, a line that tells what is under way, until the context ends; None elsewhere."""
+    if not is_live(stream):
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(file=stream).status("drill") as shown:
+        yield shown
 
 
 class DrillProgress:
     """Follows a drill of `total` runs."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, stream: TextIO, total: int) -> None:
         self.results: list[Drilled] = []
-        self._console = console
+        self._stream = stream
         self._total = total
         self._status: Status | None = None
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """On a terminal: what is under way, until the context ends."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with self._console.status("drill") as self._status:
+        with status(self._stream) as self._status:
             yield
 
     def tell(self, line: str) -> None:
         """What somebody may want to read later."""
-        self._console.print(f"{datetime.now(UTC):%H:%M:%S} {line}", highlight=False, markup=False, soft_wrap=True)
+        told = f"{datetime.now(UTC):%H:%M:%S} {printable(line)}"
+        if self._status:
+            self._status.console.print(told, highlight=False, markup=False, soft_wrap=True)
+        else:
+            self._stream.write(f"{told}\n")
+            self._stream.flush()
 
     def done(self, result: Drilled) -> None:
         """One more run is done."""

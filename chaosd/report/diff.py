@@ -7,15 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from chaosd.report.document import Report
 from chaosd.report.making import Made
 from chaosd.report.recoveries import percentile
 from chaosd.report.runs import duration
-from chaosd.report.significance import MIN_VALUES, SIGNIFICANT, Comparison, mann_whitney
+from chaosd.report.significance import SIGNIFICANT, Comparison, mann_whitney
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +44,8 @@ class Diff:
         """Plain JSON."""
         return {
             "schema_version": 1,
-            "a": _about(self.a),
-            "b": _about(self.b),
+            "a": about(self.a),
+            "b": about(self.b),
             "violations_by_class": {name: {"a": a, "b": b} for name, (a, b) in self.classes.items()},
             "coverage": {name: {"a": a, "b": b} for name, (a, b) in self.coverage.items()},
             "recovery": [asdict(one) for one in self.recovery],
@@ -84,14 +80,6 @@ def differences(diff: Diff) -> Iterator[str]:
             yield f"recovery from {one.kind} takes longer in {one.slower.upper()}: {medians}, p = {one.p:.2g}"
 
 
-def shown(diff: Diff) -> RenderableType:
-    """For a terminal, of any width."""
-    told = list(differences(diff)) or ["nothing differs in the verdict, the classes, or the time that recovery takes"]
-    return Group(
-        _runs(diff), Text(), *(Text(f"- {line}") for line in told), Text(), _recovery_table(diff), Text(), *_coverage(diff)
-    )
-
-
 def _recovery(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) -> tuple[Recovered, ...]:
     kinds = sorted({*a, *b})
     tests = {kind: mann_whitney(a.get(kind, ()), b.get(kind, ())) for kind in kinds}
@@ -109,42 +97,8 @@ def _median(seconds: Sequence[float]) -> float | None:
     return round(percentile(sorted(seconds), 50), 3) if seconds else None
 
 
-def _about(report: Report) -> dict[str, Any]:
+def about(report: Report) -> dict[str, Any]:
+    """Which run it is, and what came of it."""
     verdict = report.verdict
     told = {"run": verdict.run, "experiment": verdict.experiment, "target": verdict.target, "seed": verdict.seed}
     return {**told, "cluster": verdict.cluster.version, "verdict": str(verdict.verdict), "state": report.state}
-
-
-def _runs(diff: Diff) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "A", "B"):
-        table.add_column(title, overflow="fold")
-    for (key, a), b in zip(_about(diff.a).items(), _about(diff.b).values(), strict=True):
-        table.add_row(key, Text(str(a)), Text(str(b)))
-    return table
-
-
-def _recovery_table(diff: Diff) -> RenderableType:
-    table = Table(box=None, pad_edge=False)
-    for title in ("recovery from", "times A", "times B", "median A", "median B", "p", ""):
-        table.add_column(title, overflow="fold")
-    for one in diff.recovery:
-        said = f"longer in {one.slower.upper()}" if one.slower else "no difference shown"
-        said = f"too few to say: {MIN_VALUES} of each are needed" if one.p is None else said
-        p = "" if one.p is None else f"{one.p:.2g}"
-        table.add_row(one.kind, str(one.count_a), str(one.count_b), _seconds(one.median_a), _seconds(one.median_b), p, said)
-    return table if diff.recovery else Text("recovery: neither run had anything to recover from")
-
-
-def _seconds(value: float | None) -> str:
-    return duration(value) if value is not None else ""
-
-
-def _coverage(diff: Diff) -> Iterator[RenderableType]:
-    table = Table(box=None, pad_edge=False)
-    for title in ("coverage that differs", "A", "B"):
-        table.add_column(title, overflow="fold")
-    for name, (a, b) in diff.coverage.items():
-        table.add_row(name.replace("_", " "), Text(str(a)), Text(str(b)))
-    if diff.coverage:
-        yield table

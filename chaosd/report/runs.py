@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from chaosd.errors import UsageError
 from chaosd.history import Op
 from chaosd.ledger import Ledger, Run
+from chaosd.report.formats import LATEST
 
-LATEST = "latest"
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
 # A commit, a request and a pause beside the longest wait of an experiment.
 _SPARE_SECONDS = 60.0
 _LEAST_SILENCE_SECONDS = 300.0
@@ -124,6 +125,8 @@ def as_json(standings: Sequence[Standing]) -> list[dict[str, Any]]:
 
 def table(standings: Sequence[Standing]) -> Table:
     """For a terminal, of any width."""
+    from rich.table import Table
+
     shown = Table(box=None, pad_edge=False)
     shown.add_column("run", no_wrap=True)
     for title in ("experiment", "target", "verdict", "began", "took"):
@@ -134,6 +137,8 @@ def table(standings: Sequence[Standing]) -> Table:
 
 
 def _cells(one: Standing) -> Iterator[Text]:
+    from rich.text import Text
+
     verdict = verdict_of(one.run) or str(one.state)
     yield Text(one.run.run)
     yield Text(one.run.name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ import pytest
 import yaml
 
 from tests.chaosd_process import Chaosd
-from tests.e2e.helm import Release
+from tests.e2e.helm import Release, soak_values
 from tests.manifests import Document
 from tests.real import RealCluster
 
+_AXE = "axe-core@4.14.1"
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
@@ -25,6 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program that looks at pages as people with disabilities have them, from the registry that npm is set up for."""
+    folder = tmp_path_factory.mktemp("axe")
+    subprocess.run(["npm", "pack", "--silent", _AXE], cwd=folder, check=True, timeout=110)
+    with tarfile.open(next(folder.glob("*.tgz"))) as packed:
+        program = packed.extractfile("package/axe.min.js")
+        assert program is not None
+        return program.read().decode()
 
 
 @pytest.fixture
@@ -138,18 +152,6 @@ def values(chaosd_image: str, web: str, testbed: Any) -> Callable[..., Document]
     """Values for a soak of the example target, with the ledger on storage that is not tested."""
 
     def made(disruptions: list[Document], **over: Any) -> Document:
-        repository, _, tag = chaosd_image.rpartition(":")
-        soak = {
-            "target": {"namespace": web, "statefulset": "web"},
-            "workload": {"files": 10, "size": "16Ki", "share": {"bytes": "32Mi", "files": 500}},
-            "disruptions": disruptions,
-        }
-        return {
-            "image": {"repository": repository, "tag": tag},
-            "experiments": {"soak": soak},
-            "ledger": {"persistence": {"size": "1Gi", "storageClass": testbed.power_storage_class}},
-            "daemon": {"leaseSeconds": 8, "drill": "never"},
-            **over,
-        }
+        return {**soak_values(chaosd_image, web, testbed.power_storage_class, disruptions), **over}
 
     return made

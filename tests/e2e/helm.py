@@ -10,9 +10,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.manifests import Document
 from tests.real import RealCluster
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "chaosd"
+
+
+def soak_values(image: str, namespace: str, ledger_class: str, disruptions: list[Document]) -> Document:
+    """Values for a soak of the example target, with the ledger on storage of a class that is not tested."""
+    repository, _, tag = image.rpartition(":")
+    soak = {
+        "target": {"namespace": namespace, "statefulset": "web"},
+        "workload": {"files": 10, "size": "16Ki", "share": {"bytes": "32Mi", "files": 500}},
+        "disruptions": disruptions,
+    }
+    return {
+        "image": {"repository": repository, "tag": tag},
+        "experiments": {"soak": soak},
+        "ledger": {"persistence": {"size": "1Gi", "storageClass": ledger_class}},
+        "daemon": {"leaseSeconds": 8, "drill": "never"},
+    }
 
 
 class Release:

@@ -15,6 +15,7 @@ import pytest
 from tests import manifests
 from tests.chaosd_process import Chaosd
 from tests.real import RealCluster
+from tests.waiting import until
 
 Run = Callable[..., Chaosd]
 Write = Callable[..., Path]
@@ -219,14 +220,18 @@ def test_pods_that_come_in_any_order_as_their_policy_says_pass(
 
 
 def test_a_full_and_a_read_only_disk_refuse_writes_and_are_not_accused(
-    web: str, start: Run, run: Run, experiment: Write, real: RealCluster, testbed: Any
+    web: str, start: Run, experiment: Write, real: RealCluster, testbed: Any, tmp_path: Path
 ) -> None:
+    """The disruption of the first round lasts until both disks are as they shall be: the second can write nothing."""
     full, read_only = (real.handle(web, f"disk-ssd-web-{n}") for n in (0, 1))
-    short = {"write": "3s"}
-    path = experiment(rounds=2, timeouts=short, disruptions=[{"kind": "external", "command": ["sleep", "3"]}])
-    with _after_a_round(start, path, web) as process:
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    lasting = ["sh", "-c", f"touch {begun}; until [ -e {ended} ]; do sleep 0.2; done"]
+    path = experiment(rounds=2, timeouts={"write": "3s"}, disruptions=[{"kind": "external", "command": lasting}])
+    with start("run", path, "-n", web) as process:
+        until(begun.exists, "the disruption begins")
         testbed.disks.fill(full)
         testbed.disks.remount_read_only(read_only)
+        ended.touch()
         assert process.wait() == 3, process.told
         verdict = process.verdict
     assert verdict["violations"] == []

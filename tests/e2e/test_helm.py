@@ -26,6 +26,7 @@ MIXED = [{"kind": "pod-delete"}, {"kind": "scale"}]
 UNASKED = ("--ignore-container-cpu-limit", "--ignore-test=container-image-pull-policy")
 
 
+@pytest.mark.timeout(1200)  # ten waits for pods one after the other
 def test_installed_tested_upgraded_rolled_back_and_uninstalled(
     release: Release, values: Callable[..., Document], real: RealCluster, web: str
 ) -> None:
@@ -87,6 +88,32 @@ def test_a_daemon_whose_pod_is_deleted_in_mid_round_loses_nothing_and_the_next_o
     assert len(release.runs()) == 1
 
 
+def test_a_daemon_whose_ledgers_disk_is_full_is_not_ready_and_disturbs_nothing_until_there_is_room(
+    release: Release, values: Callable[..., Document], real: RealCluster, testbed: Any, web: str
+) -> None:
+    release.install(values(MIXED), "--wait", "--timeout=180s")
+    _until(lambda: _rounds(release) >= 2, "two rounds")
+    disk = real.handle(release.namespace, release.full_name)
+    testbed.disks.fill(disk)
+    try:
+        _until(lambda: any("disk is full; make room" in line["event"] for line in release.logged()), "the fault is logged")
+        _until(lambda: not _is_ready(release.pod), "the daemon is not ready")
+        real.wait_ready(web, "web")  # it is healed
+        found, restarts = _uids(real, web), release.pod["status"]["containerStatuses"][0]["restartCount"]
+        assert len(found) == 2
+        time.sleep(15)
+        assert _uids(real, web) == found
+        assert not _is_ready(release.pod)
+    finally:
+        testbed.disks.unfill(disk)
+    _until(lambda: _is_ready(release.pod), "the daemon is ready")
+    before = _rounds(release)
+    _until(lambda: _rounds(release) > before + 1, "it goes on")
+    assert set(release.measured("chaosd_violations_open").values()) == {0.0}
+    assert len(release.runs()) == 1
+    assert release.pod["status"]["containerStatuses"][0]["restartCount"] == restarts
+
+
 def test_the_demo_shows_something_at_once(
     real: RealCluster, tools: Path, tmp_path: Path, real_namespace: str, chaosd_image: str
 ) -> None:
@@ -142,7 +169,7 @@ def test_each_rule_less_and_preflight_says_so_by_name(
         for role in real.get("clusterrole,role", "--all-namespaces", _of(release))["items"]
         if role["metadata"]["name"] != f"{release.full_name}-own"
     ]
-    assert {role["metadata"].get("namespace", "") for role in granted} == {"", web}
+    assert {role["metadata"].get("namespace", "") for role in granted} == {"", "kube-node-lease", web}
     for role in granted:
         for number in range(len(role["rules"])):
             less = copy.deepcopy(role)
@@ -150,6 +177,7 @@ def test_each_rule_less_and_preflight_says_so_by_name(
             real.apply(_applicable(less))
             missing = _checks(path, kubeconfig, tmp_path)
             wished = rule["resources"][0] in ("events", "namespaces", "nodes", "volumeattachments")
+            wished |= role["metadata"].get("namespace") == "kube-node-lease"
             assert ("wishes" if wished else "rights") in missing, (rule, missing)
         real.apply(_applicable(role))
     assert _checks(path, kubeconfig, tmp_path) == set()
@@ -254,6 +282,14 @@ def _of(release: Release) -> str:
 
 def _rounds(release: Release) -> float:
     return max(release.measured("chaosd_round").values(), default=0)
+
+
+def _is_ready(pod: Document) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
+
+
+def _uids(real: RealCluster, namespace: str) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in real.get("pods", f"--namespace={namespace}")["items"]}
 
 
 def _claim(release: Release, real: RealCluster) -> str:

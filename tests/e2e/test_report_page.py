@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-import tarfile
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import CHROMIUM, NEEDS_BROWSER
 from tests.chaosd_main import Main
 from tests.report.ledgers import keep
 from tests.report.test_report_files import SEED, damaged
 from tests.test_report import verdict
 
-_AXE = "axe-core@4.14.1"
-_BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 _CSP = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 # What the page is made to say of itself, in place of what it showed.
 _TELL = """<script>%s</script><script>
@@ -29,27 +26,11 @@ axe.run().then(r => { document.documentElement.textContent = "<<" + JSON.stringi
     .map(v => [v.id, v.nodes.map(n => n.html)]),
   passes: r.passes.length, wide, view}) + ">>" })</script></body>"""
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(
-        not (_BROWSER and shutil.which("npm")), reason="needs chromium and npm: apt-get install chromium npm"
-    ),
-]
-
-
-@pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The program, from the registry that npm is set up for."""
-    folder = tmp_path_factory.mktemp("axe")
-    subprocess.run(["npm", "pack", "--silent", _AXE], cwd=folder, check=True, timeout=110)
-    with tarfile.open(next(folder.glob("*.tgz"))) as packed:
-        program = packed.extractfile("package/axe.min.js")
-        assert program is not None
-        return program.read().decode()
+pytestmark = [pytest.mark.e2e, NEEDS_BROWSER]
 
 
 def _told(page: Path, folder: Path, *, dark: bool, width: int = 1200) -> dict[str, Any]:
-    command = [_BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     command += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"--window-size={width},900"]
     command += ["--virtual-time-budget=60000", "--dump-dom", page.as_uri()]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=110)  # type: ignore[arg-type]

@@ -43,9 +43,9 @@ def test_it_tells_everything_without_a_script() -> None:
     for told in (
         "Nothing broken",
         "Experiments: 1 running.",
-        "round 3: pod-delete, writes 5 s ago",
-        "last: pod-delete default/web-1 9 s ago",
-        "pass so far 2 min ago 2023-11-14 22:13:00 UTC",
+        "round 3: pod-delete, writes, since 5 s ago",
+        "last: pod-delete default/web-1, 9 s ago",
+        "pass so far, 2 min ago 2023-11-14 22:13:00 UTC",
         "disk-ssd-web-0 pv-0 d-0 node-1",
         "goes on for ever",
     ):

@@ -1,4 +1,4 @@
-"""chaosd on a terminal of its own, as an emulator shows it."""
+"""A program on a terminal of its own, as an emulator shows it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pyte
 
 
 class OnTerminal:
-    """A running `chaosd`, on a terminal of so many columns and lines. Use it in a `with`: what still runs is killed."""
+    """A running `chaosd`, or another `program`, on a terminal of so many columns and lines. Use it in a `with`: what still
+    runs is killed."""
 
-    def __init__(self, *args: object, columns: int, lines: int, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *args: object,
+        columns: int,
+        lines: int,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "chaosd"),
+    ) -> None:
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000)
         self.written = b""
         self.code: int | None = None
@@ -28,8 +36,7 @@ class OnTerminal:
         environment = {**known, "TERM": "xterm-256color", "LANG": "C.UTF-8", **(env or {})}
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
-            words = [sys.executable, "-m", "chaosd", *map(str, args)]
-            os.execve(sys.executable, words, environment)
+            os.execve(program[0], [*program, *map(str, args)], environment)
         self._size(columns, lines)
 
     def __enter__(self) -> OnTerminal:
