@@ -80,17 +80,18 @@ class _Asking:
         """The first answer in which the last run counts. Raises UsageError, DeadlineError."""
         ends_at = self._now() + seconds
         gate = await self.first()
-        asked_at = gate.now  # by the daemon's clock, as when runs begin
+        asked_at, waited_for = gate.now, _awaited_still(gate)  # by the daemon's clock, as when runs begin
         while not self._is_answered(gate, asked_at):
             if self._now() > ends_at:
                 raise DeadlineError(f"gate {gate.gate}: no verdict that counts came for {duration(seconds)}: {gate.why}")
+            self._heartbeat(waited_for)
             await asyncio.sleep(min(_POLL_SECONDS, seconds))
             try:
                 gate = await self._status() or gate
             except UnreachableError as error:  # it may be started anew
-                self._heartbeat(str(error))
+                waited_for = str(error)
             else:
-                self._heartbeat(_awaited_still(gate))
+                waited_for = _awaited_still(gate)
         return gate
 
     def _is_answered(self, gate: GateStatus, asked_at: float) -> bool:
