@@ -12,8 +12,8 @@ from website.schema import Schema, cell, section, type_of
 _DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 _HEAD = """# The daemon's HTTP API
 
-This page is made (`make schema`, `make docs`) from [openapi.json](openapi.json), an OpenAPI document that clients can be made
-from; `chaosd schema api` prints it, too.
+This page is made (`make schema`, `make docs`) from [openapi.json](openapi.json), an OpenAPI document that clients can be
+made from; `chaosd schema api` prints it, too.
 
 {about}
 """
