@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from website import commands, schema
+from website import api, commands, schema
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = {"commands.md": commands.markdown, "experiment-schema.md": schema.markdown}
+PAGES = {"commands.md": commands.markdown, "experiment-schema.md": schema.markdown, "api.md": api.markdown}
 
 if __name__ == "__main__":
     for name, markdown in PAGES.items():

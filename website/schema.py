@@ -23,36 +23,42 @@ def markdown() -> str:
     """The page."""
     schema: Schema = json.loads(_SCHEMA.read_text())
     parts = {"Experiment": schema, **schema["$defs"]}
-    return _HEAD + "".join(text for name, part in parts.items() if "properties" in part for text in _section(name, part))
+    return _HEAD + "".join(text for name, part in parts.items() for text in section(name, part))
 
 
-def _section(name: str, part: Schema) -> Iterator[str]:
+def section(name: str, part: Schema) -> Iterator[str]:
+    """A part of a schema under its name: its fields, or what else it may be."""
     about = " ".join(part.get("description", "").split())
     yield f"\n## {name}\n\n{about}\n\n" if about else f"\n## {name}\n\n"
+    if "properties" not in part:
+        yield f"{type_of(part)}\n"
+        return
     yield "| Field | Type | Default | What it says |\n|---|---|---|---|\n"
     for field, spec in part["properties"].items():
         # What stands in a section of its own has its defaults there.
         default = f"`{json.dumps(spec['default'])}`" if "default" in spec and "$ref" not in spec else ""
         meaning = " ".join(spec.get("description", "").split())
-        yield "| " + " | ".join(_cell(text) for text in (f"`{field}`", _type(spec), default, meaning)) + " |\n"
+        yield "| " + " | ".join(cell(text) for text in (f"`{field}`", type_of(spec), default, meaning)) + " |\n"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """A text as it stands in a table."""
     return text.replace("|", "\\|")
 
 
-def _type(spec: Schema) -> str:
+def type_of(spec: Schema) -> str:
+    """What a value may be, in words."""
     if "$ref" in spec:
         name = spec["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
     if "const" in spec or "enum" in spec:
         return ", ".join(f"`{value}`" for value in spec.get("enum", [spec.get("const")]))
     if choices := spec.get("anyOf") or spec.get("oneOf"):
-        return " or ".join(_type(choice) for choice in choices)
+        return " or ".join(type_of(choice) for choice in choices)
     bounds = ", ".join(f"{sign} `{spec[name]}`" for name, sign in _BOUNDS.items() if name in spec)
     kind = {"array": "list", "null": "nothing", "object": "mapping"}.get(spec.get("type", ""), spec.get("type", "any"))
     if items := spec.get("items"):
-        kind = f"list of {_type(items)}"
+        kind = f"list of {type_of(items)}"
     elif isinstance(values := spec.get("additionalProperties"), dict):
-        kind = f"mapping to {_type(values)}"
+        kind = f"mapping to {type_of(values)}"
     return f"{kind} {bounds}".strip()
