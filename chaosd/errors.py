@@ -15,6 +15,7 @@
     │   ├── ConflictError     the object is not what the caller believed it was (409)
     │   ├── ForbiddenError    not allowed (401, 403)
     │   ├── RefusedError      the request was understood and refused (400, 422)
+    │   │   └── DeniedError   a rule of the cluster's owner forbids it: a policy, a webhook, a quota
     │   ├── ThrottledError    try again later; an eviction that a budget blocks (429)
     │   ├── ExpiredError      the watch position is too old; list again (410)
     │   └── UnreachableError  no answer: connection, TLS, proxy or 5xx
@@ -100,6 +101,10 @@ class ForbiddenError(ClusterError):
 
 class RefusedError(ClusterError):
     """The API server understood the request and refused it."""
+
+
+class DeniedError(RefusedError):
+    """Admission said no: a policy, a webhook or a quota of who runs the cluster."""
 
 
 class ThrottledError(ClusterError):

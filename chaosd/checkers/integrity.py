@@ -180,8 +180,9 @@ class Integrity:
             replica.at_risk_since = op.index
 
     def _not_opened(self, replica: Replica, op: Op) -> None:
+        replica.last_error = op.value["error"]
         if op.value.get("refuses_writes"):
-            replica.refused = op.value["error"]
+            replica.refused = replica.last_error
 
     def _write_invoked(self, replica: Replica, op: Op) -> None:
         assert replica.origin is not None, "a write is invoked in a session, and a session was opened"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from chaosd.cluster.port import Cluster, ExecStream, Pod
 from chaosd.cluster.target import Target
-from chaosd.errors import NotReadyError, ProbeError, RefusedError, SessionLostError, TargetError
+from chaosd.errors import DeniedError, NotReadyError, ProbeError, RefusedError, SessionLostError, TargetError
 from chaosd.probe import protocol
 from chaosd.probe.agent_container import agent_container
 from chaosd.probe.protocol import Facts, Program, Stored, Sum
@@ -190,6 +190,9 @@ async def _started(
                 raise TargetError(_lacking(place, pod_name, program, ", ".join(session.facts.lacks)))
             held.push_async_exit(opening.pop_all())
             return session
+    except DeniedError as error:
+        mend = "ask who set that rule to let chaosd open one"
+        raise NotReadyError(f"{target.namespace}/{pod_name}: no session may be opened in it: {error}: {mend}") from error
     except RefusedError as error:
         again = await cluster.get(Pod, target.namespace, pod_name)
         if (again.uid, _running_id(again, container)) != (pod.uid, _running_id(pod, container)):

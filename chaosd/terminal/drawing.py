@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -17,6 +17,8 @@ from chaosd.terminal.picture import Phase, Picture, Pod, short, told
 _NARROW = 70
 _LONGEST_BAR, _SHORTEST_BAR = 24, 6
 _VIOLATIONS_SHOWN = 5
+_LABEL = 10
+_LINES_OF_ONE = 3
 _ACTIVE: Mapping[Phase, str] = {
     Phase.WRITE: "writing",
     Phase.DISRUPT: "disrupting",
@@ -69,8 +71,9 @@ def draw(scene: Scene, width: int, height: int, glyphs: Glyphs = Glyphs()) -> li
         *(brush.round(scene, picture) if picture else [brush.field("round", Text(scene.round))]),
     ]
     below = [*brush.required(scene.required), *brush.recoveries(picture), *brush.violations(picture)] if picture else []
+    above, below = brush.fitted(above), brush.fitted(below)
     rows = brush.replicas(picture, max(2, height - len(above) - len(below))) if picture else []
-    return [brush.cut(line) for line in [*above, *rows, *below][:height]]
+    return [*above, *map(brush.cut, rows), *below][:height]
 
 
 class _Brush:
@@ -78,6 +81,20 @@ class _Brush:
         self._width = width
         self._glyphs = glyphs
         self._narrow = width < _NARROW
+
+    def fitted(self, lines: Iterable[Text]) -> list[Text]:
+        """The lines; on a narrow terminal, those that are too long go on below."""
+        return [self.cut(part) for line in lines for part in (self._broken(line) if self._narrow else [line])]
+
+    def _broken(self, line: Text) -> Iterator[Text]:
+        for _ in range(_LINES_OF_ONE - 1):
+            at = line.plain.rfind(" ", _LABEL + 1, self._width + 1)
+            if line.cell_len <= self._width or at < 0:
+                break
+            part, line = line.divide([at])
+            yield part
+            line = Text.assemble(" " * (_LABEL + 1), line[1:])
+        yield line
 
     def cut(self, line: Text) -> Text:
         """No wider than the terminal, since a line that wraps cannot be erased; and nothing in it moves the cursor."""
@@ -93,7 +110,7 @@ class _Brush:
 
     def field(self, name: str, value: Text) -> Text:
         """One line: what it is, and the value."""
-        return Text.assemble((f"{name:<10} ", "bold"), value)
+        return Text.assemble((f"{name:<{_LABEL}} ", "bold"), value)
 
     def head(self, scene: Scene) -> Iterator[Text]:
         for name, value in scene.head:
@@ -168,7 +185,7 @@ class _Brush:
         for number, one in enumerate(required):
             mark = (f"{self._glyphs.done} ", "green") if one.met else (f"{self._glyphs.awaited} ", "yellow")
             words = Text(one.words.removeprefix(f"{one.name}: "))
-            line = Text.assemble((f"{'required' if not number else '':<10} ", "bold"), mark)
+            line = Text.assemble((f"{'' if number else 'required':<{_LABEL}} ", "bold"), mark)
             if self._narrow:
                 line.append(one.words)
             else:

@@ -95,6 +95,7 @@ def test_on_forty_columns_it_says_the_same_in_fewer_words() -> None:
     assert "phase      ▶ read 5 s (4 of 5)" in lines
     assert "web-1 ●   7 new ━━━━━━─────────── 2/5 ✗" in lines
     assert "required   · rounds: 3 of 10" in lines
+    assert lines[lines.index("data       72 files written, 62") + 1] == "           readings verified (62 cold)"
 
 
 @pytest.mark.parametrize("height", [1, 5, 12, 14, 16, 40])

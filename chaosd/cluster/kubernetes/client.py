@@ -30,6 +30,7 @@ from chaosd.cluster.kubernetes.pace import Pace, retry_after
 from chaosd.errors import (
     ClusterError,
     ConflictError,
+    DeniedError,
     ExpiredError,
     ForbiddenError,
     NotFoundError,
@@ -58,6 +59,7 @@ _ERRORS: Mapping[int, type[ClusterError]] = {
 }
 
 _MAY_NOT = re.compile(r'User "[^"]*" cannot \w+ (resource|path) ')
+_UPGRADE = "Upgrade request required"
 _USER_AGENT = f"chaosd/{__version__}"
 
 Query = Sequence[tuple[str, str]]
@@ -169,19 +171,33 @@ class Client:
         timeouts = aiohttp.ClientWSTimeout(ws_close=1.0)
         if self._rest.pool_manager is None:
             self._rest.pool_manager = self._rest._create_pool_manager()
-        async with self._paced(what), asyncio.timeout(REQUEST_SECONDS):
-            socket = await self._rest.pool_manager.ws_connect(
-                url,
-                protocols=protocols,
-                headers=await self._headers(),
-                heartbeat=heartbeat_seconds,
-                max_msg_size=0,
-                timeout=timeouts,
-            )
+        try:
+            async with self._paced(what), asyncio.timeout(REQUEST_SECONDS):
+                socket = await self._rest.pool_manager.ws_connect(
+                    url,
+                    protocols=protocols,
+                    headers=await self._headers(),
+                    heartbeat=heartbeat_seconds,
+                    max_msg_size=0,
+                    timeout=timeouts,
+                )
+        except (ForbiddenError, RefusedError) as error:
+            raise await self._in_words(error, path, query) from error
         try:
             yield socket
         finally:
             await socket.close()
+
+    async def _in_words(self, refusal: ClusterError, path: Sequence[str], query: Query) -> ClusterError:
+        """A handshake is refused without a word of why. The same request without its upgrade meets authorizers and
+        admission before it is refused for that, so nothing is executed (k8s.io/apimachinery, proxy/upgradeaware.go)."""
+        try:
+            async with self.response("GET", path, query=query, timeout_seconds=REQUEST_SECONDS):
+                return refusal
+        except (ForbiddenError, RefusedError) as told:
+            return refusal if _UPGRADE in str(told) else told
+        except ClusterError:
+            return refusal
 
     @asynccontextmanager
     async def _paced(self, what: str) -> AsyncIterator[None]:
@@ -231,12 +247,15 @@ def error_of(status: int, message: str, what: str, headers: Mapping[str, str] | 
 
 
 def _refusal(response: aiohttp.ClientResponse, text: bytes, what: str) -> ClusterError:
-    """Admission, such as Pod Security, a quota or a webhook, answers a write with 403 as the authorizers do, whose answer
-    says who may not do what. Source: k8s.io/apiserver, endpoints/handlers/responsewriters/errors.go, forbiddenMessage."""
+    """Admission, such as Pod Security, a quota or a webhook, answers a write or a session with 403 as the authorizers do,
+    whose answer says who may not do what; or, a policy does, with 422. Source: k8s.io/apiserver,
+    endpoints/handlers/responsewriters/errors.go, forbiddenMessage."""
     message = _message(text)
     error = error_of(response.status, message, what, response.headers)
-    if response.status == HTTPStatus.FORBIDDEN and response.method != "GET" and not _MAY_NOT.search(message):
-        return RefusedError(str(error))
+    session = response.url.path.endswith("/exec")
+    forbids = response.status == HTTPStatus.FORBIDDEN and (response.method != "GET" or session)
+    if (forbids and not _MAY_NOT.search(message)) or (session and response.status == HTTPStatus.UNPROCESSABLE_ENTITY):
+        return DeniedError(str(error))
     return error
 
 

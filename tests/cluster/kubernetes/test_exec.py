@@ -11,8 +11,8 @@ from aiohttp import web
 
 from chaosd.cluster.kubernetes import KubernetesCluster
 from chaosd.cluster.kubernetes.exec import V4, V5, exit_status
-from chaosd.errors import ForbiddenError, NotFoundError, RefusedError, SessionLostError
-from tests.cluster.kubernetes.api_server import ApiServer, Handler, refuses
+from chaosd.errors import DeniedError, ForbiddenError, NotFoundError, RefusedError, SessionLostError
+from tests.cluster.kubernetes.api_server import ApiServer, Handler, refuses, status
 
 EXEC = "/api/v1/namespaces/default/pods/web-0/exec"
 SUCCESS = json.dumps({"status": "Success"}).encode()
@@ -119,7 +119,7 @@ async def test_an_older_server_cannot_be_told_the_end_of_the_input(cluster: Kube
 async def test_what_the_server_refuses_before_it_upgrades(cluster: KubernetesCluster, server: ApiServer) -> None:
     with pytest.raises(NotFoundError):
         await _outcome(cluster)
-    server.on("GET", EXEC, refuses(403, "forbidden"))
+    server.on("GET", EXEC, refuses(403, 'pods "web-0" is forbidden: User "u" cannot create resource "pods/exec"'))
     with pytest.raises(ForbiddenError):
         await _outcome(cluster)
 
@@ -136,3 +136,37 @@ def test_statuses_that_are_of_something_else() -> None:
         exit_status(_failure('exec: "sh": executable file not found in $PATH'))
     with pytest.raises(SessionLostError, match="container not running"):
         exit_status(_failure("container not running"))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (422, 'ValidatingAdmissionPolicy "no-shells" denied request: nobody opens a shell here'),
+        (403, 'admission webhook "no-shells" denied the request: nobody opens a shell here'),
+    ],
+)
+async def test_admission_that_denies_a_session_is_told_in_its_own_words(
+    cluster: KubernetesCluster, server: ApiServer, code: int, message: str
+) -> None:
+    server.on("GET", EXEC, refuses(code, message))
+    with pytest.raises(DeniedError, match="nobody opens a shell here"):
+        await _outcome(cluster)
+
+
+async def test_a_missing_right_to_a_session_is_one_and_no_rule(cluster: KubernetesCluster, server: ApiServer) -> None:
+    message = 'pods "web-0" is forbidden: User "nobody" cannot create resource "pods/exec" in API group ""'
+    server.on("GET", EXEC, refuses(403, message))
+    with pytest.raises(ForbiddenError, match="nobody"):
+        await _outcome(cluster)
+
+
+async def test_a_handshake_that_fails_for_itself_keeps_its_own_reason(
+    cluster: KubernetesCluster, server: ApiServer
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        upgrades = "upgrade" in request.headers.get("Connection", "").lower()
+        return status(403, "no") if upgrades else status(400, "Upgrade request required")
+
+    server.on("GET", EXEC, handler)
+    with pytest.raises(ForbiddenError, match="403"):
+        await _outcome(cluster)

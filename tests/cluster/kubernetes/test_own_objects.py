@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chaosd.cluster.kubernetes import KubernetesCluster
-from chaosd.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError, RefusedError
+from chaosd.errors import ClusterError, ConflictError, DeniedError, ForbiddenError, NotFoundError, RefusedError
 from tests.cluster.kubernetes.api_server import ApiServer, refuses, says
 
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "mine"}}
@@ -28,8 +28,8 @@ async def test_a_manifest_is_posted_where_objects_of_its_kind_are(cluster: Kuber
     ("code", "message", "error"),
     [
         (403, 'statefulsets.apps is forbidden: User "u" cannot create resource "statefulsets"', ForbiddenError),
-        (403, 'admission webhook "policy" denied the request: not on Fridays', RefusedError),
-        (403, "unable to create new content in namespace mine because it is being terminated", RefusedError),
+        (403, 'admission webhook "policy" denied the request: not on Fridays', DeniedError),
+        (403, "unable to create new content in namespace mine because it is being terminated", DeniedError),
         (404, 'namespaces "mine" not found', NotFoundError),
         (409, 'statefulsets.apps "web" already exists', ConflictError),
         (422, "spec.selector: Required value", RefusedError),

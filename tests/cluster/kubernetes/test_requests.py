@@ -13,6 +13,7 @@ from chaosd.cluster.port import ClusterEvent, Container, EphemeralContainer, Lea
 from chaosd.errors import (
     ClusterError,
     ConflictError,
+    DeniedError,
     ExpiredError,
     ForbiddenError,
     NotFoundError,
@@ -161,7 +162,7 @@ async def test_an_ephemeral_container_is_added_by_a_patch_that_names_the_uid(
     [
         (422, 'Pod "web-0" is invalid: metadata.uid: Invalid value: "u1": field is immutable', ConflictError),
         (422, "spec.ephemeralContainers[0].volumeMounts[0].subPath: Forbidden", RefusedError),
-        (403, 'pods "web-0" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', RefusedError),
+        (403, 'pods "web-0" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', DeniedError),
         (403, 'pods "web-0" is forbidden: User "u" cannot patch resource "pods/ephemeralcontainers"', ForbiddenError),
         (404, 'pods "web-0" not found', NotFoundError),
     ],
