@@ -46,6 +46,9 @@ _CONNECT_SECONDS = 5.0
 _ATTEMPTS = 5
 # Each watch and each exec session holds a connection, so the pool has no bound of its own (0 in aiohttp).
 _CONNECTIONS = 0
+# A TLS connection takes 0.4 MB, and stays in the pool: ten targets that ask for their rights at once made a hundred. What
+# changes something, such as an undo or the renewal of a Lease, waits for none of these.
+_ASKED_AT_ONCE = 16
 
 _ERRORS: Mapping[int, type[ClusterError]] = {
     HTTPStatus.BAD_REQUEST: RefusedError,
@@ -100,6 +103,7 @@ class Client:
     def __init__(self, configuration: Configuration, pace: Pace) -> None:
         self._configuration = configuration
         self._pace = pace
+        self._asked = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._rest = RESTClientObject(configuration)
 
     async def close(self) -> None:
@@ -111,7 +115,8 @@ class Client:
         ClusterError."""
         async for attempt in patiently(REQUEST_SECONDS, _ATTEMPTS):
             with attempt:
-                return await self.request(method, path, query=query, body=body)
+                async with self._asked:
+                    return await self.request(method, path, query=query, body=body)
         raise AssertionError("the last attempt raises")
 
     async def request(

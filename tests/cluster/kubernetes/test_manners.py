@@ -181,3 +181,30 @@ async def test_an_event_is_told_again_or_for_the_first_time(cluster: KubernetesC
     assert (first["metadata"]["name"], first["involvedObject"]["uid"], first["count"]) == (name, target.uid, 1)
     assert (first["type"], first["reason"], first["source"]) == ("Normal", "ChaosdDisruption", {"component": "chaosd"})
     assert again == {"count": 2, "message": "number 2", "lastTimestamp": again["lastTimestamp"]}
+
+
+async def test_few_questions_are_asked_at_once_and_what_changes_something_waits_for_none(
+    server: ApiServer, cluster: KubernetesCluster
+) -> None:
+    under_way, most, answered = 0, 0, asyncio.Event()
+
+    async def slowly(_: web.Request) -> web.StreamResponse:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await answered.wait()
+        under_way -= 1
+        return web.json_response(pod("web-0"))
+
+    server.on("GET", WEB_0, slowly)
+    server.on("DELETE", WEB_0, says({"kind": "Status", "status": "Success"}))
+    asking = [asyncio.create_task(cluster.get(Pod, "default", "web-0")) for _ in range(60)]
+    async with asyncio.timeout(5):
+        while under_way < 16:  # noqa: ASYNC110 - the server is another task of this loop
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert most == 16
+        await cluster.delete_pod("default", "web-0", uid="u1")
+    answered.set()
+    assert {found.name for found in await asyncio.gather(*asking)} == {"web-0"}
+    assert most == 16
