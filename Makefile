@@ -35,6 +35,7 @@ schema: $(VENV)/runtime ## write the experiments' JSON Schema anew
 	$(BIN)/chaosd schema verdict > docs/verdict.schema.json
 	$(BIN)/chaosd schema report > docs/report.schema.json
 	$(BIN)/chaosd schema gate > docs/gate.schema.json
+	$(BIN)/chaosd schema api > docs/openapi.json
 
 docs: $(VENV)/runtime ## write the documents that are made from the code anew
 	$(BIN)/chaosd disruptions --markdown > docs/disruptions.md

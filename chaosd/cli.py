@@ -543,10 +543,11 @@ def list_disruptions(
 @app.command(epilog=examples.told("schema"))
 def schema(
     of: Annotated[
-        Literal["experiment", "verdict", "report", "gate"], typer.Argument(help="Which document's.")
+        Literal["experiment", "verdict", "report", "gate", "api"], typer.Argument(help="Which document's.")
     ] = "experiment",
 ) -> int:
-    """Print the JSON Schema of an experiment, of verdict.json, of report.json, or of what the API says of a gate."""
+    """Print the JSON Schema of an experiment, of verdict.json, of report.json, or of what a daemon's API says of a gate; or
+    that API's OpenAPI document."""
     from pydantic import BaseModel
 
     from chaosd import experiment
@@ -556,6 +557,10 @@ def schema(
 
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
+    elif of == "api":
+        from chaosd import openapi
+
+        typer.echo(openapi.document(), nl=False)
     else:
         models: dict[str, type[BaseModel]] = {"verdict": Verdict, "report": Report, "gate": GateStatus}
         typer.echo(json.dumps(models[of].model_json_schema(by_alias=True, mode="serialization"), indent=2))
@@ -586,7 +591,9 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors; their type is typer's own and changes with it
             code = USAGE
-            _tell(error.format_message())
+            context = getattr(error, "ctx", None)
+            mend = f" See {context.command_path} --help" if context else ""
+            _tell(f"{error.format_message().replace('Value error, ', '')}{mend}")
         else:  # never 1: a fault of chaosd's own breaks no promise of the storage
             code = INCONCLUSIVE
             traceback.print_exc()
@@ -610,6 +617,7 @@ def _settings(
     listen: str | None = None,
 ) -> Settings:
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from chaosd.settings import Settings
 
@@ -625,7 +633,10 @@ def _settings(
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise UsageError(f"settings: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        raise UsageError(f"settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except SettingsError as error:
+        raise UsageError(f"settings: {error}: write JSON") from error
 
 
 def _experiment(
@@ -635,10 +646,17 @@ def _experiment(
     from chaosd import experiment
 
     kind, name = _object(subject)
-    if kind == "statefulset":
+    if kind == "statefulset" and name:
         chosen, manifest = experiment.default_for(name), None
+    elif kind and "/" in subject:
+        raise UsageError(f"{subject} is no StatefulSet: name one as statefulset/NAME")
     else:
         path = Path(subject)
+        if "/" not in subject and not path.suffix and not path.exists():
+            raise UsageError(
+                f"{subject} is no file: name an experiment, such as experiments/soak.yaml, or a target, as "
+                f"statefulset/{'NAME' if subject in _KINDS else subject}"
+            )
         chosen = experiment.load(path)
         manifest = path.parent / chosen.target.manifest
     over: dict[str, Any] = {"rounds": rounds, "duration": duration, "seed": seed}

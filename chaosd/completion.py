@@ -9,7 +9,6 @@ from pathlib import Path
 
 import typer
 
-from chaosd.checkers.verdict import Class
 from chaosd.errors import ChaosdError
 from chaosd.report.formats import FILES, LATEST
 
@@ -54,6 +53,8 @@ def formats(incomplete: str) -> list[str]:
 
 def classes(incomplete: str) -> list[str]:
     """Classes of failure."""
+    from chaosd.checkers.verdict import Class
+
     return [*_beginning(incomplete, *map(str, Class))]
 
 

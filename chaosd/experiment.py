@@ -265,6 +265,9 @@ def _explain(document: Mapping[str, Any], error: ValidationError) -> Iterator[st
         if problem["type"] == "extra_forbidden":
             name = str(problem["loc"][-1])
             yield f"{place}: unknown field{_nearest(name, _fields_at(problem['loc'][:-1]))}"
+        elif problem["type"] == "union_tag_invalid":
+            named, known = problem["ctx"]["tag"], re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"])
+            yield f"{place}: no such kind as {named!r}{_nearest(named, known)}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
             yield f"{place}: {message}" if place else message

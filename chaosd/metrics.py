@@ -47,6 +47,7 @@ _ROUND_BUCKETS = (2, 10, 30, 120, 600, 1800)
 _OUTCOMES = (Kind.OK, Kind.FAIL, Kind.INFO)
 _REPLICA_STATES = ("wanted", "ready")
 _OBSERVER_ERRORS = ("open", "read", "watch_gap", "unobservable")
+_DELIVERIES = ("delivered", "failed")
 _EXPERIMENT_STATES = ("loaded", "refused")
 
 COLD, CACHED, NOT_READ = "cold", "cached", "none"  # what is not there, or could not be read, came from nowhere
@@ -60,6 +61,7 @@ _VERIFICATIONS = (
     *product((_ABSENT, _FAILED), (NOT_READ,)),
 )
 
+_OF_NO_TARGET = ("process", "webhook")
 _COUNTS_ANEW = "starts again at 0, as `rate()` and `increase()` expect"
 _FROM_HISTORY = "comes back from the run's history"
 _FROM_LEDGER = "is told again from the ledger"
@@ -69,7 +71,7 @@ _TOLD_ANEW = "is told anew"
 @dataclass(frozen=True, slots=True)
 class Declared:
     """A metric as it is documented. `values` are all that its last `labels` can be together, for each `each` (target,
-    replica, experiment, process); `again` is what a restart of the daemon does to it."""
+    replica, experiment, webhook, process); `again` is what a restart of the daemon does to it."""
 
     name: str
     type: str
@@ -289,6 +291,14 @@ class Metrics:
             each="process",
             again="appears with the first drill",
         )
+        self.webhook_deliveries = counter(
+            "webhook_deliveries_total",
+            "Runs of gates that were told by a webhook, or were given up.",
+            "webhook",
+            "outcome",
+            values=product(_DELIVERIES),
+            each="webhook",
+        )
         self.ledger_size = gauge(
             "ledger_size_bytes", "Size of the ledger: of its files, or of the database that it is in.", each="process"
         )
@@ -325,7 +335,7 @@ class Metrics:
         each: str = "target",
         buckets: Sequence[float] = (),
     ) -> Made:
-        all_labels = tuple(labels) if each == "process" else (*TARGET, *labels)
+        all_labels = tuple(labels) if each in _OF_NO_TARGET else (*TARGET, *labels)
         more = {"buckets": buckets} if buckets else {}
         family = make(f"{PREFIX}_{name}", text, all_labels, registry=self._registry, **more)
         type_ = next(iter(family.describe())).type
@@ -346,6 +356,12 @@ class Metrics:
     def before_scrapes(self, measure: Callable[[], None]) -> None:
         """Have `measure` set what is only known when it is asked for."""
         self._before_scrapes.append(measure)
+
+    def webhooks(self, names: Iterable[str]) -> None:
+        """That these are there, by which nothing was told yet."""
+        for name in names:
+            for outcome in _DELIVERIES:
+                self.webhook_deliveries.labels(name, outcome)
 
     def ended(self, target: str, experiment: str, verdict: str, at: float) -> None:
         """That a run of an experiment on a target (`NAMESPACE/STATEFULSET`) ended `at` seconds since the epoch."""
@@ -406,7 +422,7 @@ class Metrics:
         self._running.pop(target, None)
         self._open.pop(target, None)
         for family, declared in zip(self._families, self.declared, strict=True):
-            if declared.each != "process":
+            if declared.each not in _OF_NO_TARGET:
                 family.remove_by_labels(dict(zip(TARGET, target.split("/"), strict=True)))
 
     def forget_experiment(self, experiment: str) -> None:

@@ -62,6 +62,13 @@ def parse_share(value: object) -> object:
     return value
 
 
+def _written_share(value: object) -> object:
+    """Raises ValueError."""
+    if isinstance(value, str):
+        return parse_share(value)
+    raise ValueError(f"{value!r} is no share: write it with a sign, such as 90%")
+
+
 def of_whole(limit: int | str, whole: int) -> int:
     """A share of a whole, rounded down; a number is itself."""
     return whole * int(limit.removesuffix("%")) // 100 if isinstance(limit, str) else limit
@@ -83,5 +90,5 @@ _SECONDS_SCHEMA = {
 Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema(_BYTES_SCHEMA)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), WithJsonSchema(_SECONDS_SCHEMA)]
 _PERCENT_SCHEMA = {"type": "string", "pattern": r"^(100|\d{1,2})%$"}
-Percent = Annotated[str, Field(pattern=r"^\d{1,3}%$"), BeforeValidator(parse_share), WithJsonSchema(_PERCENT_SCHEMA)]
+Percent = Annotated[str, Field(pattern=r"^\d{1,3}%$"), BeforeValidator(_written_share), WithJsonSchema(_PERCENT_SCHEMA)]
 TimeZone = Annotated[str, AfterValidator(_known_zone)]

@@ -5,10 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chaosd.quantities import Seconds
+
+
+class Webhook(BaseModel):
+    """Who is told what came of gates. Address and secret are in files: they stand in no environment, log or ledger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: Annotated[
+        str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="In log and metrics.")
+    ]
+    format: Annotated[
+        Literal["json", "slack"], Field(description="What the API says of the gate, or a line as Slack takes it.")
+    ] = "json"
+    url_file: Annotated[Path, Field(alias="urlFile", description="Whose text is the address.")]
+    secret_file: Annotated[
+        Path | None, Field(alias="secretFile", description="By whose text messages are signed; left out: they are not.")
+    ] = None
+    ca_file: Annotated[Path | None, Field(alias="caFile", description="Certificates (PEM) that the server's is of.")] = None
+    verdicts: Annotated[
+        tuple[Literal["pass", "fail", "unknown"], ...], Field(min_length=1, description="Which are told.")
+    ] = ("pass", "fail", "unknown")
 
 
 class Settings(BaseSettings):
@@ -47,8 +68,18 @@ class Settings(BaseSettings):
         Path | None, Field(description="Whose text lets the status page pause and resume; left out: it cannot.")
     ] = None
 
+    webhooks: Annotated[tuple[Webhook, ...], Field(description="By which gates' verdicts are told, as JSON.")] = ()
+
     qps: Annotated[float, Field(gt=0, description="Requests a second to the API server, on average.")] = 50.0
     burst: Annotated[int, Field(ge=1, description="Requests to the API server that need not wait.")] = 100
+
+    @field_validator("webhooks")
+    @classmethod
+    def _named_once(cls, webhooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
+        names = [hook.name for hook in webhooks]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two webhooks are called {min(twice)}: give each a name of its own")
+        return webhooks
 
     @property
     def ledger_url(self) -> str:

@@ -99,7 +99,11 @@ def test_no_claim_behind_the_path_is_refused_unless_the_experiment_says_so(sandb
         ({"workload": {"size": "5000"}}, ["workload", "multiple of 4Ki"]),
         ({"workload": {"size": "lots"}}, ["workload.size", "lots"]),
         ({"timeouts": {"probe": "0s"}}, ["timeouts.probe", "greater than 0"]),
-        ({"disruptions": [{"kind": "pod-delet"}]}, ["disruptions.0", "pod-delete"]),
+        (
+            {"disruptions": [{"kind": "pod-delet"}]},
+            ["disruptions.0", "no such kind as 'pod-delet': did you mean pod-delete?"],
+        ),
+        ({"require": {"cold": 90}}, ["require.cold", "90 is no share", "such as 90%"]),
         ({"disruptions": []}, ["give either disruptions, for random rounds, or steps"]),
         ({"steps": [{"name": "one"}]}, ["give either disruptions, for random rounds, or steps"]),
         ({"name": "No Name"}, ["name", "pattern"]),
@@ -484,6 +488,7 @@ def test_version_and_help(main: Main) -> None:
         ("experiment", "experiments/experiment.schema.json"),
         ("verdict", "docs/verdict.schema.json"),
         ("gate", "docs/gate.schema.json"),
+        ("api", "docs/openapi.json"),
     ],
 )
 def test_the_committed_schemas_are_those_of_the_models(main: Main, of: str, file: str) -> None:
@@ -573,6 +578,30 @@ def _imports(statement: str) -> set[str]:
     """The packages that are loaded by it, in a process of its own."""
     code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["run", "web"],
+            "web is no file: name an experiment, such as experiments/soak.yaml, or a target, as statefulset/web",
+        ),
+        (["run", "statefulset"], "or a target, as statefulset/NAME"),
+        (["plan", "sts/"], "sts/ is no StatefulSet: name one as statefulset/NAME"),
+        (["run", "namespace/shop"], "namespace/shop is no StatefulSet"),
+        (["diff", "latest"], "Missing argument 'RUN_B'. See chaosd diff --help"),
+        (
+            ["run", "statefulset/web", "--cluster", "sandbx"],
+            "'sandbx' is not one of 'kubernetes', 'sandbox'. See chaosd run",
+        ),
+        (["rnu"], "Did you mean 'run'? See chaosd --help"),
+    ],
+)
+def test_what_a_newcomer_types_is_answered_with_what_to_type(main: Main, words: list[str], told: str) -> None:
+    done = main(*words)
+    assert done.code == 2
+    assert told in done.error
 
 
 def test_help_and_completion_load_no_more_than_they_need() -> None:

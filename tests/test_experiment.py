@@ -63,7 +63,7 @@ def test_broken_yaml_is_told_with_line_and_column() -> None:
         (GOOD + "rounds: 0", "rounds: Input should be greater than or equal to 1"),
         (GOOD + "timeouts: {read: 0}", "timeouts.read"),
         (GOOD.replace("disruptions: [{kind: pod-delete}]", ""), "give either disruptions"),
-        (GOOD.replace("pod-delete", "pod-explode"), "'pod-delete', 'pod-evict'"),
+        (GOOD.replace("pod-delete", "pod-explode"), "no such kind as 'pod-explode': did you mean pod-delete?"),
         (GOOD.replace("statefulset: web", "path: /data"), "target.statefulset: Field required"),
         ("- a\n- b\n", "an experiment is a mapping"),
         ("name: s\ntarget: {statefulset: w}\nsteps: [{name: x, expect: [own-claim]}]", "did you mean own-claims?"),

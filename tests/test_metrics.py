@@ -90,6 +90,7 @@ ADDED = {
     "gate_due_timestamp_seconds",
     "experiments",
     "paused",
+    "webhook_deliveries_total",
     "ledger_size_bytes",
     "ledger_available_bytes",
 }
@@ -190,7 +191,7 @@ def _fill(metrics: Metrics, target: Target) -> None:
     TargetMetrics(metrics, target, SOAK, Panel())
     labels = (target.namespace, target.statefulset)
     for family, declared in zip(metrics._families, metrics.declared, strict=True):
-        if declared.each == "process":
+        if declared.each in ("process", "webhook"):
             continue
         at = declared.labels.index("kind") if "kind" in declared.labels else None
         for values in declared.values or ((),):

@@ -23,6 +23,7 @@ from chaosd.daemon.conductor import Conductor
 from chaosd.daemon.drilling import Drill
 from chaosd.daemon.folder import ExperimentFolder, Reading
 from chaosd.daemon.leadership import Leadership
+from chaosd.daemon.notifying import Notifier
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.supervisor import Means
 from chaosd.daemon.turns import Turns
@@ -67,11 +68,13 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
                 scheduler = AsyncIOScheduler(timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None})
                 own_pod = OwnPod(cluster, settings.pod_namespace, settings.pod_name)
                 drill = Drill(metrics, log)
-                means = Means(settings, cluster, ledger, own_pod, Turns(), scheduler, drill, metrics, log)
+                notifier = Notifier(metrics, log, settings.webhooks)
+                means = Means(settings, cluster, ledger, own_pod, Turns(), scheduler, drill, notifier, metrics, log)
                 state.conductor = Conductor(means, folder, reading)
                 scheduler.start()
                 try:
-                    return await state.conductor.run(ending)
+                    async with notifier.open():
+                        return await state.conductor.run(ending)
                 finally:
                     scheduler.shutdown(wait=False)
 

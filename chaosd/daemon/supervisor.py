@@ -15,10 +15,12 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from chaosd.checkers import Value
 from chaosd.cluster.port import Cluster
 from chaosd.cluster.target import Target
 from chaosd.daemon.drilling import Drill
 from chaosd.daemon.logs import Logger
+from chaosd.daemon.notifying import Notifier
 from chaosd.daemon.own_pod import OwnPod
 from chaosd.daemon.turns import Turns
 from chaosd.errors import AbortedError, ChaosdError, ClusterError, LedgerError, TargetError, UsageError
@@ -28,7 +30,7 @@ from chaosd.ledger import Ledger, Run, file_of
 from chaosd.metrics import Metrics, TargetMetrics
 from chaosd.narration import Narrator
 from chaosd.report import folder, text
-from chaosd.report.gate import Known, Running
+from chaosd.report.gate import Known, Running, status
 from chaosd.resumption import is_same
 from chaosd.run import Ending, Finished, Runner
 from chaosd.schedule import Schedule
@@ -73,6 +75,7 @@ class Means:
     turns: Turns
     scheduler: AsyncIOScheduler
     drill: Drill
+    notifier: Notifier
     metrics: Metrics
     log: Logger
 
@@ -201,6 +204,12 @@ class Supervisor:
         self._last = _Last(verdict, outdated)
         self._means.metrics.ended(self.target, self.experiment.name, verdict["verdict"], verdict["ended_at"])
 
+    def _notify(self) -> None:
+        """Of one that was cut short and found nothing, another will tell that goes on with it or begins anew."""
+        gate = status(self.gate, time.time()) if self.gate else None
+        if gate and gate.last and not (gate.last.aborted and gate.last.verdict != Value.FAIL):
+            self._means.notifier.tell(gate)
+
     def _awaits(self, due: datetime) -> None:
         self._log.info(f"the next run is due at {due:%Y-%m-%d %H:%M %Z}")
         self.due_at = due.timestamp()
@@ -282,6 +291,7 @@ class Supervisor:
         self._log.info(text.summary(verdict), run=verdict.run)
         if self.experiment.schedule:
             self._note(json.loads(verdict.as_json()), outdated=False)
+            self._notify()
         if guards.stops_after(len(verdict.violations)):
             self._state, self.why = State.STOPPED, f"guards.stopAfter is {guards.stop_after}"
             await self._ending.stop.wait()

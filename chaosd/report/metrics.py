@@ -42,11 +42,11 @@ there takes all its series with it.
 """
 
 _VALUES = """\
-`namespace` and `statefulset` are the target's, `ordinal` is a replica's number, `claim`, `volume`, `handle` and `node` are
-what it stands on, `experiment` is the name in the experiment's file, `version` is chaosd's. Of readings, `damaged` is what
-is there and is not what was acknowledged (its class of failure is that of the violation), `unsettled` is what an unanswered
-write may have left, `absent` such a write that is not there, which is no fault; `none` is the `cache` of what is not there,
-or could not be read.
+`namespace` and `statefulset` are the target's, `ordinal` is a replica's number, `claim`, `volume`, `handle` and `node`
+are what it stands on, `experiment` is the name in the experiment's file, `webhook` that in the settings, `version` is
+chaosd's. Of readings, `damaged` is what is there and is not what was acknowledged (its class of failure is that of the
+violation), `unsettled` is what an unanswered write may have left, `absent` such a write that is not there, which is no
+fault; `none` is the `cache` of what is not there, or could not be read.
 """
 
 # Labels whose values have a page of their own.
@@ -68,7 +68,8 @@ def _cardinality(declared: list[Declared]) -> Iterator[str]:
     yield "## How many there are"
     yield ""
     yield f"Of each target at most {most['target']} series, and {of_kinds} for each kind of disruption that is drawn;"
-    yield f"{most['replica']} for each replica; {most['experiment']} for each experiment on it; {most['process']} in all."
+    yield f"{most['replica']} for each replica; {most['experiment']} for each experiment on it; {most['webhook']} for each"
+    yield f"webhook; {most['process']} in all."
     yield "They grow with targets, replicas and experiments, and with nothing else: not with time, files, runs or pods."
     yield "What 100 targets take is in [figures.md](figures.md)."
 

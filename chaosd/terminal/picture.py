@@ -8,6 +8,7 @@ from enum import StrEnum
 from chaosd.checkers import Panel
 from chaosd.checkers.records import how_many
 from chaosd.checkers.verdict import Violation
+from chaosd.guards import REASONS
 from chaosd.history import NEMESIS, OBSERVER, RUN, Kind, Op, disruptions_of, in_words
 from chaosd.nemesis import DISRUPTIONS
 
@@ -47,7 +48,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """That a guard holds the next round back: why, and until when, in seconds since the epoch."""
+    """That a guard holds the next round back: why, as REASONS say it, and until when, in seconds since the epoch."""
 
     why: str
     until: float | None
@@ -115,7 +116,7 @@ class Picture:
 
     def _nemesis(self, op: Op) -> None:
         if op.f == "hold":
-            self.held = Held(op.value["error"], op.value.get("until"))
+            self.held = Held(REASONS[op.value["blocked"]], op.value.get("until"))
         elif op.f == "converge":
             self._converge(op)
         elif op.f in DISRUPTIONS and op.kind is Kind.INVOKE:

@@ -43,6 +43,11 @@ class Screen:
         self._write(f"{self._erased()}{self._rendered(above, soft_wrap=False)}{text}")
         self._shown, self._text, self._width = [line.cell_len for line in lines], text, self._console.width
 
+    def distrust(self) -> None:
+        """The terminal has echoed below the lines what was typed meanwhile: next time they are drawn even if they are the
+        same."""
+        self._text = ""
+
     def _erased(self) -> str:
         """Back to the first line that is drawn. Where the terminal has become narrower, it has broken lines in two."""
         width = max(1, self._console.width)

@@ -62,6 +62,15 @@ PARTS: Mapping[str, Sequence[Json]] = {
         },
     ],
     "page": [{}, {"statusPage": {"pause": {"existingSecret": "pause", "key": "word"}}}],
+    "webhooks": [
+        {},
+        {
+            "webhooks": [
+                {"name": "team", "existingSecret": "chaosd-team", "signed": True, "verdicts": ["fail", "unknown"]},
+                {"name": "chat", "existingSecret": "chaosd-chat", "format": "slack"},
+            ]
+        },
+    ],
     "network": [
         {"networkPolicy": {"enabled": False}},
         {"networkPolicy": {"from": [{"namespaceSelector": {}}], "egress": [{"ports": [{"port": 443}]}]}},
@@ -183,6 +192,22 @@ def test_the_environment_is_made_of_settings_that_there_are() -> None:
         environment = _environment(_rendered(number), "Deployment")
         names = {name.removeprefix("CHAOSD_").lower() for name in environment if name.startswith("CHAOSD_")}
         assert names <= set(Settings.model_fields), values
+
+
+def test_webhooks_are_what_the_daemon_takes_and_their_secrets_are_mounted_where_it_looks() -> None:
+    values = next(part for part in PARTS["webhooks"] if part)
+    [(_, pod)] = [one for one in pod_specs(rendered(values)) if one[0] == NAME]
+    [container] = pod["containers"]
+    [told] = [one["value"] for one in container["env"] if one["name"] == "CHAOSD_WEBHOOKS"]
+    team, chat = Settings(webhooks=json.loads(told)).webhooks
+    assert (team.name, team.format, team.verdicts) == ("team", "json", ("fail", "unknown"))
+    assert (chat.name, chat.format, chat.verdicts, chat.secret_file) == ("chat", "slack", ("pass", "fail", "unknown"), None)
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    secrets = {one["name"]: one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one}
+    assert team.secret_file
+    for file, secret in ((team.url_file, "url"), (team.secret_file, "secret"), (chat.url_file, "url")):
+        assert file.name == secret
+        assert secrets[mounts[str(file.parent)]] == f"chaosd-{file.parent.name}"
 
 
 def test_settings_get_where_they_belong() -> None:

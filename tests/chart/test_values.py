@@ -53,6 +53,15 @@ REFUSED: Mapping[str, tuple[Json, str]] = {
         {"experiments": {"soak": {**SOAK, "disruptions": [{"kind": "pod-delate"}]}}},
         '"pod-delate"',
     ),
+    "a webhook without a Secret": ({"webhooks": [{"name": "team"}]}, "existingSecret"),
+    "a webhook whose address stands in the values": (
+        {"webhooks": [{"name": "team", "existingSecret": "team", "url": "https://x"}]},
+        "url",
+    ),
+    "a verdict that is none": (
+        {"webhooks": [{"name": "team", "existingSecret": "team", "verdicts": ["failed"]}]},
+        "webhooks",
+    ),
     "a target without a namespace": ({"targets": [{"disruptions": ["scale"]}]}, "namespace"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -15,7 +16,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from chaosd.webhook import signature
 from tests.chaosd_process import Chaosd, get
+from tests.test_webhook import SECRET, Receiver, hook
 from tests.waiting import until
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -369,6 +372,33 @@ def test_a_gate_that_was_cut_short_does_not_pass_and_goes_on_when_the_daemon_is_
         assert gate["running"]
         again.send(signal.SIGTERM)
         again.wait(60)
+
+
+async def test_what_came_of_a_gate_is_told_by_webhook_and_one_that_hangs_holds_up_neither_runs_nor_the_end(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "hanging").mkdir()
+    folder, answering, hanging = _folder(tmp_path, gate=GATE), Receiver(), Receiver(hangs=True)
+    async with answering.serving() as good, hanging.serving() as bad:
+        hooks = [hook(tmp_path, good, signed=True), hook(tmp_path / "hanging", bad).model_copy(update={"name": "hanging"})]
+        told = json.dumps([one.model_dump(mode="json") for one in hooks])
+        with _started(tmp_path, folder, webhooks=told) as daemon:
+            address = await asyncio.to_thread(daemon.address)
+            await asyncio.to_thread(daemon.until_line, lambda line: "was told by webhook team" in line)
+            samples = await asyncio.to_thread(_samples, address)
+            assert samples["chaosd_webhook_deliveries_total", "delivered", "team"] == 1
+            assert samples["chaosd_webhook_deliveries_total", "failed", "hanging"] == 0
+            daemon.send(signal.SIGTERM)
+            began = time.monotonic()
+            assert await asyncio.to_thread(daemon.wait, 60) == 4
+            assert time.monotonic() - began < 30
+    [(headers, body)] = answering.got
+    assert headers["X-Chaosd-Signature"] == signature(SECRET.encode(), headers["X-Chaosd-Timestamp"], body)
+    assert json.loads(body)["gate"] == "gate"
+    assert json.loads(body)["last"]["run"] == _verdict(tmp_path / "out", "gate")["run"]
+    for secret in (SECRET, "secret-path"):
+        assert secret not in daemon.told
+        assert secret.encode() not in (tmp_path / "out" / "chaosd.db").read_bytes()
 
 
 def test_a_pass_of_the_experiment_before_it_was_changed_passes_no_more(tmp_path: Path) -> None:

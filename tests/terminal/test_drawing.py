@@ -117,10 +117,14 @@ def test_of_many_replicas_those_are_shown_that_lag() -> None:
 
 
 def test_a_guard_that_holds_back_tells_why_and_until_when() -> None:
-    why = "guards.minInterval is 60 s, 42 s are left"
-    hold = Event(NEMESIS, "hold", Kind.FAIL, {"error": why, "blocked": "interval", "until": 3_600.0})
+    hold = Event(
+        NEMESIS,
+        "hold",
+        Kind.FAIL,
+        {"error": "guards.minInterval is 60 s, 60 s are left", "blocked": "interval", "until": 3_600.0},
+    )
     scene = replace(_scene(*begun(), round_ended(), hold), now=3_558.0)
-    assert f"held back  until 01:00:00 UTC, in 42 s: {why}" in _lines(scene)
+    assert "held back  until 01:00:00 UTC, in 42 s: the last disruption is too recent" in _lines(scene)
 
 
 def test_without_a_run_it_says_what_is_waited_for() -> None:

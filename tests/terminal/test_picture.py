@@ -119,7 +119,7 @@ def test_what_was_not_done_recovers_from_nothing() -> None:
 def test_a_guard_that_holds_back_is_shown_until_a_round_begins() -> None:
     hold = Event(NEMESIS, "hold", Kind.FAIL, {"error": "guards.minInterval is 60 s", "blocked": "interval", "until": 99.0})
     held = _after(*begun(), round_ended(), hold)
-    assert held.held == Held("guards.minInterval is 60 s", 99.0)
+    assert held.held == Held("the last disruption is too recent", 99.0)
     assert _fold(history(_round(2)), held).held is None
 
 

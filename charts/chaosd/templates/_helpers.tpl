@@ -192,3 +192,20 @@ securityContext:
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 {{- end -}}
+
+{{/* The webhooks as the daemon's settings have them: where their Secrets are mounted. */}}
+{{- define "chaosd.webhooks" -}}
+{{- $hooks := list }}
+{{- range . }}
+{{- $folder := printf "/etc/chaosd/webhooks/%s" .name }}
+{{- $hook := dict "name" .name "urlFile" (printf "%s/url" $folder) "format" (default "json" .format) }}
+{{- if .signed }}
+{{- $_ := set $hook "secretFile" (printf "%s/secret" $folder) }}
+{{- end }}
+{{- with .verdicts }}
+{{- $_ := set $hook "verdicts" . }}
+{{- end }}
+{{- $hooks = append $hooks $hook }}
+{{- end }}
+{{- toJson $hooks }}
+{{- end }}

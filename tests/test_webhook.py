@@ -1,0 +1,178 @@
+"""A webhook's delivery: what is sent, what is sent again, and what never is."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from chaosd import webhook
+from chaosd.server import serving
+from chaosd.settings import Webhook
+from chaosd.webhook import ATTEMPTS, DeliveryError, Message, deliver, pauses, signature
+
+MESSAGE = Message(b'{"gate": "nightly"}', "RUN")
+SECRET = "s3cret"
+
+
+@dataclass
+class Receiver:
+    """Answers with these statuses, one after the other, the last for ever; keeps what it was sent."""
+
+    statuses: list[int] = field(default_factory=lambda: [204])
+    hangs: bool = False
+    location: str = ""
+    got: list[tuple[Any, bytes]] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.got.append((request.headers, await request.read()))
+        if self.hangs:
+            await asyncio.sleep(60)
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return web.Response(status=status, headers={"Location": self.location} if self.location else {})
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Its address, with a secret in it."""
+        async with serving("127.0.0.1:0", [web.post("/T0/secret-path", self.handle)]) as address:
+            yield f"{address}/T0/secret-path"
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "_LEAST_SECONDS", 0.001)
+    monkeypatch.setattr(webhook, "_MOST_SECONDS", 0.01)
+    monkeypatch.setattr(webhook, "ATTEMPT_SECONDS", 0.5)
+
+
+def hook(tmp_path: Path, url: str, *, signed: bool = False, **more: Any) -> Webhook:
+    """One whose files are here."""
+    (tmp_path / "url").write_text(f"{url}\n")
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    more |= {"secret_file": tmp_path / "secret"} if signed else {}
+    return Webhook(name="team", url_file=tmp_path / "url", **more)
+
+
+async def _deliver(one: Webhook) -> int:
+    return await asyncio.wait_for(deliver(one, MESSAGE, random.Random(7)), 30)
+
+
+async def test_a_message_is_signed_with_its_time_as_the_documents_say(tmp_path: Path) -> None:
+    receiver = Receiver()
+    async with receiver.serving() as url:
+        assert await _deliver(hook(tmp_path, url, signed=True)) == 1
+    [(headers, body)] = receiver.got
+    timestamp = headers["X-Chaosd-Timestamp"]
+    digest = hmac.new(SECRET.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    assert (body, headers["X-Chaosd-Signature"]) == (MESSAGE.body, f"sha256={digest}")
+    assert abs(time.time() - int(timestamp)) < 5
+    assert (headers["Content-Type"], headers["X-Chaosd-Delivery"]) == ("application/json", "RUN")
+
+
+def test_another_time_body_or_secret_has_another_signature() -> None:
+    signed = {signature(secret, at, body) for secret in (b"a", b"b") for at in ("1", "2") for body in (b"x", b"y")}
+    assert len(signed) == 8
+
+
+async def test_without_a_secret_nothing_is_signed(tmp_path: Path) -> None:
+    receiver = Receiver()
+    async with receiver.serving() as url:
+        await _deliver(hook(tmp_path, url))
+    assert "X-Chaosd-Signature" not in receiver.got[0][0]
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
+async def test_a_server_in_need_is_asked_again_with_a_signature_of_its_own(tmp_path: Path, status: int) -> None:
+    receiver = Receiver([status, status, 200])
+    async with receiver.serving() as url:
+        assert await _deliver(hook(tmp_path, url)) == 3
+    assert len({body for _, body in receiver.got}) == 1
+
+
+async def test_one_that_answers_500_for_ever_is_given_up(tmp_path: Path) -> None:
+    receiver = Receiver([500])
+    async with receiver.serving() as url:
+        with pytest.raises(DeliveryError, match=rf"^it answers 500 \(attempt {ATTEMPTS}\)$"):
+            await _deliver(hook(tmp_path, url))
+    assert len(receiver.got) == ATTEMPTS
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+async def test_one_that_refuses_is_not_asked_again(tmp_path: Path, status: int) -> None:
+    receiver = Receiver([status])
+    async with receiver.serving() as url:
+        with pytest.raises(DeliveryError, match=rf"^it answers {status} \(attempt 1\)$"):
+            await _deliver(hook(tmp_path, url))
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_a_failure_and_nothing_is_sent_where_it_leads(tmp_path: Path, status: int) -> None:
+    elsewhere = Receiver()
+    async with elsewhere.serving() as other:
+        receiver = Receiver([status], location=other)
+        async with receiver.serving() as url:
+            with pytest.raises(DeliveryError, match=rf"redirects \({status}\), and is not followed"):
+                await _deliver(hook(tmp_path, url, signed=True))
+    assert (len(receiver.got), elsewhere.got) == (1, [])
+
+
+async def test_one_that_hangs_is_left_after_each_attempts_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "ATTEMPT_SECONDS", 0.1)
+    receiver = Receiver(hangs=True)
+    async with receiver.serving() as url:
+        with pytest.raises(DeliveryError, match="no answer within"):
+            await _deliver(hook(tmp_path, url))
+    assert len(receiver.got) == ATTEMPTS
+
+
+async def test_nobody_there_is_asked_again_and_no_error_names_the_address(tmp_path: Path) -> None:
+    async with Receiver().serving() as url:
+        pass
+    with pytest.raises(DeliveryError) as told:
+        await _deliver(hook(tmp_path, url))
+    assert f"attempt {ATTEMPTS}" in str(told.value)
+    assert "secret-path" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["hooks.example/secret-path", "ftp://x/secret-path", "https://x:99999/secret-path", "http://[secret-path"]
+)
+async def test_what_is_no_address_is_told_without_it(tmp_path: Path, url: str) -> None:
+    with pytest.raises(DeliveryError, match=r"is no address: .* \(attempt 1\)$") as told:
+        await _deliver(hook(tmp_path, url))
+    assert "secret-path" not in str(told.value)
+
+
+async def test_files_are_read_anew_for_each_attempt(tmp_path: Path) -> None:
+    receiver = Receiver([500, 204])
+    async with receiver.serving() as url:
+        one = hook(tmp_path, url, signed=True)
+        (tmp_path / "url").unlink()
+        delivering = asyncio.create_task(_deliver(one))
+        await asyncio.sleep(0.002)
+        (tmp_path / "url").write_text(url)
+        assert await delivering > 1
+    for file in ("url", "secret"):
+        (tmp_path / file).write_text(" \n")
+        with pytest.raises(DeliveryError, match="is empty"):
+            await _deliver(one)
+        (tmp_path / file).write_text(url)
+
+
+def test_pauses_grow_are_bounded_and_no_two_daemons_make_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    drawn = [list(pauses(random.Random(seed))) for seed in range(50)]
+    assert all(len(one) == ATTEMPTS and sum(one) < 300 and max(one) <= 90 for one in drawn)
+    assert all(sum(one[4:]) > sum(one[:4]) for one in drawn)
+    assert len({tuple(one) for one in drawn}) == 50
