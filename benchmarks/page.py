@@ -35,7 +35,7 @@ from tests.browser import Tab, browser
 
 _TARGETS, _REPLICAS, _PAGES = 100, 3, 10
 _ROUND_SECONDS = 30.0  # such as where pods take their time
-_SECONDS = 40.0
+_SECONDS = 30.0
 _SOAK = load(Path(__file__).resolve().parents[1] / "experiments" / "soak.yaml")
 _TOOK = """window.took = []; source.addEventListener("status", event => { const at = JSON.parse(event.data).at * 1000;
 requestAnimationFrame(() => requestAnimationFrame(() => took.push(Date.now() - at))) })"""
