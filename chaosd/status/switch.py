@@ -7,7 +7,6 @@ that.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,8 +22,6 @@ from chaosd.status.routes import HEADERS, html
 Throw = Callable[[str, bool], Awaitable[str]]
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-MOST_BYTES = 4096  # of a request's body
-BODY_SECONDS = 10.0  # for it to be there
 _LEAST_LENGTH = 16
 _ACTIONS: Mapping[str, bool] = {"pause": True, "resume": False}
 _SAME_SITE = ("same-origin", "none")
@@ -74,7 +71,7 @@ def _by_api(token: Token, throw: Throw, paused: bool) -> _Handler:
         try:
             kind, _, given = request.headers.get("Authorization", "").partition(" ")
             _let_in(request, token, given.strip() if kind.lower() == "bearer" else "")
-            return _json(200, {"told": await _thrown(throw, _target(await _body(request)), paused)})
+            return _json(200, {"told": await _thrown(throw, _target(await request.read()), paused)})
         except _RefusedError as refused:
             return _json(refused.status, {"error": str(refused)})
 
@@ -84,7 +81,7 @@ def _by_api(token: Token, throw: Throw, paused: bool) -> _Handler:
 def _by_form(token: Token, throw: Throw) -> _Handler:
     async def handle(request: web.Request) -> web.Response:
         try:
-            fields = parse_qs((await _body(request)).decode(errors="replace"))
+            fields = parse_qs((await request.read()).decode(errors="replace"))
             token_given, target, action = (fields.get(name, [""])[0] for name in ("token", "target", "action"))
             _let_in(request, token, token_given)
             return html(answer("Done", await _thrown(throw, target, _paused(action))))
@@ -109,21 +106,6 @@ def _let_in(request: web.Request, token: Token, given: str) -> None:
         raise _RefusedError(503, str(error)) from error
     if not is_known:
         raise _RefusedError(401, "that is not the token" if given else "the token is missing")
-
-
-async def _body(request: web.Request) -> bytes:
-    if (request.content_length or 0) > MOST_BYTES:
-        raise _RefusedError(413, f"a body has at most {MOST_BYTES} bytes")
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.read()
-    except TimeoutError as error:
-        raise _RefusedError(408, f"the body was not there after {BODY_SECONDS:g} s") from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise _RefusedError(413, f"a body has at most {MOST_BYTES} bytes") from error
-    if len(body) > MOST_BYTES:
-        raise _RefusedError(413, f"a body has at most {MOST_BYTES} bytes")
-    return body
 
 
 def _target(body: bytes) -> str:

@@ -184,7 +184,7 @@ async def test_there_is_a_place_for_so_many_and_each_that_leaves_makes_room(monk
 
 async def test_a_client_that_takes_nothing_is_dropped_and_nothing_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(status_routes, "STUCK_SECONDS", 1.0)
+    monkeypatch.setattr(server, "STUCK_SECONDS", 1.0)
     daemon = _Daemon()
     feed = Feed(daemon.look)
     async with server.serving("127.0.0.1:0", status_routes.routes(feed)) as address, feed.open():

@@ -133,7 +133,7 @@ async def _chunks(size: int) -> AsyncIterator[bytes]:
         yield b" " * 1024
 
 
-@pytest.mark.parametrize("size", [switch.MOST_BYTES + 1, 8 << 10, 900 << 10])
+@pytest.mark.parametrize("size", [server.MAX_BODY_BYTES + 1024, 900 << 10])
 async def test_a_large_body_is_refused_whether_its_length_is_told_or_not(tmp_path: Path, size: int) -> None:
     cluster = _Cluster()
     for body in (b" " * size, _chunks(size + 1024)):
@@ -146,7 +146,7 @@ async def test_a_large_body_is_refused_whether_its_length_is_told_or_not(tmp_pat
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.3)
     async with _served(_Cluster(), tmp_path) as (address, _):
         host, port = address.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
