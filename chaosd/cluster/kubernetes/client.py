@@ -46,7 +46,7 @@ _CONNECT_SECONDS = 5.0
 _ATTEMPTS = 5
 # Each watch and each exec session holds a connection, so the pool has no bound of its own (0 in aiohttp).
 _CONNECTIONS = 0
-# A TLS connection takes 0.4 MB, and stays in the pool: ten targets that ask for their rights at once made a hundred. What
+# A TLS connection takes 0.3 MB, and stays in the pool: ten targets that ask for their rights at once made a hundred. What
 # changes something, such as an undo or the renewal of a Lease, waits for none of these.
 _ASKED_AT_ONCE = 16
 
