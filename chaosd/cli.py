@@ -558,7 +558,7 @@ def schema(
     if of == "experiment":
         typer.echo(experiment.schema(), nl=False)
     elif of == "api":
-        from chaosd import openapi
+        from chaosd import openapi  # which needs the web server's library
 
         typer.echo(openapi.document(), nl=False)
     else:

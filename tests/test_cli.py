@@ -496,6 +496,24 @@ def test_the_committed_schemas_are_those_of_the_models(main: Main, of: str, file
 
 
 @pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ("team", "settings: error parsing value for field"),
+        ('[{"name": "team"}]', "settings: webhooks.0."),
+        ('[{"name": "team", "urlFile": "/u", "url": "https://x"}]', "settings: webhooks.0.url: Extra inputs"),
+        ('[{"name": "team", "urlFile": "/u", "verdicts": []}]', "settings: webhooks.0.verdicts: "),
+        ('[{"name": "a", "urlFile": "/u"}, {"name": "a", "urlFile": "/u"}]', "two webhooks are called a"),
+    ],
+)
+def test_webhooks_that_cannot_be_meant_are_refused(
+    main: Main, monkeypatch: pytest.MonkeyPatch, told: str, why: str
+) -> None:
+    monkeypatch.setenv("CHAOSD_WEBHOOKS", told)
+    refused = main("daemon", str(EXPERIMENTS / "soak.yaml"), "--cluster", "sandbox")
+    assert (refused.code, why in refused.error) == (2, True), refused.error
+
+
+@pytest.mark.parametrize(
     ("words", "why"),
     [
         (["--remote", "http://x", "gate.yaml"], "asks a daemon, and runs nothing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import re
@@ -10,8 +11,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import permutations
+from itertools import permutations, takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -20,12 +22,14 @@ from rich.console import Console
 
 from chaosd import cli
 from chaosd.checkers.steps import EXPECTATIONS
-from chaosd.checkers.verdict import Class, Violation, root_causes
+from chaosd.checkers.verdict import Class, Verdict, Violation, root_causes
 from chaosd.experiment import Experiment
 from chaosd.guards import REASONS, Guards
 from chaosd.nemesis import DISRUPTIONS
 from chaosd.preflight import checks
 from chaosd.report import disruptions, metrics
+from tests.histories import WEB_0, WEB_1, history, listed
+from tests.nemesis.stage import stage
 from website import __main__ as website
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +44,8 @@ DOCUMENTS = [
 def _shell_lines(document: Path) -> Iterator[list[str]]:
     """The commands of a document's shell blocks, as words, without their comments."""
     for block in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
-        yield from (words for line in block.splitlines() if (words := shlex.split(line, comments=True)))
+        lines = block.replace("\\\n", " ").splitlines()
+        yield from (words for line in lines if (words := shlex.split(line, comments=True)))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -51,16 +56,18 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / link).exists(), link
 
 
-def test_every_command_and_option_in_the_readme_is_there() -> None:
+def test_every_command_and_option_in_the_documents_is_there() -> None:
     group = typer.main.get_command(cli.app)
     used = set()
-    for words in _shell_lines(ROOT / "README.md"):
-        if words[0].endswith("bin/chaosd"):
-            command = group.commands[words[1]]  # type: ignore[attr-defined]
-            options = {name for parameter in command.params for name in parameter.opts}
-            assert {word for word in words[2:] if word.startswith("-")} <= options, words
-            used.add(words[1])
-    assert {"run", "plan", "preflight", "verify", "daemon"} <= used
+    for document in DOCUMENTS:
+        for words in _shell_lines(document):
+            if words[0].endswith("bin/chaosd") or words[0] == "chaosd":
+                command = group.commands[words[1]]  # type: ignore[attr-defined]
+                options = {name for parameter in command.params for name in parameter.opts}
+                own = takewhile(lambda word: word not in ("|", "||", ";"), words[2:])
+                assert {word for word in own if word.startswith("-")} <= options, (document, words)
+                used.add(words[1])
+    assert {"run", "plan", "preflight", "verify", "daemon", "gate", "report", "diff", "drill"} <= used
 
 
 def test_every_make_target_in_the_documents_is_there() -> None:
@@ -93,6 +100,32 @@ def test_the_tutorial_runs_as_it_stands_and_shows_what_it_says(tmp_path: Path) -
             shown = re.compile(".*".join(re.escape(part) for part in line.split("…")))
             assert any(shown.fullmatch(told_line) for told_line in told), (line, told)
     assert [kind for kind, _ in blocks].count("text") > 5
+
+
+def _python(guide: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / guide).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def _imported(name: str, code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (folder / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)
+    return importlib.import_module(name)
+
+
+async def test_the_disruption_of_the_guide_passes_its_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, test = _python("new-disruption.md")
+    disruption = _imported("pod_restart", code, tmp_path, monkeypatch).PodRestart
+    shown: dict[str, Any] = {"stage": stage, "spec": lambda kind, **fields: disruption(kind=kind, **fields)}
+    exec(test, shown)
+    await next(value for name, value in shown.items() if name.startswith("test_"))()
+
+
+def test_the_check_of_the_guide_notes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = _python("new-check.md")
+    checker = _imported("folders", code, tmp_path, monkeypatch).Folders()
+    for op in history(listed(WEB_0, strangers=["lost", "found"]), listed(WEB_1)):
+        checker.step(op)
+    assert checker.verdict() == Verdict("folders", notes=(f"{WEB_0}: 2 files of others",))
 
 
 def test_the_readme_names_two_commands_for_the_set_up() -> None:

@@ -61,7 +61,6 @@ PARTS: Mapping[str, Sequence[Json]] = {
             }
         },
     ],
-    "page": [{}, {"statusPage": {"pause": {"existingSecret": "pause", "key": "word"}}}],
     "webhooks": [
         {},
         {
@@ -71,6 +70,7 @@ PARTS: Mapping[str, Sequence[Json]] = {
             ]
         },
     ],
+    "page": [{}, {"statusPage": {"pause": {"existingSecret": "pause", "key": "word"}}}],
     "network": [
         {"networkPolicy": {"enabled": False}},
         {"networkPolicy": {"from": [{"namespaceSelector": {}}], "egress": [{"ports": [{"port": 443}]}]}},
