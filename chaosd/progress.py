@@ -56,6 +56,8 @@ class Progress:
             finally:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)
+                if self._screen:
+                    self._screen.draw_over()
                 self._look()
 
     def watch(self, target: Target, runner: Runner, run: Run) -> None:

@@ -43,6 +43,10 @@ class Screen:
         self._write(f"{self._erased()}{self._rendered(above, soft_wrap=False)}{text}")
         self._shown, self._text, self._width = [line.cell_len for line in lines], text, self._console.width
 
+    def draw_over(self) -> None:
+        """The next frame is drawn even where nothing changed: a terminal echoes what is typed, such as ^C."""
+        self._text = ""
+
     def _erased(self) -> str:
         """Back to the first line that is drawn. Where the terminal has become narrower, it has broken lines in two."""
         width = max(1, self._console.width)
