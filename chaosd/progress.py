@@ -57,7 +57,7 @@ class Progress:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)
                 if self._screen:
-                    self._screen.distrust()  # such as a ^C
+                    self._screen.draw_over()
                 self._look()
 
     def watch(self, target: Target, runner: Runner, run: Run) -> None:

@@ -43,9 +43,8 @@ class Screen:
         self._write(f"{self._erased()}{self._rendered(above, soft_wrap=False)}{text}")
         self._shown, self._text, self._width = [line.cell_len for line in lines], text, self._console.width
 
-    def distrust(self) -> None:
-        """The terminal has echoed below the lines what was typed meanwhile: next time they are drawn even if they are the
-        same."""
+    def draw_over(self) -> None:
+        """The next frame is drawn even where nothing changed: a terminal echoes what is typed, such as ^C."""
         self._text = ""
 
     def _erased(self) -> str:

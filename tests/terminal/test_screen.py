@@ -75,6 +75,17 @@ def test_what_has_not_changed_is_not_written_again() -> None:
     assert len(terminal.writes) == 1
 
 
+def test_what_is_typed_is_drawn_over_in_the_end() -> None:
+    terminal, _, screen = _screen()
+    screen.draw(_texts("same"))
+    terminal.write("^C")
+    screen.draw(_texts("same"))
+    assert terminal.shown == ["same", "^C"]
+    screen.draw_over()
+    screen.draw(_texts("same"))
+    assert terminal.shown == ["same"]
+
+
 def test_each_frame_is_one_write() -> None:
     terminal, _, screen = _screen()
     screen.draw(_texts("one", "two"))
