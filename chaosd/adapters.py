@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from chaosd.cluster.port import Cluster
-from chaosd.cluster.sandbox import SandboxCluster
 from chaosd.errors import ExperimentError, RefusedError, UsageError
 from chaosd.ledger import Ledger
 from chaosd.settings import Settings
@@ -19,7 +18,10 @@ from chaosd.settings import Settings
 @asynccontextmanager
 async def open_cluster(settings: Settings, *manifests: Path | None) -> AsyncIterator[Cluster]:
     """The cluster that the settings name; a sandbox that is empty gets the objects in the `manifests`."""
+    # Each is imported only where it is used: the Kubernetes client takes tens of megabytes, the sandbox two.
     if settings.cluster == "sandbox":
+        from chaosd.cluster.sandbox import SandboxCluster
+
         sandbox = await SandboxCluster.open(settings.sandbox_folder)
         try:
             for manifest in dict.fromkeys(manifests) if sandbox.is_empty else ():
@@ -31,7 +33,6 @@ async def open_cluster(settings: Settings, *manifests: Path | None) -> AsyncIter
         finally:
             await sandbox.close()
     else:
-        # Imported only where it is used: the client alone takes tens of megabytes.
         from chaosd.cluster.kubernetes import KubernetesCluster
 
         kubernetes = await KubernetesCluster.open(

@@ -56,5 +56,5 @@ class BytesInFlight:
                 turn.set_result(None)
 
 
-# Memory is the process', so its limit is, whatever targets and runs there are: three replicas' largest batches.
-WRITES = BytesInFlight(12 << 20)
+# Memory is the process', so its limit is, whatever targets and runs there are: two replicas' largest batches.
+WRITES = BytesInFlight(8 << 20)
