@@ -56,5 +56,6 @@ class BytesInFlight:
                 turn.set_result(None)
 
 
-# Memory is the process', so its limit is, whatever targets and runs there are: two replicas' largest batches.
-WRITES = BytesInFlight(8 << 20)
+# Memory is the process', so its limit is, whatever targets and runs there are: two replicas' largest batches, which
+# are of 4 MiB of files and what is written beside them.
+WRITES = BytesInFlight(9 << 20)
