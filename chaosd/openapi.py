@@ -140,7 +140,10 @@ def _paths() -> Mapping[str, Mapping[str, Json]]:
                         }
                     },
                 },
-                "responses": {str(code): _text(_WHY[code], "text/html") for code in (200, 400, 401, 403, 404, 413, 503)},
+                "responses": {
+                    **{str(code): _text(_WHY[code], "text/html") for code in (200, 400, 401, 403, 404, 503)},
+                    "413": _text(_WHY[413]),  # by the server, before the form is looked at
+                },
             }
         },
     }

@@ -124,7 +124,7 @@ def _of_switch(path: str, asked: Callable[[str], dict[str, Any]]) -> Iterator[Ca
     )
     yield Case(path, 400, method="post", more=bad)
     yield Case(path, 401, method="post", more=asked("another"))
-    yield Case(path, 413, method="post", more={"headers": BEARER, "data": "x" * 5000})
+    yield Case(path, 413, method="post", more={"headers": BEARER, "data": "x" * (server.MAX_BODY_BYTES + 1)})
     for error, code in ((RightsError("x"), 403), (TargetError("x"), 404), (ChaosdError("x"), 503)):
         yield Case(path, code, method="post", daemon=Daemon(error=error), more=asked(TOKEN))
 

@@ -116,7 +116,7 @@ async def test_an_undo_does_not_overtake_what_was_sent_already(monkeypatch: pyte
     ("parts", "told"),
     [
         ([{"kind": "pod-delete"}], "at least 2"),
-        ([{"kind": "pod-delete"}, {"kind": "together", "disruptions": []}], "no such kind as 'together'"),
+        ([{"kind": "pod-delete"}, {"kind": "together", "disruptions": []}], "Input tag 'together'"),
         ([{"kind": "scale"}, {"kind": "rollout-restart"}], "rollout-restart and scale would fight each other"),
         ([{"kind": "scale"}, {"kind": "reschedule"}], "reschedule would wait for pods that scale takes away"),
         ([{"kind": "scale"}, {"kind": "pod-delete", "when": "mounting"}], "pod-delete would wait"),

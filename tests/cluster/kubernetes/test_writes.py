@@ -8,7 +8,7 @@ import pytest
 
 from chaosd.cluster.kubernetes import KubernetesCluster
 from chaosd.cluster.port import CORDONED_ANNOTATION, Autoscaler, Namespace, StatefulSet
-from chaosd.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError, RefusedError, ThrottledError
+from chaosd.errors import ClusterError, ConflictError, DeniedError, ForbiddenError, NotFoundError, RefusedError, ThrottledError
 from tests import manifests
 from tests.cluster.kubernetes.api_server import ApiServer, page, refuses, says
 
@@ -102,7 +102,7 @@ async def test_a_rollout_is_restarted_by_an_annotation_of_the_template(
     [
         (422, 'StatefulSet "web" is invalid: metadata.uid: Invalid value: "s1": field is immutable', ConflictError),
         (409, "Precondition failed: UID in precondition: s1, UID in object meta: s2", ConflictError),
-        (403, 'admission webhook "policy" denied the request: not on Fridays', RefusedError),
+        (403, 'admission webhook "policy" denied the request: not on Fridays', DeniedError),
         (403, 'statefulsets.apps "web" is forbidden: User "u" cannot patch resource "statefulsets"', ForbiddenError),
         (404, 'statefulsets.apps "web" not found', NotFoundError),
     ],
