@@ -8,7 +8,15 @@ import pytest
 
 from chaosd.cluster.kubernetes import KubernetesCluster
 from chaosd.cluster.port import CORDONED_ANNOTATION, Autoscaler, Namespace, StatefulSet
-from chaosd.errors import ClusterError, ConflictError, DeniedError, ForbiddenError, NotFoundError, RefusedError, ThrottledError
+from chaosd.errors import (
+    ClusterError,
+    ConflictError,
+    DeniedError,
+    ForbiddenError,
+    NotFoundError,
+    RefusedError,
+    ThrottledError,
+)
 from tests import manifests
 from tests.cluster.kubernetes.api_server import ApiServer, page, refuses, says
 
