@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chaosd.probe.agent import LocalFiles
+from tests.waiting import until
 
 DATA = os.urandom(3 * 65536 + 100)
 FOREVER = 1 << 30
@@ -75,10 +76,11 @@ def test_a_disk_is_read_past_the_cache(mount: Mount) -> None:
 
 @pytest.mark.e2e
 def test_a_file_system_that_takes_the_flag_and_reads_its_cache_is_found_out(mount: Mount) -> None:
-    """ext4 with data=journal. Once the pages were dropped and seen to be gone, the reading is cold all the same."""
+    """ext4 with data=journal. Once the pages were dropped and seen to be gone, the reading is cold all the same; they stay
+    for as long as the journal holds them."""
     path = _file(mount("ext4", "data=journal"))
     files = LocalFiles("/proc")
-    assert files.read(path, FOREVER) == (DATA, True)
+    until(lambda: files.read(path, FOREVER) == (DATA, True), "the journal lets the pages go")
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.pwrite(descriptor, DATA[:100], 0)  # a dirty page cannot be dropped
