@@ -329,7 +329,7 @@ class Integrity:
             where = (replica.binding, place.file, place.block)
             self._found[key] = Violation(failure, op.process, op.index, since, *where, evidence)
         else:
-            _add_file(known.evidence, place.file)
+            _add_file(known.evidence, place)
             self._found[key] = replace(known, since=min(known.since, since))
 
 
@@ -357,9 +357,14 @@ def _is_later(evidence: Mapping[str, Any], record: Record, replica: Replica) -> 
 
 
 def _went_astray(evidence: Mapping[str, Any], files: Sequence[str]) -> bool:
-    """Whether what stands in the wrong place was meant for one of these files."""
-    named = evidence.get("names_itself", {})
-    return evidence.get("state") == State.MISDIRECTED and named.get("file") in {file.rpartition("/")[2] for file in files}
+    """Whether what stands in the wrong place, or in one of the wrong places, was meant for one of these files."""
+    meant_for = {_meant_for(evidence), *evidence.get("others_meant_for", ())}
+    return not meant_for.isdisjoint(file.rpartition("/")[2] for file in files)
+
+
+def _meant_for(evidence: Mapping[str, Any]) -> str:
+    """The name of the file whose block stands in another's place; empty where none does."""
+    return str(evidence.get("names_itself", {}).get("file", "")) if evidence.get("state") == State.MISDIRECTED else ""
 
 
 def _overtaken_writer(evidence: Mapping[str, Any], record: Record, replica: Replica) -> str:
@@ -403,13 +408,16 @@ def _not_tested(replica: Replica, anything_acknowledged: bool) -> Iterator[str]:
         yield "its folder was not listed, so files that should not be there could not be seen"
 
 
-def _add_file(evidence: Mapping[str, Any], file: str) -> None:
+def _add_file(evidence: Mapping[str, Any], place: _Place) -> None:
     assert isinstance(evidence, dict), "made in _report"
-    if file in evidence["files"]:
+    if place.file in evidence["files"]:
         return
     evidence["file_count"] += 1
     if len(evidence["files"]) < NAMED_FILES:
-        evidence["files"].append(file)
+        evidence["files"].append(place.file)
+    others = evidence.get("others_meant_for", [])
+    if (name := _meant_for(place.evidence)) and len(others) < NAMED_FILES:
+        evidence["others_meant_for"] = [*others, name]
 
 
 _FOLDS = {

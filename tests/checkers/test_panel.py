@@ -60,6 +60,28 @@ def test_a_write_that_went_astray_is_corrupt_where_it_stands_and_explains_the_fi
         assert len(judgement.violations[0].evidence["consequences"]) == 1
 
 
+def test_writes_that_went_astray_one_after_the_other_explain_the_last_file_which_lacks_its_own() -> None:
+    """The first file holds what was meant for the second, which holds what was meant for the third."""
+
+    def astray(sequence: int, meant_for: str) -> Event:
+        evidence = {"state": "misdirected", "names_itself": {"file": meant_for}}
+        return read(WEB_0, sequence, finding="misdirected", evidence=evidence)
+
+    judgement = panel(
+        *SOUND,
+        *written(WEB_0, 1),
+        *written(WEB_0, 2),
+        disrupted(),
+        astray(0, "00000001"),
+        astray(1, "00000002"),
+        read(WEB_0, 2, finding="zeroed", evidence={"state": "zeroed"}),
+    ).judge()
+    (violation,) = judgement.violations
+    assert violation.failure is Class.CORRUPT
+    assert violation.evidence["file_count"] == 2
+    assert [c["class"] for c in violation.evidence["consequences"]] == ["torn"]
+
+
 def test_a_claim_made_anew_explains_the_files_that_are_lost_with_it() -> None:
     judgement = panel(
         *SOUND,
