@@ -31,7 +31,9 @@ def series() -> dict[str, set[str]]:
             found[f"{declared.name}_bucket"] = {*labels, "le"}
         else:
             found[declared.name] = labels
-    return found | {rule["record"]: set(TARGET) for rule in rules() if "record" in rule}
+    # The first part of a recorded name tells its labels (Prometheus docs, "Recording rules").
+    recorded = [rule["record"] for rule in rules() if "record" in rule]
+    return found | {name: set(name.partition(":")[0].split("_")) for name in recorded}
 
 
 def not_there(expression: str) -> Iterator[str]:
