@@ -347,7 +347,7 @@ def run_gate(
     from chaosd.remote_gate import Remote
     from chaosd.requirements import drilled
 
-    _refuse_mixture(call, _OF_REMOTE)
+    _refuse_mixture(call)
     if remote is not None:
         token = _token(token_file) if token_file else ""
         return _ask_remote(Remote(remote, name or "", max_age or "", token, ca_file), timeout, wait=wait)
@@ -735,12 +735,12 @@ def _refuse_of_own_target(
         raise UsageError("--storage-class makes a namespace and a ledger of its own: leave out --namespace and --ledger")
 
 
-def _refuse_mixture(call: typer.Context, of_remote: frozenset[str]) -> None:
+def _refuse_mixture(call: typer.Context) -> None:
     """A gate is either asked of a daemon or run here. Raises UsageError."""
     sources = {p: call.get_parameter_source(p.name or "") for p in call.command.params}
     given = [p for p, source in sources.items() if source and source.name == "COMMANDLINE"]
     named = {p.name: p.opts[0] if p.opts[0].startswith("-") else "the experiment" for p in given}
-    remote, here = ([said for name, said in named.items() if (name in of_remote) is which] for which in (True, False))
+    remote, here = ([said for name, said in named.items() if (name in _OF_REMOTE) is which] for which in (True, False))
     if "remote" not in named:
         if remote:
             raise UsageError(f"{remote[0]} is of a daemon that is asked: name that with --remote, or leave it out")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from chaosd.checkers.recovery import PHASES
 from chaosd.checkers.verdict import Class
 from chaosd.report import drawing, evidence
 from chaosd.report.making import Made
+from chaosd.report.pages import style, templates
 from chaosd.report.recoveries import CONVERGED
 from chaosd.report.runs import duration, moment
 
@@ -72,7 +72,7 @@ def render(made: Made) -> str:
     return _template().render(
         r=report,
         v=report.verdict,
-        style=Markup(_style()),  # noqa: S704 - our own file
+        style=Markup(style()),  # noqa: S704 - our own file
         drawing=Markup(drawn.svg),  # noqa: S704 - escaped where it is drawn
         rule=_rule(made, drawn.left_out),
         legend=_LEGEND,
@@ -100,14 +100,7 @@ def _rule(made: Made, left_out: int) -> str:
 
 @lru_cache(1)
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("chaosd.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: Mapping[str, Callable[..., Any]] = {
         "moment": moment,
         "clock": lambda at: moment(at)[11:19],
         "duration": duration,
@@ -116,11 +109,7 @@ def _template() -> Template:
         "in_order": _in_order,
         "consequences": evidence.consequences,
     }
-    return environment.get_template("report.html")
-
-
-def _style() -> str:
-    return files("chaosd.report").joinpath("templates/report.css").read_text()
+    return templates("chaosd.report", filters).get_template("report.html")
 
 
 def _pairs(row: Any, side: str) -> Iterator[tuple[str, str]]:

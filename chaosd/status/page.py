@@ -12,10 +12,11 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from chaosd.checkers.verdict import Value
+from chaosd.report import pages
 from chaosd.report.runs import duration, moment
 from chaosd.status.document import Status, Violation
 
@@ -131,8 +132,7 @@ def script() -> str:
 
 def style() -> str:
     """That of the reports, and what the page has beside it."""
-    report = files("chaosd.report").joinpath("templates/report.css").read_text()
-    return report + files("chaosd.status").joinpath("templates/status.css").read_text()
+    return pages.style() + files("chaosd.status").joinpath("templates/status.css").read_text()
 
 
 def _drawer(name: str) -> Callable[[Any], str]:
@@ -142,15 +142,7 @@ def _drawer(name: str) -> Callable[[Any], str]:
 
 @lru_cache(1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("chaosd.status"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"moment": moment, "iso": _iso}
-    return environment
+    return pages.templates("chaosd.status", {"moment": moment, "iso": _iso})
 
 
 def _iso(at: float) -> str:
