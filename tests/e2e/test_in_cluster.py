@@ -50,7 +50,6 @@ def test_a_fault_on_a_disk_is_a_metric_an_event_a_firing_alert_and_a_verdict(
 
         planted_at = _damage(testbed, real.handle(web, "disk-ssd-web-0"), release.runs()[0])
         asked.until(f"sum(chaosd_violations_open{{{target}}}) > 0", 180)
-        seen_at = time.time()
         asked.until(f'ALERTS{{alertname="ChaosdDataViolation",alertstate="firing",{target}}}', 60)
         rounds = [line for line in release.logged() if " done: " in line["event"]]
 
@@ -58,9 +57,9 @@ def test_a_fault_on_a_disk_is_a_metric_an_event_a_firing_alert_and_a_verdict(
     assert "violations 1" in verdict, verdict
     events = real.get("events", f"--namespace={web}", "--field-selector=reason=ChaosdVerdict")["items"]
     assert [event["type"] for event in events if event["message"].startswith("fail, 1 violations")] == ["Warning"]
-    # Within a round, which reads back all that is owed, and the second of a scrape.
-    first = min(at for at in map(_at, rounds) if at > planted_at)
-    assert seen_at - first < 5, (seen_at, first, planted_at)
+    # A round reads back all that is owed; the one under way may have read that file before.
+    later = [line["event"] for line in rounds if _at(line) > planted_at]
+    assert verdict in later[:2], later
 
 
 def _damage(testbed: Any, handle: str, run: str) -> float:
