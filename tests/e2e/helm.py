@@ -54,7 +54,7 @@ class Release:
     def __call__(self, command: str, *args: str) -> str:
         """Run helm in the release's namespace; raises RuntimeError with what it said."""
         words = [self._helm, command, *args, f"--namespace={self.namespace}"]
-        done = subprocess.run(words, env=self._environment, capture_output=True, text=True, timeout=420, check=False)
+        done = subprocess.run(words, env=self._environment, capture_output=True, text=True, timeout=500, check=False)
         if done.returncode:
             raise RuntimeError(f"helm {command}: {done.stderr}{done.stdout}")
         return done.stdout
