@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from pydantic import ValidationError
 
+from chaosd import tls
 from chaosd.errors import DeadlineError, UnreachableError, UsageError
 from chaosd.report.gate import GateStatus
 from chaosd.report.runs import duration, moment
@@ -123,12 +124,14 @@ class _Asking:
         try:
             async with self._session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
                 return _document(url, answer, await _body(url, answer))
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
-            raise UsageError(f"{url}: {error}: name its certificate authority with --ca-file") from error
+        except aiohttp.ClientSSLError as error:
+            raise UsageError(f"{url}: {tls.refusal(error, '--ca-file')}") from error
         except aiohttp.InvalidURL as error:
             raise UsageError(f"{url} is no address: name one such as http://chaosd:9187") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(f"{url} does not answer: {error or type(error).__name__}") from error
+        except TimeoutError as error:
+            raise UnreachableError(f"{url} does not answer within {_ANSWER_SECONDS:.0f} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnreachableError(f"{url} does not answer: {error}") from error
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -161,10 +164,10 @@ def _document(url: str, answer: aiohttp.ClientResponse, body: bytes) -> Mapping[
         told = None
     if isinstance(told, dict) and "schema_version" in told:
         return told
-    if answer.status in (502, 503, 504):
-        if isinstance(told, dict) and "error" in told:
-            return None
-        raise UnreachableError(f"{url} does not answer: {answer.status} {answer.reason}")
+    if answer.status == 503 and isinstance(told, dict) and "error" in told:
+        return None
+    if answer.status >= 500:  # of what stands before it, or of one that is in need
+        raise UnreachableError(f"{url} answers {answer.status} {answer.reason}")
     why = told["error"] if isinstance(told, dict) and "error" in told else "it is no daemon of chaosd"
     raise UsageError(f"{url} answers {answer.status}: {why}")
 
@@ -188,11 +191,9 @@ def _address(url: str) -> str:
     return url.rstrip("/")
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext | bool:
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
     """Raises UsageError."""
-    if ca_file is None:
-        return True
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # ssl.SSLError is one
+        return tls.trusting(ca_file)
+    except OSError as error:
         raise UsageError(f"--ca-file {ca_file}: {error}: name a file of PEM certificates") from error

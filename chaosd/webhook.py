@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from chaosd import __version__
+from chaosd import __version__, tls
 from chaosd.settings import Webhook
 
 ATTEMPTS = 8  # over about four minutes
@@ -88,6 +88,8 @@ async def _attempt(hook: Webhook, message: Message) -> None:
             status = answer.status
     except TimeoutError as error:
         raise DeliveryError(f"no answer within {ATTEMPT_SECONDS:.0f} s", again=True) from error
+    except aiohttp.ClientSSLError as error:
+        raise DeliveryError(tls.refusal(error, "caFile"), again=True) from error
     except (aiohttp.ClientError, OSError) as error:  # whose texts may have the address
         raise DeliveryError(f"no connection ({type(error).__name__})", again=True) from error
     if 300 <= status < 400:
@@ -132,13 +134,11 @@ def _address(url: str) -> str:
     return url
 
 
-def _tls(hook: Webhook) -> ssl.SSLContext | bool:
+def _tls(hook: Webhook) -> ssl.SSLContext:
     """Raises DeliveryError."""
-    if hook.ca_file is None:
-        return True
     try:
-        return ssl.create_default_context(cafile=hook.ca_file)
-    except OSError as error:  # ssl.SSLError is one
+        return tls.trusting(hook.ca_file)
+    except OSError as error:
         raise DeliveryError(
             f"certificates cannot be read from {hook.ca_file} ({type(error).__name__})", again=True
         ) from error

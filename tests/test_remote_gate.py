@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 
 from chaosd import remote_gate
@@ -21,6 +24,7 @@ from chaosd.server import serving
 from tests.chaosd_process import chaosd
 from tests.daemon.test_gates import Daemon
 from tests.report.test_gate import ENDED, KNOWN, VERDICT
+from tests.tls_server import UNTRUSTED, Authority, Untrusted, serving_tls
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +34,14 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def _served(daemon: Daemon) -> AsyncIterator[str]:
-    async with serving("127.0.0.1:0", gates.routes(lambda: daemon.known, lambda: daemon.now)) as address:
+async def _served(daemon: Daemon, certificate: trustme.LeafCert | None = None) -> AsyncIterator[str]:
+    async with _serving(certificate, gates.routes(lambda: daemon.known, lambda: daemon.now)) as address:
         yield address
+
+
+def _serving(certificate: trustme.LeafCert | None, routes: Iterable[web.RouteDef]) -> AbstractAsyncContextManager[str]:
+    """Over TLS where there is a certificate, as an ingress before a daemon does."""
+    return serving_tls(certificate, routes) if certificate else serving("127.0.0.1:0", routes)
 
 
 async def _ask(remote: Remote, wait_seconds: float | None = None, heard: list[str] | None = None) -> GateStatus:
@@ -116,6 +125,28 @@ async def test_one_that_goes_away_while_it_is_waited_for_may_come_back() -> None
         assert (await waiting).passed
 
 
+async def test_what_stands_before_it_and_answers_500_for_a_while_is_waited_for(tmp_path: Path) -> None:
+    authority, daemon, heard, broken = Authority(tmp_path), Daemon(), list[str](), asyncio.Event()
+    routes = gates.routes(lambda: daemon.known, lambda: daemon.now)
+
+    def breaking(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Any:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return web.Response(status=500) if broken.is_set() else await handler(request)
+
+        return handle
+
+    async with serving_tls(authority.issue(), [web.get(route.path, breaking(route.handler)) for route in routes]) as url:
+        waiting = asyncio.create_task(_ask(Remote(url, max_age="1m", ca_file=authority.file), 20, heard))
+        while not heard:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        broken.set()
+        while not any("answers 500 Internal Server Error" in line for line in heard):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        daemon.now = ENDED
+        broken.clear()
+        assert (await waiting).passed
+
+
 async def test_a_signal_ends_the_waiting() -> None:
     async with _served(Daemon()) as url:
         ending, heard = Ending(), list[str]()
@@ -128,15 +159,18 @@ async def test_a_signal_ends_the_waiting() -> None:
 
 
 @asynccontextmanager
-async def _answering(answer: web.Response) -> AsyncIterator[tuple[str, list[web.Request]]]:
+async def _answering(
+    answer: web.Response, certificate: trustme.LeafCert | None = None, after_seconds: float = 0
+) -> AsyncIterator[tuple[str, list[web.Request]]]:
     """A server that is none of chaosd, and what it was asked."""
     asked: list[web.Request] = []
 
     async def handle(request: web.Request) -> web.Response:
         asked.append(request)
+        await asyncio.sleep(after_seconds)
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
-    async with serving("127.0.0.1:0", [web.get("/{any:.*}", handle)]) as url:
+    async with _serving(certificate, [web.get("/{any:.*}", handle)]) as url:
         yield url, asked
 
 
@@ -151,7 +185,8 @@ async def _answering(answer: web.Response) -> AsyncIterator[tuple[str, list[web.
             web.Response(status=302, headers={"Location": "http://elsewhere.example/"}),
             "redirects to http://elsewhere.example/",
         ),
-        (web.Response(status=502, text="bad gateway"), "does not answer: 502 Bad Gateway: name a daemon that is there"),
+        (web.Response(status=500, text="oops"), "answers 500 Internal Server Error: name a daemon that is there"),
+        (web.Response(status=502, text="bad gateway"), "answers 502 Bad Gateway: name a daemon that is there"),
         (web.json_response({"schema_version": 2}), "tells of a gate what this chaosd does not know"),
     ],
 )
@@ -162,12 +197,15 @@ async def test_what_waiting_does_not_mend_is_a_usage_error(answer: web.Response,
                 await _ask(Remote(url, "nightly"), wait_seconds)
 
 
-async def test_a_token_goes_to_the_daemon_and_not_where_that_redirects_to() -> None:
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_a_token_goes_to_the_daemon_and_not_where_that_redirects_to(tmp_path: Path, over_tls: bool) -> None:
+    authority = Authority(tmp_path)
+    certificate = authority.issue() if over_tls else None
     async with _answering(web.Response(status=401)) as (elsewhere, leaked):
         redirect = web.Response(status=307, headers={"Location": elsewhere})
-        async with _answering(redirect) as (url, asked):
-            with pytest.raises(UsageError, match="redirects"):
-                await _ask(Remote(url, "nightly", token="hunter2"))
+        async with _answering(redirect, certificate) as (url, asked):
+            with pytest.raises(UsageError, match=f"redirects to {elsewhere}: name that, if it is the daemon"):
+                await _ask(Remote(url, "nightly", token="hunter2", ca_file=authority.file))
         assert [one.headers["Authorization"] for one in asked] == ["Bearer hunter2"]
         assert leaked == []
 
@@ -197,6 +235,32 @@ async def test_nobody_at_the_address_is_a_usage_error_at_once() -> None:
         await _ask(Remote(url, "nightly"), 60)
 
 
+@pytest.mark.parametrize("untrusted", UNTRUSTED.values(), ids=UNTRUSTED)
+async def test_a_server_that_cannot_be_trusted_is_sent_nothing(tmp_path: Path, untrusted: Untrusted) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    named = authority if untrusted.names_its_authority else other
+    certificate = authority.issue(untrusted.name, age=untrusted.age)
+    async with _answering(web.Response(status=401), certificate) as (url, asked):
+        for wait_seconds in (None, 10.0):
+            with pytest.raises(UsageError, match=f"^{url}/api/gate/nightly: {untrusted.why}"):
+                await _ask(Remote(url, "nightly", token="hunter2", ca_file=named.file), wait_seconds)
+    assert asked == []
+
+
+@pytest.mark.parametrize("shakes_hands", [True, False])
+async def test_one_that_hangs_over_tls_is_a_usage_error_after_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shakes_hands: bool
+) -> None:
+    monkeypatch.setattr(remote_gate, "_ANSWER_SECONDS", 2.0)
+    authority = Authority(tmp_path)
+    async with _answering(web.Response(), authority.issue(), after_seconds=60) as (url, asked):
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # which accepts connections, and says nothing
+            address = url if shakes_hands else f"https://127.0.0.1:{silent.getsockname()[1]}"
+            with pytest.raises(UsageError, match="does not answer within 2 s: name a daemon that is there with --remote"):
+                await _ask(Remote(address, "nightly", ca_file=authority.file))
+    assert len(asked) == shakes_hands
+
+
 async def test_a_later_daemon_may_tell_more() -> None:
     async with _served(Daemon()) as url:
         told = (await _ask(Remote(url))).model_dump() | {"news": 1}
@@ -214,4 +278,19 @@ async def test_the_command_ends_with_the_code_and_says_why(tmp_path: Path) -> No
         ):
             words = ("gate", "--remote", url, "--max-age", max_age, "--token-file", token)
             process = await asyncio.to_thread(chaosd, *words, timeout_seconds=100)
+            assert (process.code, said in process.told) == (code, True), process.told
+
+
+async def test_the_command_trusts_the_authority_that_is_named_or_that_of_the_system(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    environment = {"SSL_CERT_FILE": str(authority.file)}
+    async with _served(Daemon(), authority.issue()) as url:
+        for option, env, code, said in (
+            (("--ca-file", authority.file), {}, 0, "gate nightly: pass (run R"),
+            ((), environment, 0, "gate nightly: pass (run R"),
+            ((), {}, 2, "its certificate is of no authority that is trusted"),
+            (("--ca-file", other.file), environment, 2, "name that with --ca-file"),  # what is named is trusted alone
+        ):
+            words = ("gate", "--remote", url, "--max-age", "2h", *option)
+            process = await asyncio.to_thread(chaosd, *words, env=env, timeout_seconds=100)
             assert (process.code, said in process.told) == (code, True), process.told

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import random
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 
 from chaosd import webhook
 from chaosd.server import serving
 from chaosd.settings import Webhook
 from chaosd.webhook import ATTEMPTS, DeliveryError, Message, deliver, pauses, signature
+from tests.tls_server import UNTRUSTED, Authority, Untrusted, serving_tls
 
 MESSAGE = Message(b'{"gate": "nightly"}', "RUN")
 SECRET = "s3cret"
@@ -42,9 +45,10 @@ class Receiver:
         return web.Response(status=status, headers={"Location": self.location} if self.location else {})
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[str]:
-        """Its address, with a secret in it."""
-        async with serving("127.0.0.1:0", [web.post("/T0/secret-path", self.handle)]) as address:
+    async def serving(self, certificate: trustme.LeafCert | None = None) -> AsyncIterator[str]:
+        """Its address, with a secret in it; of https where it has a certificate."""
+        routes = [web.post("/T0/secret-path", self.handle)]
+        async with serving_tls(certificate, routes) if certificate else serving("127.0.0.1:0", routes) as address:
             yield f"{address}/T0/secret-path"
 
 
@@ -52,7 +56,6 @@ class Receiver:
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_LEAST_SECONDS", 0.001)
     monkeypatch.setattr(webhook, "_MOST_SECONDS", 0.01)
-    monkeypatch.setattr(webhook, "ATTEMPT_SECONDS", 0.5)
 
 
 def hook(tmp_path: Path, url: str, *, signed: bool = False, **more: Any) -> Webhook:
@@ -143,6 +146,102 @@ async def test_nobody_there_is_asked_again_and_no_error_names_the_address(tmp_pa
         await _deliver(hook(tmp_path, url))
     assert f"attempt {ATTEMPTS}" in str(told.value)
     assert "secret-path" not in str(told.value)
+
+
+async def test_a_server_whose_authority_is_named_is_told_over_tls(tmp_path: Path) -> None:
+    authority, receiver = Authority(tmp_path), Receiver()
+    async with receiver.serving(authority.issue()) as url:
+        assert url.startswith("https://")
+        assert await _deliver(hook(tmp_path, url, signed=True, ca_file=authority.file)) == 1
+    [(headers, body)] = receiver.got
+    assert (body, headers["X-Chaosd-Signature"]) == (
+        MESSAGE.body,
+        signature(SECRET.encode(), headers["X-Chaosd-Timestamp"], body),
+    )
+
+
+@pytest.mark.parametrize("untrusted", UNTRUSTED.values(), ids=UNTRUSTED)
+async def test_a_server_that_cannot_be_trusted_is_told_nothing_and_no_error_names_the_address(
+    tmp_path: Path, untrusted: Untrusted
+) -> None:
+    authority, other, receiver = Authority(tmp_path), Authority(tmp_path, "other"), Receiver()
+    named = authority if untrusted.names_its_authority else other
+    async with receiver.serving(authority.issue(untrusted.name, age=untrusted.age)) as url:
+        with pytest.raises(DeliveryError, match=untrusted.why) as told:
+            await _deliver(hook(tmp_path, url, signed=True, ca_file=named.file))
+    assert receiver.got == []
+    assert f"attempt {ATTEMPTS}" in str(told.value)  # a certificate is renewed, a Secret mounted, while it is tried
+    assert "secret-path" not in str(told.value)
+    assert "127.0.0" not in str(told.value)
+
+
+async def test_without_an_authority_those_of_the_system_count_or_of_ssl_cert_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, other, receiver = Authority(tmp_path), Authority(tmp_path, "other"), Receiver()
+    async with receiver.serving(authority.issue()) as url:
+        with pytest.raises(DeliveryError, match=r"no authority that is trusted .* name that with caFile"):
+            await _deliver(hook(tmp_path, url))
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+        with pytest.raises(DeliveryError, match="no authority that is trusted"):
+            await _deliver(hook(tmp_path, url, ca_file=other.file))  # what is named is trusted alone
+        assert receiver.got == []
+        assert await _deliver(hook(tmp_path, url)) == 1
+    assert len(receiver.got) == 1
+
+
+async def test_an_authority_that_comes_later_is_read_anew(tmp_path: Path) -> None:
+    authority, receiver = Authority(tmp_path), Receiver()
+    late = tmp_path / "late.pem"
+    async with receiver.serving(authority.issue()) as url:
+        one = hook(tmp_path, url, ca_file=late)
+        for make in (lambda: None, late.touch):  # missing, and empty
+            make()
+            with pytest.raises(DeliveryError, match=r"certificates cannot be read from .*late\.pem"):
+                await _deliver(one)
+        assert receiver.got == []
+        late.write_text(authority.file.read_text())
+        assert await _deliver(one) == 1
+
+
+async def test_a_port_that_does_not_speak_tls_is_said_to_be_none(tmp_path: Path) -> None:
+    receiver = Receiver()
+    async with receiver.serving() as url:
+        with pytest.raises(
+            DeliveryError, match=r"^TLS with it fails \(\w+\): see that the address is of a port that serves https"
+        ):
+            await _deliver(hook(tmp_path, url.replace("http://", "https://")))
+    assert receiver.got == []
+
+
+@pytest.mark.parametrize("status", [307, 500])
+async def test_over_tls_a_redirect_is_not_followed_and_a_server_in_need_is_asked_again(tmp_path: Path, status: int) -> None:
+    authority, elsewhere = Authority(tmp_path), Receiver()
+    async with elsewhere.serving() as other:
+        receiver = Receiver([status, 204], location=other)
+        async with receiver.serving(authority.issue()) as url:
+            one = hook(tmp_path, url, signed=True, ca_file=authority.file)
+            if status == 500:
+                assert await _deliver(one) == 2
+            else:
+                with pytest.raises(DeliveryError, match=r"redirects \(307\), and is not followed"):
+                    await _deliver(one)
+    assert elsewhere.got == []
+
+
+@pytest.mark.parametrize("shakes_hands", [True, False])
+async def test_one_that_hangs_over_tls_is_left_after_each_attempts_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shakes_hands: bool
+) -> None:
+    monkeypatch.setattr(webhook, "ATTEMPT_SECONDS", 2.0)  # in which hands are shaken on a busy machine, too
+    monkeypatch.setattr(webhook, "ATTEMPTS", 2)
+    authority, receiver = Authority(tmp_path), Receiver(hangs=True)
+    async with receiver.serving(authority.issue()) as url:
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # which accepts connections, and says nothing
+            address = url if shakes_hands else f"https://127.0.0.1:{silent.getsockname()[1]}"
+            with pytest.raises(DeliveryError, match=r"^no answer within 2 s \(attempt 2\)$"):
+                await _deliver(hook(tmp_path, address, ca_file=authority.file))
+    assert len(receiver.got) == (2 if shakes_hands else 0)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,13 @@ PARTS: Mapping[str, Sequence[Json]] = {
         {},
         {
             "webhooks": [
-                {"name": "team", "existingSecret": "chaosd-team", "signed": True, "verdicts": ["fail", "unknown"]},
+                {
+                    "name": "team",
+                    "existingSecret": "chaosd-team",
+                    "signed": True,
+                    "ca": True,
+                    "verdicts": ["fail", "unknown"],
+                },
                 {"name": "chat", "existingSecret": "chaosd-chat", "format": "slack"},
             ]
         },
@@ -205,7 +211,10 @@ def test_webhooks_are_what_the_daemon_takes_and_their_secrets_are_mounted_where_
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     secrets = {one["name"]: one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one}
     assert team.secret_file
-    for file, secret in ((team.url_file, "url"), (team.secret_file, "secret"), (chat.url_file, "url")):
+    assert team.ca_file
+    assert chat.ca_file is None
+    of_team = ((team.url_file, "url"), (team.secret_file, "secret"), (team.ca_file, "ca.crt"))
+    for file, secret in (*of_team, (chat.url_file, "url")):
         assert file.name == secret
         assert secrets[mounts[str(file.parent)]] == f"chaosd-{file.parent.name}"
 

@@ -16,7 +16,7 @@ from helm_python import HelmError, lint
 
 from chaosd import __version__
 from chaosd import experiment as experiments
-from tests.chart.rendering import CHART, POSTGRESQL, SOAK, Json, kinds, rendered
+from tests.chart.rendering import CHART, POSTGRESQL, SOAK, Json, kinds, only, rendered
 
 _INFO = 1  # severities: 2 warning, 3 error
 VALUES: Json = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -107,10 +107,12 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
 
 def test_what_the_page_on_installing_shows_can_be_installed() -> None:
     page = (CHART.parents[1] / "docs" / "install.md").read_text()
-    experiment, values = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    experiment, soak, gate = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     experiments.parse(experiment, "soak.yaml")
-    made = kinds(rendered({**yaml.safe_load(values), "experiments": {"soak": experiment}}))
+    made = kinds(rendered({**yaml.safe_load(soak), "experiments": {"soak": experiment}}))
     assert {"ServiceMonitor", "PrometheusRule", "PersistentVolumeClaim"} <= made
+    [shown] = only(rendered(yaml.safe_load(gate)), "ConfigMap")["data"].values()
+    assert experiments.parse(shown, "nightly.yaml").require
 
 
 def test_chart_and_product_have_one_version() -> None:

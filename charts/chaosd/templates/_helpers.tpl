@@ -202,6 +202,9 @@ resources:
 {{- if .signed }}
 {{- $_ := set $hook "secretFile" (printf "%s/secret" $folder) }}
 {{- end }}
+{{- if .ca }}
+{{- $_ := set $hook "caFile" (printf "%s/ca.crt" $folder) }}
+{{- end }}
 {{- with .verdicts }}
 {{- $_ := set $hook "verdicts" . }}
 {{- end }}
