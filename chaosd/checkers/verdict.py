@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from heapq import merge
 from typing import Any, Protocol
 
 from chaosd.history import Op
@@ -163,10 +164,17 @@ def root_causes(violations: Iterable[Violation], ends: Sequence[int] = ()) -> tu
     """
     ordered = sorted(violations, key=lambda v: (_depth(v) or 0, v.index))
     roots: list[Violation] = []
+    # Where they stand among them, by replica and, if they explain nothing beyond it, episode: there may be some in each.
+    places: dict[tuple[str, int | None], list[int]] = {}
     consequences: dict[int, list[dict[str, Any]]] = {}
     for violation in ordered:
-        cause = next((i for i, root in enumerate(roots) if _explains(root, violation, ends)), None)
+        episode = bisect_left(ends, violation.index)
+        near = merge(*(places.get((violation.replica, within), ()) for within in (episode, None)))
+        cause = next((place for place in near if _explains(roots[place], violation, ends)), None)
         if cause is None:
+            within = episode if violation.failure in _OF_FILES or _depth(violation) is None else None
+            for replica in {violation.replica, *violation.shared_with}:
+                places.setdefault((replica, within), []).append(len(roots))
             roots.append(violation)
         else:
             consequences.setdefault(cause, []).append(_summary(violation))
@@ -178,8 +186,7 @@ def root_causes(violations: Iterable[Violation], ends: Sequence[int] = ()) -> tu
 
 
 def _explains(root: Violation, other: Violation, ends: Sequence[int]) -> bool:
-    if other.replica not in (root.replica, *root.shared_with):
-        return False
+    """Of a replica that the root harms, too."""
     episode, others_episode = bisect_left(ends, root.index), bisect_left(ends, other.index)
     if root.failure is other.failure:  # seen by two checkers, or in two pods
         return episode == others_episode

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from chaosd.cluster import kill_switch
 from chaosd.cluster.port import StatefulSet
 from chaosd.daemon.folder import ExperimentFolder, Reading
-from chaosd.daemon.status import status
+from chaosd.daemon.status import Teller
 from chaosd.daemon.supervisor import Means, State, Supervisor
 from chaosd.errors import ClusterError, LedgerError, TargetError, UsageError
 from chaosd.report.gate import Known
@@ -36,6 +36,7 @@ class Conductor:
         self._refused: dict[str, str] = {}
         self._finished: dict[str, Finished] = {}  # of each experiment the last run
         self._ledger = self._unreadable = ""  # why it cannot be written, and the folder not be read
+        self._teller = Teller()
         means.metrics.before_scrapes(self._measure)
 
     async def run(self, ending: Ending) -> list[Finished]:
@@ -75,7 +76,7 @@ class Conductor:
 
     def status(self, at: float) -> Status:
         """What all experiments do now, at a time in seconds since the epoch."""
-        return status(list(self._supervisors.values()), self._refused, self.not_ready(), at)
+        return self._teller.status(list(self._supervisors.values()), self._refused, self.not_ready(), at)
 
     async def throw_kill_switch(self, target: str, paused: bool) -> str:
         """Pause a target (NAMESPACE/STATEFULSET) of these experiments, or resume it; says what is so now. Raises
@@ -98,6 +99,7 @@ class Conductor:
         while True:
             if self._reading:
                 self._take(self._reading, tasks)
+                self._means.changed()
                 await self._tell_refused(self._reading)
             await asyncio.sleep(_RELOAD_SECONDS)
             self._reading = self._read_again()
@@ -157,6 +159,7 @@ class Conductor:
         """Whether it can be written, whether anything is to be written or not; and how much more."""
         ledger, metrics = self._means.ledger, self._means.metrics
         while True:
+            before = self._ledger
             try:
                 await asyncio.to_thread(ledger.check_writable)
                 metrics.ledger_size.set(await asyncio.to_thread(ledger.size_bytes))
@@ -167,6 +170,8 @@ class Conductor:
                 self._ledger = str(error)
             else:
                 self._ledger = ""
+            if self._ledger != before:
+                self._means.changed()
             await asyncio.sleep(_LEDGER_AGAIN_SECONDS if self._ledger else _LEDGER_SECONDS)
 
     def _journaled(self) -> list[int]:

@@ -17,12 +17,14 @@ def opened(style: Literal["text", "json"]) -> Logger:
     """The log; what libraries log goes there, too, from warnings on."""
     stamped = structlog.processors.TimeStamper(fmt="iso" if style == "json" else "%H:%M:%S", utc=True)
     rendered: Processor = structlog.processors.JSONRenderer() if style == "json" else _as_text
+    traced = structlog.processors.format_exc_info
     common: list[Processor] = [structlog.processors.add_log_level, stamped]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=common, processors=[_plain, rendered]))
+    of_libraries: list[Processor] = [_plain, traced, rendered]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=common, processors=of_libraries))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     structlog.configure(
-        processors=[*common, structlog.processors.format_exc_info, rendered],
+        processors=[*common, traced, rendered],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )

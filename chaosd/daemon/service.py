@@ -49,13 +49,12 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
     folder = ExperimentFolder(path)
     reading = _first(folder, path)
     manifests = [loaded.manifest for loaded in reading.loaded.values()]
-    state = _State()
     token = switch.Token(settings.pause_token_file) if settings.pause_token_file else None
-    feed = Feed(state.status, can_pause=token is not None)
-    routes = [*server.own_routes(metrics.texts, state.not_ready), *gates.routes(state.gates), *status_routes(feed)]
+    state = _State(can_pause=token is not None)
+    routes = [*server.own_routes(metrics.texts, state.not_ready), *gates.routes(state.gates), *status_routes(state.feed)]
     if token:
         routes += switch.routes(token, state.throw_kill_switch)
-    async with server.serving(settings.listen, routes) as address, feed.open():
+    async with server.serving(settings.listen, routes) as address, state.feed.open():
         log.info(f"metrics {address}/metrics")
         async with (
             open_cluster(settings, *manifests) as opened,
@@ -69,7 +68,8 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
                 own_pod = OwnPod(cluster, settings.pod_namespace, settings.pod_name)
                 drill = Drill(metrics, log)
                 notifier = Notifier(metrics, log, settings.webhooks)
-                means = Means(settings, cluster, ledger, own_pod, Turns(), scheduler, drill, notifier, metrics, log)
+                changed, turns = state.feed.changed, Turns()
+                means = Means(settings, cluster, ledger, own_pod, turns, scheduler, drill, notifier, metrics, log, changed)
                 state.conductor = Conductor(means, folder, reading)
                 scheduler.start()
                 try:
@@ -82,9 +82,20 @@ async def serve(settings: Settings, path: Path, ending: Ending) -> list[Finished
 class _State:
     """How far the daemon has come, for whoever asks whether it is ready."""
 
-    def __init__(self) -> None:
-        self.before = "the cluster was not reached yet"
+    def __init__(self, *, can_pause: bool) -> None:
         self.conductor: Conductor | None = None
+        self.feed = Feed(self.status, can_pause=can_pause)
+        self._before = "the cluster was not reached yet"
+
+    @property
+    def before(self) -> str:
+        """What is missing before it runs anything."""
+        return self._before
+
+    @before.setter
+    def before(self, missing: str) -> None:
+        self._before = missing
+        self.feed.changed()
 
     def not_ready(self) -> str:
         """What is missing."""

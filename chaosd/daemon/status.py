@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from chaosd.checkers import Value
 from chaosd.daemon.supervisor import Followed, State, Supervisor
@@ -12,19 +14,62 @@ from chaosd.status import document
 from chaosd.status.document import Status
 from chaosd.status.run_status import MOST_VIOLATIONS, Found, Phase, ReplicaNow
 
+Made = TypeVar("Made")
 
-def status(supervisors: Sequence[Supervisor], refused: Mapping[str, str], not_ready: str, at: float) -> Status:
-    """The document at a time in seconds since the epoch; experiments and targets in the order of their names."""
-    named = sorted(supervisors, key=lambda one: one.experiment.name)
-    return Status(
-        at=at,
-        not_ready=not_ready,
-        experiments=tuple(map(_experiment, named)),
-        targets=tuple(_targets(named)),
-        violations=tuple(found for one in named for found in _violations(one)),
-        violations_count=sum(map(_count, named)),
-        refused=tuple(document.Refused(file=file, why=why) for file, why in sorted(refused.items())),
-    )
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is told of an experiment."""
+
+    experiment: document.Experiment
+    violations: tuple[document.Violation, ...]
+    violations_count: int
+
+
+class Teller:
+    """Remembers what it told last, so that a look costs what has changed since."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], tuple[Any, Any]] = {}  # by kind and name: of what it was made, and what was made
+
+    def status(self, supervisors: Sequence[Supervisor], refused: Mapping[str, str], not_ready: str, at: float) -> Status:
+        """The document at a time in seconds since the epoch; experiments and targets in the order of their names."""
+        before, self._told = self._told, {}
+
+        def made(kind: str, name: str, of: tuple[Any, ...], make: Callable[[], Made]) -> Made:
+            known = before.get((kind, name))
+            now: Made = known[1] if known and known[0] == of else make()
+            self._told[kind, name] = of, now
+            return now
+
+        named = sorted(supervisors, key=lambda one: one.experiment.name)
+        told = [made("experiment", one.experiment.name, _seen_of(one), partial(_tell, one)) for one in named]
+        targets = (
+            made("target", target, (experiment, _seen(followed)), partial(_target, target, experiment, followed))
+            for target, experiment, followed in _targets(named)
+        )
+        return Status(
+            at=at,
+            not_ready=not_ready,
+            experiments=tuple(one.experiment for one in told),
+            targets=tuple(targets),
+            violations=tuple(found for one in told for found in one.violations),
+            violations_count=sum(one.violations_count for one in told),
+            refused=tuple(document.Refused(file=file, why=why) for file, why in sorted(refused.items())),
+        )
+
+
+def _seen_of(one: Supervisor) -> tuple[Any, ...]:
+    """All that is told of it depends on."""
+    return one, one.state, one.why, one.under_way, one.due_at, _seen(one.followed), one.recalled
+
+
+def _seen(followed: Followed | None) -> tuple[Any, ...]:
+    return (followed, followed.status.changes) if followed else ()
+
+
+def _tell(one: Supervisor) -> _Told:
+    return _Told(_experiment(one), tuple(_violations(one)), _count(one))
 
 
 def _experiment(one: Supervisor) -> document.Experiment:
@@ -115,17 +160,21 @@ def _recalled(one: Supervisor, verdict: Mapping[str, Any], told: Mapping[str, An
     )
 
 
-def _targets(named: Sequence[Supervisor]) -> Iterator[document.Target]:
-    """Each target as the run saw it that began last on it."""
+def _targets(named: Sequence[Supervisor]) -> Iterator[tuple[str, str, Followed | None]]:
+    """Each target with the experiment, and the run, that began last on it."""
     latest: dict[str, tuple[str, Followed | None]] = {}
     for one in named:
         _, known = latest.get(one.target, ("", None))
         if one.target not in latest or (one.followed and (not known or known.run.started_at < one.followed.run.started_at)):
             latest[one.target] = (one.experiment.name, one.followed)
-    for target, (experiment, followed) in sorted(latest.items()):
-        replicas = followed.status.replicas if followed else {}
-        told = (_replica(name, replicas[name]) for name in sorted(replicas, key=_by_ordinal))
-        yield document.Target(target=target, experiment=experiment, replicas=tuple(told))
+    yield from ((target, *latest[target]) for target in sorted(latest))
+
+
+def _target(target: str, experiment: str, followed: Followed | None) -> document.Target:
+    """As that run saw it."""
+    replicas = followed.status.replicas if followed else {}
+    told = (_replica(name, replicas[name]) for name in sorted(replicas, key=_by_ordinal))
+    return document.Target(target=target, experiment=experiment, replicas=tuple(told))
 
 
 def _by_ordinal(replica: str) -> tuple[str, int]:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -78,6 +79,7 @@ class Means:
     notifier: Notifier
     metrics: Metrics
     log: Logger
+    changed: Callable[[], None]  # to be called when an experiment does something else than before
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class Supervisor:
         means, name, now = self._means, self.experiment.name, time.time()
         self._note_last()
         begun = means.ledger.run(target=self.target, cluster_id=self._cluster_id, experiment=name)
-        self._state, self.why = State.WAITING, ""
+        self._does(State.WAITING, "")
 
         async def due() -> None:
             self._due.set()
@@ -202,6 +204,7 @@ class Supervisor:
 
     def _note(self, verdict: Mapping[str, Any], *, outdated: bool) -> None:
         self._last = _Last(verdict, outdated)
+        self._means.changed()
         self._means.metrics.ended(self.target, self.experiment.name, verdict["verdict"], verdict["ended_at"])
 
     def _notify(self) -> None:
@@ -213,6 +216,7 @@ class Supervisor:
     def _awaits(self, due: datetime) -> None:
         self._log.info(f"the next run is due at {due:%Y-%m-%d %H:%M %Z}")
         self.due_at = due.timestamp()
+        self._means.changed()
         self._means.metrics.due(self.target, self.experiment.name, self.due_at)
 
     def _next_begins(self) -> float | None:
@@ -224,13 +228,14 @@ class Supervisor:
     async def _turn(self) -> Finished:
         """One run, once the target is free."""
         means, turns = self._means, self._means.turns
-        self._state = State.WAITING
+        self._does(State.WAITING)
         told = await self._ending.unless_ended(means.drill.found()) if self._requires_drill else []
         async with AsyncExitStack() as held:
             # The name, too: one whose target was changed may still be undoing what it did to the other.
             for key in (self.experiment.name, self.target):
                 await self._ending.unless_ended(held.enter_async_context(turns.turn(key)))
-            self._state, self._runner, self._measured = State.STARTING, None, None
+            self._runner, self._measured = None, None
+            self._does(State.STARTING)
             if means.settings.ledger_on_tested_storage == "refuse":
                 await means.own_pod.refuse_shared_storage(file_of(means.settings.ledger_url), self.experiment)
             try:
@@ -246,6 +251,7 @@ class Supervisor:
                 )
             finally:
                 self.under_way = None
+                self._means.changed()
                 if self._measured:
                     self._measured.close()
 
@@ -260,13 +266,20 @@ class Supervisor:
         self._measured = TargetMetrics(self._means.metrics, target, self._chosen, runner.panel)
         runner.journal.listen(self._measured.record)
         self.followed = self._follow(target, runner, run)
-        runner.journal.listen(self.followed.status.record)
+        runner.journal.listen(partial(self._show, self.followed.status))
+        self._means.changed()
 
         def told(op: Op) -> None:
             for line in narrator.lines(op):
                 log.info(line, round=narrator.number)
 
         runner.journal.listen(told)
+
+    def _show(self, status: RunStatus, op: Op) -> None:
+        before = status.changes
+        status.record(op)
+        if status.changes != before:
+            self._means.changed()
 
     def _follow(self, target: Target, runner: Runner, run: Run) -> Followed:
         def time_of(index: int) -> float | None:
@@ -284,6 +297,7 @@ class Supervisor:
         verdict, guards = finished.verdict, self.experiment.guards
         if self.followed and self.followed.run.run == verdict.run:
             self.followed.status.end(verdict.verdict, verdict.ended_at)
+            self._means.changed()
         try:
             folder.write(verdict, self._means.settings.out / self.experiment.name)
         except UsageError as error:  # what counts is in the ledger
@@ -293,14 +307,14 @@ class Supervisor:
             self._note(json.loads(verdict.as_json()), outdated=False)
             self._notify()
         if guards.stops_after(len(verdict.violations)):
-            self._state, self.why = State.STOPPED, f"guards.stopAfter is {guards.stop_after}"
+            self._does(State.STOPPED, f"guards.stopAfter is {guards.stop_after}")
             await self._ending.stop.wait()
         elif finished.error and not self.experiment.schedule:
             await self._failed(finished.error, pause_seconds)
         elif self.experiment.schedule is None:
             self._due.set()  # it let another pass
         else:
-            self._state = State.WAITING
+            self._does(State.WAITING)
             next_run: datetime = self._means.scheduler.get_job(self.experiment.name).next_run_time
             self._awaits(datetime.now(UTC) if self._due.is_set() else next_run)
 
@@ -323,8 +337,12 @@ class Supervisor:
     def _cannot(self, error: ChaosdError) -> None:
         if str(error) != self.why:
             self._log.warning(f"{error}; tried again for as long as that lasts")
-        self._state = State.PAUSED if isinstance(error, AbortedError) else State.FAILED
-        self.why = str(error)
+        self._does(State.PAUSED if isinstance(error, AbortedError) else State.FAILED, str(error))
+
+    def _does(self, state: State, why: str | None = None) -> None:
+        self._state = state
+        self.why = self.why if why is None else why
+        self._means.changed()
 
     async def _unless_ended(self, waiting: Any) -> bool:
         """Whether it was awaited to its end."""

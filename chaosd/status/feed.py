@@ -1,5 +1,7 @@
 """One look at what a daemon does, shared by all who watch: so many of them cost little more than one.
 
+Who changes something that a look tells says that it has changed. Then those who watch look, at once or as soon as the last
+look is old enough, and what changes meanwhile is told with it; while nobody watches there is no look.
 Who is slow is told less often, never from a queue: each stream knows the version that it told last, and is told the latest
 content of what changed since. Who takes nothing for a while is dropped.
 """
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from chaosd.status.document import Status
 from chaosd.status.page import Page, aged, whole
 
-INTERVAL_SECONDS = 0.5  # between two looks
+LEAST_SECONDS = 0.1  # between two looks
 ALIVE_SECONDS = 15.0  # between two signs of life to who has nothing to be told
 MOST_STREAMS = 100
 _ALIVE = b"event: alive\ndata: {}\n\n"
@@ -35,7 +37,7 @@ class _Part:
 
 
 class Feed:
-    """What `look` tells at a time (seconds since the epoch), looked at no oftener than every INTERVAL_SECONDS."""
+    """What `look` tells at a time (seconds since the epoch), looked at no oftener than every LEAST_SECONDS."""
 
     def __init__(self, look: Callable[[float], Status], *, can_pause: bool = False, clock: Callable[[], float] = time.time):
         self._look = look
@@ -44,33 +46,41 @@ class Feed:
         self._epoch = secrets.token_hex(4)  # another process counts its versions anew
         self._page = Page()
         self._status: Status | None = None
-        self._looked_at = 0.0
+        self._good_until = 0.0  # what the last look told, on the loop's clock; 0: whoever asks next looks
+        self._outdated = False  # something has changed since then
+        self._alarm: asyncio.TimerHandle | None = None
         self._version = 0
         self._parts: dict[str, _Part] = {}
         self._whole: tuple[int, str] | None = None
         self._layout = ""  # which parts there are
         self._events: dict[int, bytes] = {}  # by the version that is known to who is told
-        self._changed = asyncio.Event()
+        self._waking = asyncio.Event()
         self._streams = 0
         self._closed = False
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """While the context is open streams are told of what changes; they end with it."""
-        looking = asyncio.create_task(self._keep_looking(), name="status")
         try:
             yield
         finally:
-            looking.cancel()
             self._closed = True
-            self._changed.set()
+            self._wake()
+
+    def changed(self) -> None:
+        """Something that `look` tells has. Costs nothing while nobody watches."""
+        self._outdated = True
+        self._set_alarm()
 
     def look(self) -> Status:
-        """What is so now, or was so a moment ago."""
-        now = time.monotonic()
-        if self._status is None or now - self._looked_at >= INTERVAL_SECONDS:
-            self._status, self._looked_at = self._look(self._clock()), now
-            self._draw(self._status)
+        """What is so now, or was so a moment ago. Raises what `look` does, for each who asks: nobody is told old news for
+        new ones."""
+        now = asyncio.get_running_loop().time()
+        if self._status is None or now >= self._good_until:
+            self._outdated = False
+            status = self._look(self._clock())
+            self._draw(status)
+            self._status, self._good_until = status, now + LEAST_SECONDS
         return self._status
 
     def page(self) -> str:
@@ -88,6 +98,7 @@ class Feed:
         if self._streams >= MOST_STREAMS:
             raise FullError
         self._streams += 1
+        self._set_alarm()
         try:
             yield
         finally:
@@ -105,15 +116,22 @@ class Feed:
                 continue  # others had their turn meanwhile
             try:
                 async with asyncio.timeout(ALIVE_SECONDS):
-                    await self._changed.wait()
+                    await self._waking.wait()
             except TimeoutError:
                 yield _ALIVE
 
-    async def _keep_looking(self) -> None:
-        while True:
-            await asyncio.sleep(INTERVAL_SECONDS)
-            if self._streams:
-                self.look()
+    def _set_alarm(self) -> None:
+        """That those who watch look once the last look is old enough."""
+        if self._outdated and self._streams and self._good_until and self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_at(self._good_until, self._look_due)
+
+    def _look_due(self) -> None:
+        self._alarm, self._good_until = None, 0.0
+        self._wake()
+
+    def _wake(self) -> None:
+        waking, self._waking = self._waking, asyncio.Event()
+        waking.set()
 
     def _draw(self, status: Status) -> None:
         html, known, next_ = self._page.parts(status), self._parts, self._version + 1
@@ -124,8 +142,7 @@ class Feed:
         self._parts = {id_: same.get(id_) or _Part(next_, drawn) for id_, drawn in html.items()}
         self._layout = hashlib.sha256(" ".join(html).encode()).hexdigest()[:16]
         self._version = next_
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._wake()
 
     def _event(self, seen: int) -> bytes:
         event = self._events.get(seen)

@@ -53,7 +53,7 @@ class Page:
 
     def _part(self, id_: str, draw: str, shown: Any) -> tuple[Any, str]:
         known = self._drawn.get(id_)
-        return known if known and known[0] == shown else (shown, str(_drawer(draw)(shown)))
+        return known if known and (known[0] is shown or known[0] == shown) else (shown, str(_drawer(draw)(shown)))
 
 
 def whole(status: Status, parts: Mapping[str, str], version: str, layout: str, *, can_pause: bool) -> str:

@@ -77,6 +77,7 @@ def _events(feed: Feed) -> _Handler:
 
 
 async def _streamed(request: web.Request, feed: Feed, known: str) -> web.StreamResponse:
+    feed.look()  # one that fails is answered so, before a stream begins
     answer = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
     await answer.prepare(request)
     try:

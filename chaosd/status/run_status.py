@@ -77,6 +77,7 @@ class RunStatus:
         """`time_of` gives the time of an op by its index, None where it cannot be had. A run that goes on has begun its
         `last_round`, 0 for one that is new; `last_at` is when it journaled its last op, or began. All times are in seconds
         since the epoch."""
+        self.changes = 0  # how often something of the below became another
         self.phase, self.phase_since = Phase.BEGINS, last_at
         self.round, self.round_name = last_round, ""
         self.disruption = ""
@@ -104,7 +105,7 @@ class RunStatus:
                 self._pod(op)
         elif op.f == "open" and op.kind is Kind.OK:
             known = self.replicas.get(op.process, ReplicaNow())
-            self.replicas[op.process] = replace(known, binding=Binding(**op.value.get("binding", {})))
+            self._becomes(op.process, replace(known, binding=Binding(**op.value.get("binding", {}))))
 
     def end(self, verdict: Value, at: float) -> None:
         """The run has ended, with this verdict."""
@@ -115,6 +116,7 @@ class RunStatus:
     def _run(self, op: Op) -> None:
         if op.f == RESTART:
             self.round = op.value["round"]
+            self.changes += 1
         elif op.f == "round" and op.kind is Kind.INVOKE:
             self.round, self.round_name = op.value["round"], op.value["name"]
             self._enter(Phase.WRITES, op.time)
@@ -134,15 +136,22 @@ class RunStatus:
 
     def _enter(self, phase: Phase, at: float) -> None:
         self.phase, self.phase_since = phase, at
+        self.changes += 1
+
+    def _becomes(self, name: str, now: ReplicaNow) -> None:
+        if self.replicas.get(name) != now:
+            self.replicas[name] = now
+            self.changes += 1
 
     def _pod(self, op: Op) -> None:
         name, state = f"{op.value['namespace']}/{op.value['name']}", _pod_state(op)
         if state is PodState.GONE and op.value["name"] not in self._target.pods:
             self.replicas.pop(name, None)  # one that was only scaled to for a while
+            self.changes += 1
             return
         known = self.replicas.get(name, ReplicaNow())
         since = known.since if known.pod is state else op.time
-        self.replicas[name] = replace(known, pod=state, since=since, node=op.value.get("node", ""))
+        self._becomes(name, replace(known, pod=state, since=since, node=op.value.get("node", "")))
 
     def _judge(self, at: float) -> None:
         """Take in what the checkers say now."""

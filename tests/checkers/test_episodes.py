@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from chaosd.checkers import Value
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaosd.checkers import Value, verdict
+from chaosd.checkers.verdict import STANDS_IN, Class, Violation, _depth, _explains, root_causes
 from chaosd.history import Event, Kind
 from tests.histories import (
     ENTRIES,
@@ -248,3 +256,52 @@ def test_a_log_that_went_back_in_time_is_a_consequence_though_more_was_appended_
     found = judged(*REPLACED, stale, *appended, *rest, *ended(1, WEB_0))
     assert classes(found) == ["stale"]
     assert [consequence["class"] for consequence in found.violations[0].evidence["consequences"]] == ["lost"]
+
+
+_VIOLATIONS = st.builds(
+    Violation,
+    st.sampled_from(Class),
+    st.sampled_from([WEB_0, WEB_1]),
+    st.integers(0, 12),
+    st.integers(-1, 12),
+    file=st.sampled_from(["a", "b"]),
+    until=st.integers(-1, 12),
+    shared_with=st.sampled_from([(), (WEB_1,)]),
+    evidence=st.sampled_from([{}, {STANDS_IN: "c"}]),
+)
+
+
+@given(st.lists(_VIOLATIONS, max_size=12), st.sets(st.integers(0, 12)).map(sorted))
+def test_each_consequence_is_the_first_roots_that_explains_it(violations: list[Violation], ends: list[int]) -> None:
+    """As if each were compared with all roots, which takes minutes where a disk harms thousands of files."""
+    roots: list[Violation] = []
+    consequences: list[list[str]] = []
+    for one in sorted(violations, key=lambda one: (_depth(one) or 0, one.index)):
+        harmed = [root for root in roots if one.replica in (root.replica, *root.shared_with)]
+        cause = next((root for root in harmed if _explains(root, one, ends)), None)
+        if cause is None:
+            roots.append(one)
+            consequences.append([])
+        else:
+            consequences[next(place for place, root in enumerate(roots) if root is cause)].append(str(one.failure))
+    expected = sorted(zip(roots, consequences, strict=True), key=lambda pair: pair[0].index)
+    found = root_causes(violations, ends)
+    assert [(one.failure, one.replica, one.index) for one in found] == [
+        (r.failure, r.replica, r.index) for r, _ in expected
+    ]
+    told = [[told["class"] for told in one.evidence.get("consequences", ())] for one in found]
+    assert told == [classes_told for _, classes_told in expected]
+
+
+def test_thousands_of_violations_are_judged_without_comparing_each_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = Counter[str]()
+
+    def explains(root: Violation, other: Violation, ends: Sequence[int]) -> bool:
+        compared[other.replica] += 1
+        return _explains(root, other, ends)
+
+    monkeypatch.setattr(verdict, "_explains", explains)
+    ends = range(9, 50_000, 10)
+    found = [Violation(Class.CORRUPT, replica, at, 0) for at in range(0, 50_000, 10) for replica in (WEB_0, WEB_1)]
+    assert len(root_causes(found, ends)) == 10_000
+    assert sum(compared.values()) < 10_000

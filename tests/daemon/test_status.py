@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import urllib.error
@@ -9,8 +10,16 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import pytest
+
+from chaosd.daemon.service import serve
+from chaosd.run import Ending
+from chaosd.settings import Settings
+from chaosd.status import feed as feeds
 from tests.chaosd_process import get
 from tests.daemon.test_process import _folder, _started
+from tests.ports import free_port
 from tests.waiting import until
 
 
@@ -102,6 +111,51 @@ def test_a_target_is_paused_and_resumed_with_the_token(tmp_path: Path) -> None:
         assert sum("pod-delete default" in line for line in daemon.stderr) >= disruptions
         daemon.send(signal.SIGTERM)
         assert daemon.wait(30) == 4, daemon.told
+
+
+async def _answered(client: aiohttp.ClientSession, url: str) -> aiohttp.ClientResponse:
+    while True:
+        try:
+            return await client.get(url)
+        except aiohttp.ClientConnectorError:  # it does not serve yet
+            await asyncio.sleep(0.1)
+
+
+async def _watch(address: str, parts: dict[str, str]) -> None:
+    """Take the events of a daemon, as a page does, from when it serves until it ends."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), read_bufsize=1 << 20) as client:
+        async for line in (await _answered(client, f"{address}/events")).content:
+            if line.startswith(b'data: {"at"'):
+                parts |= json.loads(line.removeprefix(b"data: "))["parts"]
+
+
+async def test_of_whatever_changes_those_who_watch_are_told_without_a_look_at_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "ALIVE_SECONDS", 3600.0)  # with the signs of life comes a look
+    folder, parts, port = _folder(tmp_path, one={}), dict[str, str](), free_port()
+    settings = Settings(cluster="sandbox", out=tmp_path / "out", listen=f"127.0.0.1:{port}", drill="never")
+    ending = Ending()
+
+    async def told(text: str, *, no_more: bool = False) -> None:
+        async with asyncio.timeout(60):
+            while any(text in html for html in parts.values()) is no_more:  # noqa: ASYNC110 - a dict tells nobody
+                await asyncio.sleep(0.05)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_watch(f"http://127.0.0.1:{port}", parts))
+        daemon = tasks.create_task(serve(settings, folder, ending))
+        await told("round 2")
+        (folder / "one.yaml").rename(tmp_path / "one.yaml")
+        await told("No experiment is loaded.")
+        (folder / "none.yaml").write_text("name: none")
+        await told("none.yaml")
+        (folder / "none.yaml").unlink()
+        await told("none.yaml", no_more=True)
+        (tmp_path / "one.yaml").rename(folder / "one.yaml")
+        await told("1 running")
+        ending.because("the test is over")
+    assert [one.verdict.aborted for one in daemon.result()] == ["the test is over"]
 
 
 def test_without_a_token_nothing_can_be_paused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from chaosd import server
+from chaosd import server, virtual_time
 from chaosd.status import feed as feeds
 from chaosd.status import routes as status_routes
 from chaosd.status.document import Status
@@ -26,21 +27,25 @@ class _Daemon:
     def __init__(self) -> None:
         self.now = status()
         self.looks = 0
+        self.feed = Feed(self.look)
 
     def look(self, at: float) -> Status:
         self.looks += 1
         return self.now.model_copy(update={"at": at})
 
+    def becomes(self, now: Status) -> None:
+        self.now = now
+        self.feed.changed()
+
     def begins(self, number: int) -> None:
-        self.now = status(experiment(run=running(number)))
+        self.becomes(status(experiment(run=running(number))))
 
 
 @asynccontextmanager
 async def _served(daemon: _Daemon) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    feed = Feed(daemon.look)
     async with (
-        server.serving("127.0.0.1:0", status_routes.routes(feed)) as address,
-        feed.open(),
+        server.serving("127.0.0.1:0", status_routes.routes(daemon.feed)) as address,
+        daemon.feed.open(),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,
     ):
         yield address, client
@@ -135,7 +140,7 @@ async def test_who_knows_no_version_of_this_process_is_told_everything(known: st
 
 
 async def test_all_who_watch_share_one_look_and_changes_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "INTERVAL_SECONDS", 0.3)
+    monkeypatch.setattr(feeds, "LEAST_SECONDS", 0.3)
     daemon = _Daemon()
     async with _served(daemon) as (address, client):
         streams = [await client.get(f"{address}/events") for _ in range(10)]
@@ -156,9 +161,9 @@ async def test_an_experiment_that_comes_or_goes_is_another_layout() -> None:
     daemon = _Daemon()
     async with _served(daemon) as (address, client), client.get(f"{address}/events") as stream:
         _, _, first = await _event(stream)
-        daemon.now = status(experiment(), experiment("other"))
+        daemon.becomes(status(experiment(), experiment("other")))
         _, _, second = await _event(stream)
-        daemon.now = status()
+        daemon.becomes(status())
         _, _, third = await _event(stream)
     assert first["layout"] == third["layout"] != second["layout"]
 
@@ -183,10 +188,10 @@ async def test_there_is_a_place_for_so_many_and_each_that_leaves_makes_room(monk
 
 
 async def test_a_client_that_takes_nothing_is_dropped_and_nothing_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(feeds, "LEAST_SECONDS", 0.01)
     monkeypatch.setattr(server, "STUCK_SECONDS", 1.0)
     daemon = _Daemon()
-    feed = Feed(daemon.look)
+    feed = daemon.feed
     async with server.serving("127.0.0.1:0", status_routes.routes(feed)) as address, feed.open():
         host, port = address.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port), limit=1)
@@ -197,7 +202,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_nothing_waits_for_it(m
             while not number or feed._streams:
                 number += feed._streams
                 long = "x" * 50_000
-                daemon.now = status(experiment(run=running(number, disruption=long)))
+                daemon.becomes(status(experiment(run=running(number, disruption=long))))
                 await asyncio.sleep(0.01)
         writer.close()
         assert len(feed._events) <= 1
@@ -206,7 +211,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_nothing_waits_for_it(m
 async def test_streams_say_that_they_live_and_end_with_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "ALIVE_SECONDS", 0.2)
     async with aiohttp.ClientSession() as client:
-        feed = Feed(_Daemon().look)
+        feed = _Daemon().feed
         async with server.serving("127.0.0.1:0", status_routes.routes(feed)) as address:
             async with feed.open():
                 stream = await client.get(f"{address}/events")
@@ -216,9 +221,70 @@ async def test_streams_say_that_they_live_and_end_with_the_daemon(monkeypatch: p
                 assert await stream.content.read() == b""
 
 
-async def test_a_feed_that_nobody_watches_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "INTERVAL_SECONDS", 0.01)
+async def test_what_nobody_watches_is_not_looked_at_however_much_changes() -> None:
     daemon = _Daemon()
-    async with Feed(daemon.look).open():
-        await asyncio.sleep(0.2)
-    assert daemon.looks == 0
+    async with _served(daemon) as (address, client):
+        for number in range(4, 9):
+            daemon.begins(number)
+        assert (daemon.looks, daemon.feed._alarm) == (0, None)
+        async with client.get(f"{address}/events") as stream:
+            assert "round 8" in (await _event(stream))[2]["parts"][part_of("experiment", "soak")]
+        assert daemon.looks == 1
+
+
+async def test_a_change_that_nobody_watched_is_told_to_who_comes_before_the_last_look_is_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "LEAST_SECONDS", 1.0)
+    daemon = _Daemon()
+    async with _served(daemon) as (address, client):
+        async with client.get(f"{address}/") as answer:
+            version = (await answer.text()).split('data-version="')[1].split('"')[0]
+        daemon.begins(4)
+        async with client.get(f"{address}/events", params={"since": version}) as stream:
+            assert (await _event(stream))[2]["parts"] == {}
+            assert "round 4" in (await _event(stream))[2]["parts"][part_of("experiment", "soak")]
+        assert daemon.looks == 2
+
+
+async def test_a_look_that_fails_is_logged_and_ends_the_streams_and_the_next_is_told_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """So that no page shows for live what is old."""
+    daemon = _Daemon()
+    async with _served(daemon) as (address, client):
+        async with client.get(f"{address}/events") as stream:
+            _, id_, _ = await _event(stream)
+            daemon.becomes(None)  # type: ignore[arg-type]
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await stream.content.read()
+        assert "'NoneType' object has no attribute 'model_copy'" in caplog.text
+        for path in ("/", "/api/status", "/events"):
+            async with client.get(f"{address}{path}") as answer:
+                assert answer.status == 500
+        daemon.begins(4)
+        async with client.get(f"{address}/events", headers={"Last-Event-ID": id_}) as stream:
+            assert list((await _event(stream))[2]["parts"]) == [part_of("experiment", "soak")]
+
+
+def test_changes_are_told_at_once_and_then_no_oftener_than_every_tenth_of_a_second() -> None:
+    """In virtual time: when an event came, and what it told."""
+
+    async def told() -> tuple[list[tuple[float, int]], int]:
+        loop, daemon = asyncio.get_running_loop(), _Daemon()
+
+        async def watch() -> list[tuple[float, int]]:
+            with daemon.feed.place():
+                events = daemon.feed.events("")
+                return [(loop.time(), int(n[1])) async for told in events if (n := re.search(rb"round (\d+)", told))]
+
+        async with daemon.feed.open():
+            watching = asyncio.create_task(watch())
+            await asyncio.sleep(5)
+            began, looks = loop.time(), daemon.looks
+            for number, pause in ((4, 0.03), (5, 0.03), (6, 0.5), (7, 0.02), (8, 5)):
+                daemon.begins(number)
+                await asyncio.sleep(pause)
+        return [(round(at - began, 3), number) for at, number in (await watching)[1:]], daemon.looks - looks
+
+    assert virtual_time.run(told()) == ([(0.0, 4), (0.1, 6), (0.56, 7), (0.66, 8)], 4)
