@@ -22,13 +22,18 @@ async def serving_tls(certificate: trustme.LeafCert, routes: Iterable[web.RouteD
     application.add_routes(routes)
     runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    certificate.configure_cert(context)
     try:
-        await web.TCPSite(runner, HOST, 0, ssl_context=context).start()
+        await web.TCPSite(runner, HOST, 0, ssl_context=server_context(certificate)).start()
         yield f"https://{HOST}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    """For a server that has this certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    return context
 
 
 class Authority:
