@@ -1,7 +1,7 @@
 """A bad way to an API server: a proxy that ends TLS and, for a seeded share of the requests, drops them, delays them, cuts
 their answers, or answers 500 or 429 itself. Watches are streamed and exec sessions are requests too.
 
-It has a certificate of its own, which the kubeconfig that it writes names; who asks is told to the API server as it is.
+It has an authority of its own, which the kubeconfig that it writes names; who asks is told to the API server as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import json
 import random
 import ssl
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +24,7 @@ from kubernetes.aio.client.configuration import Configuration
 from yarl import URL
 
 from chaosd.cluster.kubernetes.client import load_configuration
+from tests.tls_server import HOST, Authority, server_context
 
 # What happens to a request. Before it is passed on: no answer (`drop`), or one of the proxy's own. After it was done: its
 # answer is lost, or ends in the middle; a watch and an exec session end after a while.
@@ -61,11 +61,9 @@ class FaultyProxy:
             options = {"handler_cancellation": True, "access_log": None, "max_line_size": _LONGEST_LINE_BYTES}
             runner = web.AppRunner(application, shutdown_timeout=0.1, **options)
             await runner.setup()
-            certificate, key = _own_certificate(self._folder)
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(certificate, key)
-            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-            here = {"server": f"https://127.0.0.1:{runner.addresses[0][1]}", "certificate-authority": str(certificate)}
+            authority = Authority(self._folder, "proxy")
+            await web.TCPSite(runner, HOST, 0, ssl_context=server_context(authority.issue())).start()
+            here = {"server": f"https://{HOST}:{runner.addresses[0][1]}", "certificate-authority": str(authority.file)}
             self.kubeconfig.write_text(json.dumps(_with_cluster(yaml.safe_load(self._given.read_text()), here)))
             try:
                 yield
@@ -207,12 +205,3 @@ def _upstream_context(configuration: Configuration) -> ssl.SSLContext:
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, configuration.key_file)
     return context
-
-
-def _own_certificate(folder: Path) -> tuple[Path, Path]:
-    certificate, key = folder / "proxy.crt", folder / "proxy.key"
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(key))
-    subject = ("-subj", "/CN=faulty-proxy", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2")
-    command = ["openssl", "req", "-x509", *new_key, *subject, "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key

@@ -24,7 +24,7 @@ from chaosd.server import serving
 from tests.chaosd_process import chaosd
 from tests.daemon.test_gates import Daemon
 from tests.report.test_gate import ENDED, KNOWN, VERDICT
-from tests.tls_server import UNTRUSTED, Authority, Untrusted, serving_tls
+from tests.tls_server import HOST, UNTRUSTED, Authority, Untrusted, serving_tls
 
 
 @pytest.fixture(autouse=True)
@@ -240,7 +240,8 @@ async def test_a_server_that_cannot_be_trusted_is_sent_nothing(tmp_path: Path, u
     authority, other = Authority(tmp_path), Authority(tmp_path, "other")
     named = authority if untrusted.names_its_authority else other
     certificate = authority.issue(untrusted.name, age=untrusted.age)
-    async with _answering(web.Response(status=401), certificate) as (url, asked):
+    async with _answering(web.Response(status=401), certificate) as (address, asked):
+        url = address.replace(HOST, untrusted.host)
         for wait_seconds in (None, 10.0):
             with pytest.raises(UsageError, match=f"^{url}/api/gate/nightly: {untrusted.why}"):
                 await _ask(Remote(url, "nightly", token="hunter2", ca_file=named.file), wait_seconds)

@@ -22,13 +22,18 @@ async def serving_tls(certificate: trustme.LeafCert, routes: Iterable[web.RouteD
     application.add_routes(routes)
     runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    certificate.configure_cert(context)
     try:
-        await web.TCPSite(runner, HOST, 0, ssl_context=context).start()
+        await web.TCPSite(runner, HOST, 0, ssl_context=server_context(certificate)).start()
         yield f"https://{HOST}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    """For a server that has this certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    return context
 
 
 class Authority:
@@ -47,21 +52,23 @@ class Authority:
 
 @dataclass(frozen=True)
 class Untrusted:
-    """A server that must not be let through: whose name its certificate has, how old that is, whether the authority that
-    the client names is the one that signed it; and what is told."""
+    """A server that must not be let through: whose name its certificate has, how old that is, by which host it is asked,
+    whether the authority that the client names is the one that signed it; and what is told."""
 
     why: str
     name: str = HOST
     age: timedelta = timedelta()
+    host: str = HOST
     names_its_authority: bool = True
 
 
+_OTHER_NAME = "its certificate is of another name than the address: write a name that it is of"
 UNTRUSTED = {
     "another-authority": Untrusted(
         "its certificate is of no authority that is trusted .*: name that with ", names_its_authority=False
     ),
-    "another-name": Untrusted("its certificate is of another name than the address: write a name", name="chaosd.example"),
-    "another-address": Untrusted("its certificate is of another name than the address: write a name", name="127.0.0.2"),
+    "another-name": Untrusted(_OTHER_NAME, name="chaosd.example", host="localhost"),
+    "another-address": Untrusted(_OTHER_NAME, name="127.0.0.2"),
     "expired": Untrusted(r"its certificate is refused \(certificate has expired\): renew it", age=timedelta(days=3)),
     "not-yet": Untrusted(r"its certificate is refused \(certificate is not yet valid\): renew it", age=timedelta(days=-3)),
 }

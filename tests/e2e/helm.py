@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.manifests import Document
+from tests.ports import free_port
 from tests.real import RealCluster
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "chaosd"
@@ -71,6 +73,19 @@ class Release:
         """What the daemon answers through its Service."""
         service = f"/api/v1/namespaces/{self.namespace}/services/{self.full_name}:http/proxy"
         return self._real.kubectl("get", "--raw", f"{service}{path}")
+
+    @contextmanager
+    def forwarded(self) -> Iterator[str]:
+        """The address of its Service on this machine, for who is not in the cluster."""
+        port = free_port()
+        words = ["port-forward", f"service/{self.full_name}", f"{port}:http", f"--namespace={self.namespace}"]
+        with subprocess.Popen([*self._real.kubectl_words, *words], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()  # Forwarding from ...
+            try:
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                process.terminate()
 
     def measured(self, metric: str) -> dict[str, float]:
         """A metric's values, by its labels as they stand there."""

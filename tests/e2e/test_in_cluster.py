@@ -3,10 +3,8 @@ scrapes and alerts; then a disk goes bad."""
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,20 +14,6 @@ from tests.manifests import Document
 from tests.prometheus import prometheus
 from tests.real import RealCluster
 from tests.waiting import until
-
-
-@contextmanager
-def _forwarded(real: RealCluster, release: Release) -> Iterator[str]:
-    """The address of the daemon's Service on this machine, for a Prometheus that runs here."""
-    words = ["port-forward", f"service/{release.full_name}", ":http", f"--namespace={release.namespace}"]
-    with subprocess.Popen([*real.kubectl_words, *words], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        told = process.stdout.readline()
-        assert told.startswith("Forwarding from 127.0.0.1:"), told
-        try:
-            yield f"http://{told.split()[2]}"
-        finally:
-            process.terminate()
 
 
 def test_a_fault_on_a_disk_is_a_metric_an_event_a_firing_alert_and_a_verdict(
@@ -42,7 +26,7 @@ def test_a_fault_on_a_disk_is_a_metric_an_event_a_firing_alert_and_a_verdict(
 ) -> None:
     release.install(values([{"kind": "pod-delete"}]), "--wait", "--timeout=400s")
     target = f'namespace="{web}",statefulset="web"'
-    with _forwarded(real, release) as address, prometheus(tmp_path, address) as asked:
+    with release.forwarded() as address, prometheus(tmp_path, address) as asked:
         asked.until(f"chaosd_round{{{target}}} >= 2", 300)
         asked.until(f'chaosd_verifications_total{{{target},result="intact",cache="cold"}} > 0')
         assert asked.until(f"sum(chaosd_violations_open{{{target}}})") == 0
