@@ -4,7 +4,7 @@ seed, which is told whatever comes of the tests; and how hypothesis looks for ex
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +20,16 @@ settings.load_profile("busy")
 def pytest_report_header() -> str:
     """Told first, so that it is known of a session that does not come to its end, too."""
     return seeds.told()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything is that tests need, as in CI, one that is skipped fails: nobody would read why."""
+    report = yield
+    if report.skipped and os.environ.get("CHAOSD_TEST_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"CHAOSD_TEST_NO_SKIPS is set, and it was skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture

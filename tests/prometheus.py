@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 from dashboards.asking import Asked
 from tests.observed import RULES
@@ -29,7 +28,7 @@ class Prometheus(Asked):
             try:
                 if found := self.now(expression):
                     return float(found[0]["value"][1])
-            except URLError:  # it is only starting
+            except OSError:  # it is only starting, or busy
                 pass
             time.sleep(0.5)
         raise AssertionError(f"Prometheus has nothing for {expression}")

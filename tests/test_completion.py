@@ -37,7 +37,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnTermina
 
 def _completes(shell: OnTerminal, typed: str, completed: str) -> None:
     shell.type(f"{typed}\t".encode())
-    shell.until(lambda: any(row.endswith(f"ready> {completed}") for row in shell.rows), timeout_seconds=60)
+    shell.until(lambda: any(row.endswith(f"ready> {completed}") for row in shell.rows))
     shell.type(b"\x15")  # takes the line back
 
 

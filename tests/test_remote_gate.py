@@ -23,6 +23,7 @@ from chaosd.run import Ending
 from chaosd.server import serving
 from tests.chaosd_process import chaosd
 from tests.daemon.test_gates import Daemon
+from tests.ports import free_port
 from tests.report.test_gate import ENDED, KNOWN, VERDICT
 from tests.tls_server import HOST, UNTRUSTED, Authority, Untrusted, serving_tls
 
@@ -30,7 +31,7 @@ from tests.tls_server import HOST, UNTRUSTED, Authority, Untrusted, serving_tls
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_gate, "_POLL_SECONDS", 0.05)
-    monkeypatch.setattr(remote_gate, "_LEADER_SECONDS", 3.0)
+    monkeypatch.setattr(remote_gate, "_LEADER_SECONDS", 120.0)
 
 
 @asynccontextmanager
@@ -46,7 +47,7 @@ def _serving(certificate: trustme.LeafCert | None, routes: Iterable[web.RouteDef
 
 async def _ask(remote: Remote, wait_seconds: float | None = None, heard: list[str] | None = None) -> GateStatus:
     tell = (heard if heard is not None else []).append
-    return await asyncio.wait_for(remote_gate.ask(remote, Ending(), tell, wait_seconds), 20)
+    return await asyncio.wait_for(remote_gate.ask(remote, Ending(), tell, wait_seconds), 300)
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("unknown", 3)])
@@ -61,9 +62,9 @@ async def test_the_code_is_that_of_the_last_run(verdict: str, code: int) -> None
 async def test_with_an_age_a_young_verdict_is_not_waited_for_and_an_old_one_is() -> None:
     daemon = Daemon()
     async with _served(daemon) as url:
-        assert (await _ask(Remote(url, max_age="2h"), 10)).last.run == "R"  # type: ignore[union-attr]
+        assert (await _ask(Remote(url, max_age="2h"), 120)).last.run == "R"  # type: ignore[union-attr]
         heard: list[str] = []
-        waiting = asyncio.create_task(_ask(Remote(url, max_age="59m"), 10, heard))
+        waiting = asyncio.create_task(_ask(Remote(url, max_age="59m"), 120, heard))
         while not heard:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         daemon.known = {
@@ -78,7 +79,7 @@ async def test_without_an_age_a_run_is_waited_for_that_began_after_it_was_asked(
     daemon = Daemon()
     async with _served(daemon) as url:
         heard: list[str] = []
-        waiting = asyncio.create_task(_ask(Remote(url), 10, heard))
+        waiting = asyncio.create_task(_ask(Remote(url), 120, heard))
         while not heard:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         begun_before = VERDICT | {"run": "S", "started_at": daemon.now - 1, "ended_at": daemon.now + 5}
@@ -98,7 +99,7 @@ async def test_no_verdict_in_time_is_a_deadline_that_says_what_is_missing() -> N
             await _ask(Remote(url, max_age="1m"), 0.2)
 
 
-async def test_one_that_leads_is_looked_for() -> None:
+async def test_one_that_leads_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(None)
     async with _served(daemon) as url:
         heard: list[str] = []
@@ -108,20 +109,22 @@ async def test_one_that_leads_is_looked_for() -> None:
         daemon.known = {"nightly": KNOWN}
         assert (await asking).passed
         daemon.known = None
+        monkeypatch.setattr(remote_gate, "_LEADER_SECONDS", 1.0)
         with pytest.raises(DeadlineError, match="no daemon that leads answered"):
             await _ask(Remote(url))
 
 
 async def test_one_that_goes_away_while_it_is_waited_for_may_come_back() -> None:
-    daemon, heard = Daemon(), list[str]()
-    async with _served(daemon) as url:
-        waiting = asyncio.create_task(_ask(Remote(url, max_age="1m"), 20, heard))
+    daemon, heard, listen = Daemon(), list[str](), f"127.0.0.1:{free_port()}"
+    routes = gates.routes(lambda: daemon.known, lambda: daemon.now)
+    async with serving(listen, routes) as url:
+        waiting = asyncio.create_task(_ask(Remote(url, max_age="1m"), 120, heard))
         while not heard:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     while not any("does not answer" in line for line in heard):  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     daemon.now = ENDED
-    async with serving(url.removeprefix("http://"), gates.routes(lambda: daemon.known, lambda: daemon.now)):
+    async with serving(listen, routes):
         assert (await waiting).passed
 
 
@@ -136,7 +139,7 @@ async def test_what_stands_before_it_and_answers_500_for_a_while_is_waited_for(t
         return handle
 
     async with serving_tls(authority.issue(), [web.get(route.path, breaking(route.handler)) for route in routes]) as url:
-        waiting = asyncio.create_task(_ask(Remote(url, max_age="1m", ca_file=authority.file), 20, heard))
+        waiting = asyncio.create_task(_ask(Remote(url, max_age="1m", ca_file=authority.file), 120, heard))
         while not heard:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         broken.set()
@@ -155,7 +158,7 @@ async def test_a_signal_ends_the_waiting() -> None:
             await asyncio.sleep(0.02)
         ending.because("ended by SIGTERM")
         with pytest.raises(AbortedError, match="ended by SIGTERM"):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 120)
 
 
 @asynccontextmanager

@@ -214,7 +214,7 @@ async def test_appends_wait_for_one_piece_at_most(ledger: Ledger, monkeypatch: p
 
     def step_by_step(*args: Any) -> None:
         nonlocal pieces_gone
-        assert may_go.acquire(timeout=10)
+        assert may_go.acquire(timeout=120)
         let_go(*args)
         pieces_gone += 1
 

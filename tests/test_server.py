@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -53,6 +54,19 @@ async def _told(client: socket.socket) -> bytes:
     return told
 
 
+async def _let_go(address: str) -> None:
+    """Wait until the server has no connection any more (Linux, proc_net(5): the local address, and the state)."""
+    ours, has = f":{int(address.rpartition(':')[2]):04X}", ("01", "08")  # established, and closed by the other side
+
+    def has_one() -> bool:
+        rows = map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
+        return any(row[1].endswith(ours) and row[3] in has for row in rows)
+
+    async with asyncio.timeout(120):
+        while has_one():  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.05)
+
+
 async def _healthy(address: str) -> bool:
     async with aiohttp.ClientSession() as session, session.get(f"{address}/healthz") as answer:
         return answer.status == 200
@@ -75,8 +89,8 @@ async def test_two_hundred_clients_that_say_too_little_are_served_none_and_keep_
         serving("127.0.0.1:0", own_routes(lambda: iter(()), str)) as address,
         _clients(address, SLOW, sent) as clients,
     ):
-        assert await asyncio.wait_for(_healthy(address), 5)
-        async with asyncio.timeout(30):  # until the server has closed every one
+        assert await asyncio.wait_for(_healthy(address), 60)
+        async with asyncio.timeout(120):  # until the server has closed every one
             told = await asyncio.gather(*map(_told, clients))
         assert {text.split(b"\r\n")[0] for text in told} == {b"HTTP/1.1 408 Request Timeout" if sent == BODY else b""}
 
@@ -87,9 +101,9 @@ async def test_clients_that_read_nothing_of_a_large_answer_are_closed(monkeypatc
         serving("127.0.0.1:0", own_routes(lambda: iter((LARGE,)), str)) as address,
         _clients(address, 20, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") as clients,
     ):
-        assert await asyncio.wait_for(_healthy(address), 20)
-        await asyncio.sleep(4)
-        told = await asyncio.wait_for(asyncio.gather(*map(_told, clients)), 20)
+        assert await asyncio.wait_for(_healthy(address), 60)
+        await _let_go(address)
+        told = await asyncio.wait_for(asyncio.gather(*map(_told, clients)), 120)
         assert max(map(len, told)) < len(LARGE)  # what the sockets held when the server gave them up
 
 
@@ -101,16 +115,17 @@ async def test_one_connection_too_many_is_closed_and_those_that_are_there_are_se
         async with _clients(address, 2, b""):
             with pytest.raises(aiohttp.ClientConnectionError):
                 await _healthy(address)
-        await asyncio.sleep(0.5)
+        await _let_go(address)
         async with _clients(address, 1, b""):
             assert await _healthy(address)
 
 
-async def test_clients_that_are_slow_do_not_hold_up_its_end() -> None:
+async def test_clients_that_are_slow_do_not_hold_up_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_SECONDS", 300.0)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as held:
         async with serving("127.0.0.1:0", own_routes(lambda: iter(()), str)) as address:
             await held.enter_async_context(_clients(address, SLOW, BODY))
             await asyncio.sleep(0.2)
             began = loop.time()
-        assert loop.time() - began < 6
+        assert loop.time() - began < 100

@@ -20,7 +20,7 @@ def test_a_day_passes_at_once() -> None:
 
     began = time.monotonic()
     assert virtual_time.run(main()) == 86_400
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def test_callbacks_run_first_in_first_out_and_so_do_timers_of_the_same_moment() -> None:

@@ -67,7 +67,7 @@ def hook(tmp_path: Path, url: str, *, signed: bool = False, **more: Any) -> Webh
 
 
 async def _deliver(one: Webhook) -> int:
-    return await asyncio.wait_for(deliver(one, MESSAGE, random.Random(7)), 30)
+    return await asyncio.wait_for(deliver(one, MESSAGE, random.Random(7)), 300)
 
 
 async def test_a_message_is_signed_with_its_time_as_the_documents_say(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_a_message_is_signed_with_its_time_as_the_documents_say(tmp_path: 
     timestamp = headers["X-Chaosd-Timestamp"]
     digest = hmac.new(SECRET.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
     assert (body, headers["X-Chaosd-Signature"]) == (MESSAGE.body, f"sha256={digest}")
-    assert abs(time.time() - int(timestamp)) < 5
+    assert abs(time.time() - int(timestamp)) < 60
     assert (headers["Content-Type"], headers["X-Chaosd-Delivery"]) == ("application/json", "RUN")
 
 
@@ -131,7 +131,7 @@ async def test_a_redirect_is_a_failure_and_nothing_is_sent_where_it_leads(tmp_pa
 
 
 async def test_one_that_hangs_is_left_after_each_attempts_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "ATTEMPT_SECONDS", 0.1)
+    monkeypatch.setattr(webhook, "ATTEMPT_SECONDS", 0.5)
     receiver = Receiver(hangs=True)
     async with receiver.serving() as url:
         with pytest.raises(DeliveryError, match="no answer within"):

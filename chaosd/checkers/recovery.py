@@ -86,7 +86,7 @@ class Recovery:
         elif op.process == OBSERVER and op.f == "node":
             self._node(op)
         elif op.process == OBSERVER and op.f == "event":
-            self._events.setdefault(op.value["pod_uid"], {})[op.value["reason"]] = op.value["message"]
+            self._event(op)
 
     def verdict(self) -> Verdict:
         """Fail where a deadline passed, unknown where that was for want of something that storage does not give."""
@@ -163,6 +163,13 @@ class Recovery:
             self._reach(life, "attached", life.began + life.phases.get("scheduled", op.time - life.began))
             self._reach(life, "ready", op.time)
             del self._lives[replica]
+
+    def _event(self, op: Op) -> None:
+        """Of each reason the last message, unless one told of damage: a kubelet that gave up waiting, or could not mount
+        another volume of the pod, says FailedMount, too."""
+        told = self._events.setdefault(op.value["pod_uid"], {})
+        if not _FILE_SYSTEM_BROKEN.search(told.get(op.value["reason"], "")):
+            told[op.value["reason"]] = op.value["message"]
 
     def _forget_events(self) -> None:
         """Of pods that are gone for a whole round. An event may be told a moment before its pod is."""

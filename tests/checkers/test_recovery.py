@@ -127,3 +127,10 @@ def test_only_who_looked_at_the_file_system_says_that_it_is_damaged() -> None:
         waits = (pod(0, "added", "new", node="n"), warned(0, "new", "FailedMount", message))
         (found,) = judged(*DELETED, *waits, late("not Ready")).violations
         assert found.failure == failure, message
+
+
+def test_what_a_kubelet_says_after_it_saw_the_damage_does_not_hide_it() -> None:
+    damage, later = "fsck.ext4: Bad magic number in super-block", "unmounted volumes=[disk]: timed out waiting"
+    told = [warned(0, "new", "FailedMount", message) for message in (damage, later)]
+    (found,) = judged(*DELETED, pod(0, "added", "new", node="n"), *told, late("not Ready")).violations
+    assert (found.failure, found.evidence["events"]) == ("corrupt", {"FailedMount": damage})

@@ -75,8 +75,8 @@ async def _history(cluster: Watched) -> list[Mapping[str, Any]]:
 
     observer = Observer(cast(Cluster, cluster), target, sink)
     running = asyncio.create_task(observer.run())
-    await observer.synced(5)
-    async with asyncio.timeout(5):
+    await observer.synced(60)
+    async with asyncio.timeout(60):
         await cluster.told_all.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

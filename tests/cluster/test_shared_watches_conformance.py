@@ -3,7 +3,6 @@ already."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
@@ -43,6 +42,9 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         others = [Recording(kind, world.cluster.watch(kind, world.namespace)) for kind in (Pod, StatefulSet, ClusterEvent)]
         for other in others:
             held.push_async_callback(other.end)
-        await asyncio.sleep(0.1)
+
+        async def others_listen() -> bool:
+            return all(other.changes for other in others)
+
+        await world.until(others_listen)
         yield world
-        assert all(other.changes for other in others)

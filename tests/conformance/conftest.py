@@ -199,6 +199,7 @@ class World:
             return bool(found)
 
         await self.until(there)
+        await self.told()
         return found[0]
 
     async def until(self, holds: Callable[[], Any]) -> None:

@@ -367,7 +367,7 @@ async def _signal(
 async def test_term_restarts_a_container_that_handles_it_and_its_files_stay(world: World) -> None:
     await world.start()
     place = await world.place()
-    async with open_session(world.cluster, place, "web-0", 30.0) as session:
+    async with open_session(world.cluster, place, "web-0", 180.0) as session:
         await session.begin(b"{}")
         await session.store({"00000001": b"x" * 8192})
     before = await _pod(world)
@@ -375,7 +375,7 @@ async def test_term_restarts_a_container_that_handles_it_and_its_files_stay(worl
     after = await _restarted(world, before)
     assert (after.uid, after.node) == (before.uid, before.node)
     assert after.containers[0].restarts == before.containers[0].restarts + 1
-    async with open_session(world.cluster, place, "web-0", 30.0) as session:
+    async with open_session(world.cluster, place, "web-0", 180.0) as session:
         assert "00000001" in await session.names()
 
 
@@ -391,7 +391,7 @@ async def test_kill_works_where_the_processes_are_shared(world: World) -> None:
     await world.start(pod={"shareProcessNamespace": True})
     before = await _pod(world)
     assert before.shared_processes
-    async with open_session(world.cluster, await world.place(), "web-0", 30.0):  # which is no first process
+    async with open_session(world.cluster, await world.place(), "web-0", 180.0):  # which is no first process
         await _signal(world, "KILL", before)
         after = await _restarted(world, before)
     assert (after.uid, after.containers[0].restarts) == (before.uid, 1)

@@ -7,8 +7,10 @@ from tests.conformance.conftest import World
 
 
 def _about_web_0(change: Change) -> bool:
+    """A warning about it and its claim, which the scheduler may know of a moment after the pod."""
     found = change.object
-    return isinstance(found, ClusterEvent) and found.warning and (found.about_kind, found.about_name) == ("Pod", "web-0")
+    is_one = isinstance(found, ClusterEvent) and found.warning and "PersistentVolumeClaim" in found.message
+    return is_one and (found.about_kind, found.about_name) == ("Pod", "web-0")
 
 
 async def test_a_pod_that_cannot_be_scheduled_yields_a_warning(world: World) -> None:
@@ -25,7 +27,6 @@ async def test_a_pod_that_cannot_be_scheduled_yields_a_warning(world: World) -> 
     assert change.kind is ChangeKind.ADDED
     assert (event.namespace, event.reason) == (world.namespace, "FailedScheduling")
     assert event.about_uid == (await world.cluster.get(Pod, world.namespace, "web-0")).uid
-    assert "PersistentVolumeClaim" in event.message
     assert event.count >= 1
     assert event.last_seen > 1_600_000_000
     assert event.uid

@@ -107,7 +107,7 @@ async def test_a_pod_that_vanishes_in_mid_write_never_looks_like_success(world: 
 async def test_the_probe_sees_the_pod_that_it_is_in(world: World) -> None:
     await world.start()
     place = await world.place()
-    async with open_session(world.cluster, place, "web-0", 30.0) as session:
+    async with open_session(world.cluster, place, "web-0", 180.0) as session:
         assert session.program is Program.SHELL
         assert session.facts.hostname == "web-0"
         assert session.facts.boot_id
@@ -115,7 +115,7 @@ async def test_the_probe_sees_the_pod_that_it_is_in(world: World) -> None:
         assert session.facts.entries == ("lost+found",)
         assert session.facts.free_bytes
         await session.begin(b'{"format": 1}')
-    async with open_session(world.cluster, place, "web-0", 30.0) as session:
+    async with open_session(world.cluster, place, "web-0", 180.0) as session:
         assert session.facts.identity == '{"format": 1}'
 
 
@@ -123,14 +123,14 @@ async def test_what_the_probe_stored_is_there_after_the_pod_was_replaced(world: 
     await world.start()
     place = await world.place()
     files = {f"{n:08d}": os.urandom(8192) for n in range(20)}
-    async with open_session(world.cluster, place, "web-0", 30.0) as session:
+    async with open_session(world.cluster, place, "web-0", 180.0) as session:
         await session.begin(b"{}")
         stored = await session.store(files)
         assert stored == Stored(frozenset(files), {}, {})
         pod = session.pod
     await world.cluster.delete_pod(world.namespace, "web-0", uid=pod.uid, grace_seconds=0)
     await world.replaced(pod)
-    async with open_session(world.cluster, place, "web-0", 30.0) as session:
+    async with open_session(world.cluster, place, "web-0", 180.0) as session:
         assert session.pod.uid != pod.uid
         sums = await session.sums([*files, "00000099"], 8192)
         assert {n: s.digest for n, s in sums.items() if s.digest} == {
@@ -145,13 +145,13 @@ async def test_what_the_probe_stored_is_there_after_the_pod_was_replaced(world: 
 async def test_a_container_without_a_shell_cannot_run_the_probe(world: World) -> None:
     await world.start(bare=True)
     with pytest.raises(TargetError, match="name a container with a POSIX shell"):
-        async with open_session(world.cluster, await world.place(), "web-0", 30.0):
+        async with open_session(world.cluster, await world.place(), "web-0", 180.0):
             pass
 
 
 async def test_what_a_path_stands_on_is_told(world: World) -> None:
     await world.start()
-    async with open_session(world.cluster, await world.place(), "web-0", 30.0) as session:
+    async with open_session(world.cluster, await world.place(), "web-0", 180.0) as session:
         facts = session.facts
     assert (facts.mounted, facts.fs_type, facts.read_only, facts.node_disk) == (True, "ext4", False, False)
     assert facts.mount_root == "/"
@@ -161,7 +161,7 @@ async def test_what_a_path_stands_on_is_told(world: World) -> None:
 async def test_an_empty_dir_is_on_the_nodes_own_disk(world: World) -> None:
     await world.start(claim=False)
     place = await world.place(path="/data")
-    async with open_session(world.cluster, place, "web-0", 30.0) as session:
+    async with open_session(world.cluster, place, "web-0", 180.0) as session:
         assert (session.facts.mounted, session.facts.node_disk) == (True, True)
 
 

@@ -21,7 +21,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[SandboxCluster]:
     await opened.close()
 
 
-def _daemon(cluster: SandboxCluster, holder: str, seconds: int = 4, skew_seconds: float = 0.0) -> Leadership:
+def _daemon(cluster: SandboxCluster, holder: str, seconds: int = 10, skew_seconds: float = 0.0) -> Leadership:
     return Leadership(cluster, "chaosd", "chaosd", holder, seconds, lambda: 1_000.0 + skew_seconds)
 
 
@@ -30,29 +30,29 @@ async def test_the_second_waits_while_the_first_renews_and_leads_once_that_has_e
     await first.acquire()
     keeping = asyncio.create_task(first.keep())
     waiting = asyncio.create_task(second.acquire())
-    await asyncio.wait({waiting}, timeout=6)
+    await asyncio.wait({waiting}, timeout=12)  # longer than its Lease
     assert not waiting.done()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     await first.release()
-    await asyncio.wait_for(waiting, 3)
+    await asyncio.wait_for(waiting, 60)
     assert (await cluster.get_lease("chaosd", "chaosd")).holder == "two"
     await second.release()
     assert cluster._store.leases == {}
 
 
 async def test_one_that_died_is_followed_once_its_lease_has_ended(cluster: SandboxCluster) -> None:
-    await _daemon(cluster, "one").acquire()
+    await _daemon(cluster, "one", seconds=4).acquire()
     now = asyncio.get_running_loop().time
     began = now()
-    await _daemon(cluster, "two").acquire()
-    assert 4 <= now() - began < 10
+    await _daemon(cluster, "two", seconds=4).acquire()
+    assert 4 <= now() - began < 60
 
 
 async def test_one_that_was_followed_is_told_so_at_its_next_renewal(cluster: SandboxCluster) -> None:
     lead = _daemon(cluster, "one")
     await lead.acquire()
-    cluster._store.leases["chaosd/chaosd"] = Lease("chaosd", "chaosd", "two", 4, 1_000.0, version="99")
+    cluster._store.leases["chaosd/chaosd"] = Lease("chaosd", "chaosd", "two", 10, 1_000.0, version="99")
     with pytest.raises(AbortedError, match="was taken from us"):
         await lead.keep()
 

@@ -45,7 +45,7 @@ def _fill(volume: Path) -> Path:
 
 def _ends_well(daemon: Chaosd, ledger: str, out: Path) -> None:
     daemon.send(SIGTERM)
-    assert daemon.wait(30) == 4, daemon.told
+    assert daemon.wait() == 4, daemon.told
     assert json.loads((out / "one" / "verdict.json").read_text())["violations"] == []
     with Ledger.open_to_read(ledger) as opened:
         assert opened.open_undo() == []

@@ -36,7 +36,7 @@ def test_it_runs_past_the_experiments_rounds_and_serves_what_it_finds(tmp_path: 
         assert code == 200
         assert get(f"{address}/nowhere")[0] == 404
         daemon.send(number)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
     values = {
         (sample.name, sample.labels.get("outcome", "")): sample.value
         for family in text_string_to_metric_families(text)
@@ -80,7 +80,7 @@ def test_after_the_first_violation_it_disrupts_nothing_and_serves_even_when_star
         assert _open_violations(address) == 1
         assert sum(" done: " in line for line in daemon.stderr) == rounds
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 1, daemon.told
+        assert daemon.wait() == 1, daemon.told
         run = _verdict(tmp_path / "out")["run"]
     with _started(tmp_path, path, "--sandbox-dir", str(sandbox)) as again:
         address = again.address()
@@ -90,7 +90,7 @@ def test_after_the_first_violation_it_disrupts_nothing_and_serves_even_when_star
         assert _open_violations(address) == 1
         assert not any(": pod-delete" in line or ": scale" in line for line in again.stderr), again.told
         again.send(signal.SIGTERM)
-        assert again.wait(30) == 1, again.told
+        assert again.wait() == 1, again.told
     assert _verdict(tmp_path / "out")["run"] == run
 
 
@@ -105,11 +105,10 @@ def test_it_is_not_ready_before_the_first_round(tmp_path: Path) -> None:
     with _started(tmp_path, path) as daemon:
         address = daemon.address()
         daemon.until_line(lambda line: "run 01" in line)
-        time.sleep(0.2)
+        until(lambda: get(f"{address}/readyz") == (503, "no round has begun of soak\n"), "the run to be waited for")
         assert get(f"{address}/healthz")[0] == 200
-        assert get(f"{address}/readyz") == (503, "no round has begun of soak\n")
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4
+        assert daemon.wait() == 4
 
 
 def _folder(tmp_path: Path, **experiments: dict[str, Any]) -> Path:
@@ -126,7 +125,9 @@ def _write(folder: Path, name: str, document: dict[str, Any]) -> None:
     target = document.pop("on", name)
     statefulset["metadata"]["name"] = target
     manifest = folder.parent / f"{target}.manifest"
-    manifest.write_text(yaml.safe_dump_all([service, statefulset]))
+    new = folder.parent / f"{target}.new"  # the daemon may read it at any moment
+    new.write_text(yaml.safe_dump_all([service, statefulset]))
+    new.rename(manifest)
     base = {
         "name": name,
         "target": {"statefulset": target, "manifest": f"../{manifest.name}"},
@@ -158,7 +159,7 @@ def test_experiments_on_several_targets_run_side_by_side(tmp_path: Path) -> None
         assert get(f"{address}/readyz") == (200, "ok\n")
         assert _samples(address)["chaosd_targets",] == 2
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
     assert {_verdict(tmp_path / "out", name)["target"] for name in ("one", "two")} == {"default/one", "default/two"}
 
 
@@ -169,7 +170,7 @@ def test_a_scheduled_run_takes_its_turn_between_the_rounds_of_one_that_goes_on_f
         daemon.until_line(lambda line: " soak: goes on with this run" in line)
         daemon.until_line(lambda line: " soak: round" in line and "done" in line)
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
     rounds = [line.split(" ")[1] for line in daemon.stderr if ": round " in line and "done" in line]
     assert rounds.index("gate:") < len(rounds) - 1 - rounds[::-1].index("soak:")
     assert _verdict(tmp_path / "out", "gate")["verdict"] == "pass"
@@ -185,7 +186,7 @@ def test_a_schedule_that_was_missed_is_caught_up_once_and_one_that_was_not_waits
                 daemon.until_line(lambda line: " gate: verdict: pass" in line)
             time.sleep(1)
             daemon.send(signal.SIGTERM)
-            daemon.wait(30)
+            daemon.wait()
         assert sum(" gate: run 01" in line for line in daemon.stderr) == int(due), daemon.told
 
 
@@ -202,7 +203,7 @@ def test_a_changed_experiment_begins_anew_a_new_one_begins_and_one_that_is_taken
         daemon.until_line(lambda line: " two: verdict:" in line)
         daemon.until_line(lambda line: " one: round 2" in line and "done" in line)
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
     assert "its experiment was taken away" in _verdict(tmp_path / "out", "two")["aborted"]
 
 
@@ -217,7 +218,7 @@ def test_a_broken_experiment_is_refused_and_what_it_said_before_goes_on(tmp_path
         done = sum(" done: " in line for line in daemon.stderr)
         daemon.until_line(lambda line: f" one: round {done + 2} done" in line)
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
 
 
 def test_a_target_that_is_not_there_keeps_no_other_from_being_tested_and_is_tried_again(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_a_target_that_is_not_there_keeps_no_other_from_being_tested_and_is_trie
         daemon.until_line(lambda line: " one: round 3" in line)
         assert get(f"{address}/readyz") == (200, "ok\n")
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
 
 
 def test_its_log_is_json_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_its_log_is_json_where_that_is_asked_for(tmp_path: Path) -> None:
     with _started(tmp_path, folder, log_format="json") as daemon:
         daemon.until_line(lambda line: "verdict: pass" in line)
         daemon.send(signal.SIGTERM)
-        daemon.wait(30)
+        daemon.wait()
     lines = [json.loads(line) for line in daemon.stderr]
     (done,) = [line for line in lines if line["event"].startswith("round 1 done")]
     run = _verdict(tmp_path / "out", "one")["run"]
@@ -251,7 +252,7 @@ def test_what_is_no_experiment_or_no_folder_is_refused_at_once(tmp_path: Path) -
     path.write_text("name: x\n")
     for given, why in ((path, "broken.yaml: target: Field required"), (tmp_path / "none", "no such file or folder")):
         with _started(tmp_path, given) as daemon:
-            assert daemon.wait(30) == 2, daemon.told
+            assert daemon.wait() == 2, daemon.told
         assert why in daemon.told
 
 
@@ -260,7 +261,7 @@ def test_a_ledger_that_cannot_be_written_ends_disruptions_and_readiness_until_it
     with _started(tmp_path, folder) as daemon:
         address = daemon.address()
         daemon.until_line(lambda line: " one: round 2 done" in line)
-        with closing(sqlite3.connect(tmp_path / "out" / "chaosd.db", isolation_level=None)) as other:
+        with closing(sqlite3.connect(tmp_path / "out" / "chaosd.db", isolation_level=None, timeout=60)) as other:
             other.execute("BEGIN EXCLUSIVE")
             daemon.until_line(lambda line: "database is locked" in line and " one: " in line)
             lines = len(daemon.stderr)
@@ -271,7 +272,7 @@ def test_a_ledger_that_cannot_be_written_ends_disruptions_and_readiness_until_it
         daemon.until_line(lambda line: " one: round 4 done" in line)
         until(lambda: get(f"{address}/readyz") == (200, "ok\n"), "the daemon to be ready")
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
     assert _verdict(tmp_path / "out", "one")["violations"] == []
 
 
@@ -287,7 +288,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> N
             assert "127.0.0.1" in why
             assert get(f"{address}/healthz") == (200, "ok\n")
             daemon.send(signal.SIGTERM)
-            assert daemon.wait(30) == 4, daemon.told
+            assert daemon.wait() == 4, daemon.told
 
 
 def test_without_a_schedule_it_goes_on_past_what_is_required(tmp_path: Path) -> None:
@@ -295,7 +296,7 @@ def test_without_a_schedule_it_goes_on_past_what_is_required(tmp_path: Path) -> 
     with _started(tmp_path, folder) as daemon:
         daemon.until_line(lambda line: " one: round 3 done" in line)
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
     assert sum(" one: run 01" in line for line in daemon.stderr) == 1
 
 
@@ -305,7 +306,7 @@ def test_a_scheduled_run_that_requires_a_drill_waits_for_it_and_passes_no_run_wi
     with _started(tmp_path, folder, drill=drill) as daemon:
         told = daemon.until_line(lambda line: " gate: verdict:" in line, timeout_seconds=400)
         daemon.send(signal.SIGTERM)
-        daemon.wait(30)
+        daemon.wait()
     assert ("verdict: pass" if drill == "at-start" else "verdict: unknown") in told
     assert _verdict(tmp_path / "out", "gate")["coverage"]["drill_passed"] is (drill == "at-start")
 
@@ -319,7 +320,7 @@ def test_a_folder_that_goes_away_ends_nothing(tmp_path: Path) -> None:
         done = sum(" done: " in line for line in daemon.stderr)
         daemon.until_line(lambda line: f" one: round {done + 2} done" in line)
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
 
 
 def _gate(address: str, query: str = "") -> tuple[int, Any]:
@@ -338,7 +339,7 @@ def test_a_scheduled_gate_says_over_http_whether_it_passes_and_still_does_after_
         first = _gate(address)[1]
         assert _gate(address, "?max_age=1ms")[0] == 503
         daemon.send(signal.SIGTERM)
-        daemon.wait(30)
+        daemon.wait()
     with _started(tmp_path, folder) as again:
         address = again.address()
         again.until_line(lambda line: " gate: the next run is due" in line)
@@ -347,7 +348,7 @@ def test_a_scheduled_gate_says_over_http_whether_it_passes_and_still_does_after_
         assert second["next_begins"] == pytest.approx(first["next_begins"], abs=1)
         assert _samples(address)["chaosd_gate_last_timestamp_seconds", "default", "gate", "gate"] == first["last"]["ended"]
         again.send(signal.SIGTERM)
-        again.wait(30)
+        again.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -362,7 +363,7 @@ def test_a_gate_that_was_cut_short_does_not_pass_and_goes_on_when_the_daemon_is_
         assert (code, gate["why"], gate["last"]) == (503, "its first run is under way", None)
         assert gate["running"]["round"] >= 2
         daemon.send(number)
-        daemon.wait(60)
+        daemon.wait()
     with _started(tmp_path, folder) as again:
         address = again.address()
         again.until_line(lambda line: " gate: round" in line and "done" in line)
@@ -371,7 +372,7 @@ def test_a_gate_that_was_cut_short_does_not_pass_and_goes_on_when_the_daemon_is_
         assert (gate["last"] is None) == (number is signal.SIGKILL)  # which ends no run
         assert gate["running"]
         again.send(signal.SIGTERM)
-        again.wait(60)
+        again.wait()
 
 
 async def test_what_came_of_a_gate_is_told_by_webhook_and_one_that_hangs_holds_up_neither_runs_nor_the_end(
@@ -390,8 +391,8 @@ async def test_what_came_of_a_gate_is_told_by_webhook_and_one_that_hangs_holds_u
             assert samples["chaosd_webhook_deliveries_total", "failed", "hanging"] == 0
             daemon.send(signal.SIGTERM)
             began = time.monotonic()
-            assert await asyncio.to_thread(daemon.wait, 60) == 4
-            assert time.monotonic() - began < 30
+            assert await asyncio.to_thread(daemon.wait) == 4
+            assert time.monotonic() - began < 100
     [(headers, body)] = answering.got
     assert headers["X-Chaosd-Signature"] == signature(SECRET.encode(), headers["X-Chaosd-Timestamp"], body)
     assert json.loads(body)["gate"] == "gate"
@@ -410,4 +411,4 @@ def test_a_pass_of_the_experiment_before_it_was_changed_passes_no_more(tmp_path:
         until(lambda: "was changed" in _gate(address)[1].get("why", ""), "the change to be told")
         assert _gate(address)[0] == 503
         daemon.send(signal.SIGTERM)
-        daemon.wait(30)
+        daemon.wait()

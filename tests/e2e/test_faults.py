@@ -22,6 +22,7 @@ Write = Callable[..., Path]
 # Every file stays owed, so that the one that is damaged is.
 KEPT = {"keep": 1.0, "files": 8}
 DELETIONS = [{"kind": "pod-delete"}]
+UNTIL_FOUND: dict[str, Any] = {"rounds": 50, "workload": KEPT, "disruptions": DELETIONS, "guards": {"stopAfter": 1}}
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def test_a_flipped_bit_is_corrupt_and_names_file_and_block(
     web: str, start: Run, experiment: Write, real: RealCluster, testbed: Any
 ) -> None:
     handle = real.handle(web, "disk-ssd-web-1")
-    with _after_a_round(start, experiment(rounds=3, workload=KEPT, disruptions=DELETIONS), web) as process:
+    with _after_a_round(start, experiment(**UNTIL_FOUND), web) as process:
         file = _first_file(testbed, handle, process)
         testbed.disks.flip_bit(handle, file, 3 * 4096 + 1000, bit=5)
         assert process.wait() == 1, process.told
@@ -58,7 +59,7 @@ def test_a_flipped_bit_is_corrupt_and_names_file_and_block(
 
 def test_a_removed_file_is_lost(web: str, start: Run, experiment: Write, real: RealCluster, testbed: Any) -> None:
     handle = real.handle(web, "disk-ssd-web-0")
-    with _after_a_round(start, experiment(rounds=3, workload=KEPT, disruptions=DELETIONS), web) as process:
+    with _after_a_round(start, experiment(**UNTIL_FOUND), web) as process:
         file = _first_file(testbed, handle, process)
         testbed.disks.remove(handle, file)
         assert process.wait() == 1, process.told

@@ -93,7 +93,8 @@ def test_a_planted_fault_may_not_ship_and_the_page_names_it(
     web: str, start: Run, experiment: Write, real: RealCluster, testbed: Any, tmp_path: Path
 ) -> None:
     handle = real.handle(web, "disk-ssd-web-1")
-    with start("gate", experiment(**GATE), "-n", web, "--fail-fast") as held:
+    goes_on = GATE | {"require": {"rounds": 30}}  # unless it fails
+    with start("gate", experiment(**goes_on), "-n", web, "--fail-fast") as held:
         held.until_line(lambda line: "round 1 done" in line)
         name = next(line.split("run ")[1].split(",")[0] for line in held.stderr if " run " in line)
         testbed.disks.flip_bit(handle, f".chaosd/{name}/00000000", 3 * 4096 + 1000, bit=5)

@@ -21,7 +21,7 @@ from chaosd.nemesis import AnyDisruption, Disruption, Prepared, Scene, heal
 from tests import manifests
 
 BY = "01RUN"
-SECONDS = 10.0
+SECONDS = 60.0
 _ANY: TypeAdapter[Disruption] = TypeAdapter(AnyDisruption)
 
 
@@ -86,6 +86,8 @@ class Stage:
         for one in objects:
             self.cluster.store.put(one)
         await asyncio.sleep(0.05)
+        for _ in range(100):  # turns that the news may take, on a loop that came late
+            await asyncio.sleep(0)
 
     def node(self, name: str) -> Node:
         """A node as it is now."""

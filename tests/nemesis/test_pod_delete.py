@@ -15,7 +15,7 @@ from chaosd.errors import BlockedError, DisruptionError, NotReadyError, RefusedE
 from tests import manifests
 from tests.nemesis.stage import Stage, spec, stage
 
-SLOW = Timings(start=0.3)
+SLOW = Timings(start=1.0)
 
 
 def _replaced(before: dict[str, str], after: dict[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from chaosd.errors import ConflictError, NotReadyError
 from tests import manifests
 from tests.nemesis.stage import Stage, spec, stage
 
-SLOW = Timings(start=0.02, stop=0.2)
+SLOW = Timings(start=0.02, stop=1.0)
 
 
 async def _replicas(on: Stage) -> int:

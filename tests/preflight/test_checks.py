@@ -320,6 +320,14 @@ def test_clocks_that_differ(preflight: Callable[..., Preflight], seconds: int, s
         assert "NTP" in told.mend
 
 
+def test_a_lease_that_took_long_to_be_stored_is_no_clock_that_is_behind(preflight: Callable[..., Preflight]) -> None:
+    async def node(name: str) -> float:
+        return -3.0 if asyncio.get_running_loop().time() < 8 else 0.0
+
+    found = preflight(instead={"node_clock": node})
+    assert {check.status for check in found.checks if check.name == "clocks"} == {Status.OK}
+
+
 @pytest.mark.parametrize("error", [NotFoundError("no Lease"), ForbiddenError("no")])
 def test_a_clock_that_is_not_told_is_unknown(preflight: Callable[..., Preflight], error: Exception) -> None:
     async def untold(_: str) -> float:

@@ -35,7 +35,7 @@ class Probe:
         assert self.process.stdout is not None
         self.process.stdin.write(f"nonce {verb} {arguments}\n".encode() + data)
         lines: list[str] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while line := (await self.process.stdout.readline()).decode(errors="replace"):
                 if line.startswith("nonce end "):
                     assert len(lines) >= int(line.split()[2])
@@ -83,7 +83,7 @@ async def probe(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     yield Probe(process, tmp_path)
     assert process.stdout is not None
     process.stdin.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await process.stdout.read()
         await process.wait()
 
@@ -217,7 +217,7 @@ async def test_a_write_in_place_that_fails_or_is_cut_off_is_unknown(probe: Probe
     assert probe.process.stdout is not None
     probe.process.stdin.write(b"nonce store 0 1 0\nr1 4096\n" + DATA[:100])
     probe.process.stdin.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         assert b"stored" not in await probe.process.stdout.read()
 
 
@@ -280,7 +280,7 @@ async def test_a_file_cut_short_by_the_end_of_the_input_is_never_renamed(probe: 
     assert probe.process.stdin is not None
     probe.process.stdin.write(b"nonce store 2 0 0\n0001 4096\n" + DATA[:4096] + b"0002 4096\n" + DATA[:100])
     probe.process.stdin.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await probe.process.wait()
     assert not (probe.run / "0002").exists()
     assert (probe.run / "0001").read_bytes() == DATA[:4096]
@@ -294,7 +294,7 @@ async def test_its_end_leaves_no_process_behind(probe: Probe) -> None:
     await probe.ask("hello")
     assert probe.process.stdin is not None
     probe.process.stdin.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         assert await probe.process.wait() == 0
     with pytest.raises(ProcessLookupError):
         os.killpg(probe.process.pid, signal.SIGCONT)
@@ -338,7 +338,7 @@ async def test_it_ends_with_its_input_however_early_that_ends(interpreter: list[
         process = await asyncio.create_subprocess_exec(
             *started(interpreter, tmp_path), stdin=asyncio.subprocess.PIPE, start_new_session=True
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await process.communicate(protocol.opening(program_of(interpreter)))
         assert process.returncode == 0
         with pytest.raises(ProcessLookupError):
@@ -355,6 +355,6 @@ async def test_a_program_that_came_in_part_does_nothing(interpreter: list[str], 
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             told, _ = await process.communicate(opening[:length])
         assert (told, [*tmp_path.iterdir()]) == (b"", [])

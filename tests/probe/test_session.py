@@ -80,17 +80,19 @@ class OnePod:
 
 
 @asynccontextmanager
-async def _session(cluster: OnePod, program: Program | None = None, image: str = "") -> AsyncIterator[Session]:
+async def _session(
+    cluster: OnePod, program: Program | None = None, image: str = "", seconds: float = 60.0
+) -> AsyncIterator[Session]:
     mount = cluster.pod.containers[0].mounts[0]
     target = Target("default", "web", "s1", "app", mount.path, "disk", 1, 0)
     place = Place(target, ".chaosd", "RUN", "E00001.7", program, image)
-    async with open_session(cast(Cluster, cluster), place, "web-0", 1.0) as session:
+    async with open_session(cast(Cluster, cluster), place, "web-0", seconds) as session:
         yield session
 
 
-async def _error(cluster: OnePod, program: Program | None = None, image: str = "") -> ChaosdError:
+async def _error(cluster: OnePod, program: Program | None = None, image: str = "", seconds: float = 60.0) -> ChaosdError:
     try:
-        async with _session(cluster, program, image):
+        async with _session(cluster, program, image, seconds):
             raise AssertionError("it was opened")
     except ChaosdError as error:
         return error
@@ -190,7 +192,7 @@ async def test_an_agent_that_does_not_run(
     cluster: OnePod, becomes: dict[str, str], kind: type[ChaosdError], words: str
 ) -> None:
     cluster.becomes = becomes
-    error = await _error(cluster, Program.AGENT, "python:3")
+    error = await _error(cluster, Program.AGENT, "python:3", 1.0)
     assert type(error) is kind
     assert words in str(error)
 

@@ -59,7 +59,7 @@ class OnTerminal:
         past = ("".join(line[x].data for x in range(self.screen.columns)) for line in self.screen.history.top)
         return [row.rstrip() for row in (*past, *self.screen.display) if row.strip()]
 
-    def until(self, holds: Callable[[], bool], timeout_seconds: float = 120) -> None:
+    def until(self, holds: Callable[[], bool], timeout_seconds: float = 300) -> None:
         """Wait until this holds of what the screen shows."""
         deadline = time.monotonic() + timeout_seconds
         while not holds():
@@ -75,7 +75,7 @@ class OnTerminal:
         self.screen.resize(lines, columns)
         self._size(columns, lines)
 
-    def wait(self, timeout_seconds: float = 120) -> int:
+    def wait(self, timeout_seconds: float = 300) -> int:
         """Its exit code, once it has ended."""
         deadline = time.monotonic() + timeout_seconds
         while self._read():

@@ -19,7 +19,7 @@ PODS = "/api/v1/namespaces/default/pods"
 async def _told(cluster: KubernetesCluster, count: int) -> list[str]:
     """The first `count` changes as `kind name uid`."""
     told: list[str] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         async for change in cluster.watch(Pod, "default"):
             told.append(_text(change))
             if len(told) == count:

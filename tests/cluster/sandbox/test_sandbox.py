@@ -27,7 +27,7 @@ async def _ready(cluster: SandboxCluster, replicas: int = 1) -> None:
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.01)
