@@ -85,7 +85,7 @@ def _post(address: str, action: str, token: str, target: str) -> int:
     body = json.dumps({"target": target}).encode()
     request = urllib.request.Request(f"{address}/api/{action}", body, {"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             status: int = answer.status
             return status
     except urllib.error.HTTPError as error:
@@ -112,7 +112,7 @@ def test_a_target_is_paused_and_resumed_with_the_token(tmp_path: Path) -> None:
         until(lambda: _state(address) == "running", "the run to go on")
         assert sum("pod-delete default" in line for line in daemon.stderr) >= disruptions
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(30) == 4, daemon.told
+        assert daemon.wait() == 4, daemon.told
 
 
 async def _answered(client: aiohttp.ClientSession, url: str) -> aiohttp.ClientResponse:
@@ -140,7 +140,7 @@ async def test_of_whatever_changes_those_who_watch_are_told_without_a_look_at_in
     ending = Ending()
 
     async def told(text: str, *, no_more: bool = False) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while any(text in html for html in parts.values()) is no_more:  # noqa: ASYNC110 - a dict tells nobody
                 await asyncio.sleep(0.05)
 
@@ -166,5 +166,5 @@ def test_without_a_token_nothing_can_be_paused(tmp_path: Path) -> None:
         assert _post(address, "pause", "", "default/one") == 404
         assert "<form" not in get(f"{address}/")[1]
     with _started(tmp_path, tmp_path / "experiments", pause_token_file=str(tmp_path / "none")) as daemon:
-        assert daemon.wait(30) == 2, daemon.told
+        assert daemon.wait() == 2, daemon.told
     assert "the token to pause with cannot be read" in daemon.told

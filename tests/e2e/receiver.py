@@ -35,7 +35,7 @@ class Receiver:
         self.make("ConfigMap", _NAME, data={_PROGRAM.name: _PROGRAM.read_text()})
         self.make("Service", _NAME, spec={"selector": _LABELS, "ports": [{"port": 443, "targetPort": _PORT}]})
         self.make("Pod", _NAME, spec=self._pod())
-        self._real.kubectl("wait", f"pod/{_NAME}", self._here, "--for=condition=Ready", "--timeout=120s")
+        self._real.kubectl("wait", f"pod/{_NAME}", self._here, "--for=condition=Ready", "--timeout=300s")
 
     def make(self, kind: str, name: str, **fields: Any) -> None:
         """Make an object in its namespace."""

@@ -146,12 +146,11 @@ async def test_all_who_watch_share_one_look_and_changes_are_told_together(monkey
         streams = [await client.get(f"{address}/events") for _ in range(10)]
         for stream in streams:
             await _event(stream)
-        looks = daemon.looks
+        looks, began = daemon.looks, asyncio.get_running_loop().time()
         for number in range(4, 30):
             daemon.begins(number)
-            await asyncio.sleep(0.02)
         told = [[await _event(stream)] for stream in streams]
-        assert daemon.looks - looks <= 4
+        assert daemon.looks - looks <= 2 + (asyncio.get_running_loop().time() - began) / 0.3
         assert len({str(events) for events in told}) == 1
         for stream in streams:
             stream.close()
@@ -177,7 +176,7 @@ async def test_there_is_a_place_for_so_many_and_each_that_leaves_makes_room(monk
             assert answer.status == 503
             assert answer.headers["Retry-After"] == "10"
         streams[0].close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while True:
                 async with client.get(f"{address}/events") as answer:
                     if answer.status == 200:
@@ -198,7 +197,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_nothing_waits_for_it(m
         writer.write(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
         await writer.drain()
         number = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not number or feed._streams:
                 number += feed._streams
                 long = "x" * 50_000
@@ -217,7 +216,7 @@ async def test_streams_say_that_they_live_and_end_with_the_daemon(monkeypatch: p
                 stream = await client.get(f"{address}/events")
                 assert (await _event(stream))[0] == "status"
                 assert (await _event(stream))[0] == "alive"
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await stream.content.read() == b""
 
 
