@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -93,7 +96,7 @@ def _restarts(soak: _Soak) -> Iterator[Figure]:
     _until(lambda: soak.release.runs(), "a run")
     for number in range(_RESTARTS):
         time.sleep(rng.uniform(0.0, _LONGEST_SECONDS))
-        _replace_pod(soak, forced=bool(number % 2))
+        (_kill if number % 2 else _replace_pod)(soak)
     _until_round_done(soak)
     soak.pause(on=True)
     ops, [run] = soak.ops(), soak.release.runs()
@@ -105,23 +108,42 @@ def _restarts(soak: _Soak) -> Iterator[Figure]:
     rounds = sum(op.f == "round" and op.kind is Kind.OK for op in ops)
     undone = sum(op.f == "healed" for op in ops)
     detail = (
-        f"of {acknowledged:,} acknowledged in {rounds} rounds of one run, {violations:.0f} violations; half of them kills"
+        f"of {acknowledged:,} acknowledged in {rounds} rounds of one run, {violations:.0f} violations; half of them kill -9"
     )
     yield Figure(f"files lost by {len(restarts)} restarts of the daemon's pod", len(lost), "files", detail, at_most=0)
     yield Figure("disruptions left unhealed by them", left, "", f"{undone} next starts found something to undo", at_most=0)
     soak.pause(on=False)
 
 
-def _replace_pod(soak: _Soak, *, forced: bool) -> None:
+def _replace_pod(soak: _Soak) -> None:
     """Delete the daemon's pod, and wait until the next one goes on with the run."""
-    name, where = soak.release.pod["metadata"]["name"], f"--namespace={soak.release.namespace}"
-    soak.real.kubectl("delete", "pod", name, where, *(("--force", "--grace-period=0") if forced else ("--wait=false",)))
+    name = soak.release.pod["metadata"]["name"]
+    soak.real.kubectl("delete", "pod", name, f"--namespace={soak.release.namespace}", "--wait=false")
+    _until(lambda: soak.release.pod["metadata"]["name"] != name and _goes_on(soak), "the next daemon to go on")
 
-    def goes_on() -> bool:
-        now = soak.release.pod["metadata"]["name"]
-        return now != name and "goes on with this run" in soak.real.kubectl("logs", f"pod/{now}", where)
 
-    _until(goes_on, "the next daemon to go on")
+def _kill(soak: _Soak) -> None:
+    """kill -9 on the node: kubelet starts another container in the same pod."""
+    [process] = [path for path in Path("/proc").glob("[0-9]*") if _is_daemon(path, soak.release.pod["metadata"]["name"])]
+    before = _containers_begun(soak)
+    os.kill(int(process.name), signal.SIGKILL)
+    _until(lambda: _containers_begun(soak) > before and _goes_on(soak), "the next container to go on")
+
+
+def _is_daemon(process: Path, pod: str) -> bool:
+    with contextlib.suppress(OSError):  # it may be gone
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        return b"daemon" in words and f"HOSTNAME={pod}".encode() in (process / "environ").read_bytes().split(b"\0")
+    return False
+
+
+def _containers_begun(soak: _Soak) -> int:
+    return int(soak.release.pod["status"]["containerStatuses"][0]["restartCount"])
+
+
+def _goes_on(soak: _Soak) -> bool:
+    pod = soak.release.pod["metadata"]["name"]
+    return "goes on with this run" in soak.real.kubectl("logs", f"pod/{pod}", f"--namespace={soak.release.namespace}")
 
 
 def _until_round_done(soak: _Soak) -> None:

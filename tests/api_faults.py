@@ -69,7 +69,7 @@ def ran(real: RealCluster, namespace: str, folder: Path, *, seed: int, rounds: i
         ready = held.enter_context(_watched(real, namespace))
         argv = ("run", path, "--seed", str(seed), "--kubeconfig", proxy.kubeconfig, "--out", out)
         process = held.enter_context(Chaosd(*argv))
-        code = process.wait(120 + 60 * rounds)
+        code = process.wait(240 + 90 * rounds)
     ops = cuts.history(out)
     violations = max(cuts.violations(ops), default=0)
     told = {"verdicts": cuts.decided(ops), "violations": violations, "code": code, "told": process.told}
@@ -90,7 +90,7 @@ def _watched(real: RealCluster, namespace: str) -> Iterator[list[str]]:
         finally:
             watching.terminate()
             assert watching.stdout is not None
-            lines += watching.stdout.read().split()
+            lines += [line or "0" for line in watching.stdout.read().splitlines()]  # where none is, nothing is told
 
 
 def _too_few(ready: Sequence[str]) -> list[str]:

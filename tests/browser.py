@@ -19,8 +19,14 @@ NEEDS_BROWSER = pytest.mark.skipif(
     not (CHROMIUM and shutil.which("npm")), reason="needs chromium and npm: apt-get install chromium npm"
 )
 _ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--no-first-run", "about:blank")
-_START_SECONDS, _ANSWER_SECONDS = 60.0, 60.0
+_START_SECONDS, _ANSWER_SECONDS = 180.0, 180.0
+# What it answers of a page that was left (Chromium, content/browser/devtools and V8's inspector).
+_LEFT = ("navigated or closed", "context was destroyed", "Cannot find context", "Cannot find default execution context")
 _KEYS = {"Tab": 9, "Enter": 13, " ": 32, "ArrowDown": 40}
+
+
+class LeftError(Exception):
+    """The page gave way to another one before it answered."""
 
 
 class Tab:
@@ -52,6 +58,8 @@ class Tab:
         answer = self._answers[self._number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
         told = await asyncio.wait_for(answer, _ANSWER_SECONDS)
+        if any(words in told.get("error", {}).get("message", "") for words in _LEFT):
+            raise LeftError(told["error"]["message"])
         assert "error" not in told, told
         result: dict[str, Any] = told["result"]
         return result
@@ -76,13 +84,21 @@ class Tab:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
-    async def until(self, expression: str, timeout_seconds: float = 60) -> Any:
-        """Wait until a piece of script gives something that holds; that."""
+    async def until(self, expression: str, timeout_seconds: float = 180) -> Any:
+        """Wait until a piece of script gives something that holds; that. A page that gives way to another meanwhile cannot
+        answer, and the next one is asked."""
         deadline = asyncio.get_running_loop().time() + timeout_seconds
-        while not (found := await self.run(expression)):
+        while not (found := await self._run_unless_left(expression)):
             assert asyncio.get_running_loop().time() < deadline, f"waited {timeout_seconds} s in vain for {expression}"
             await asyncio.sleep(0.1)
         return found
+
+    async def _run_unless_left(self, expression: str) -> Any:
+        """None where the page was left before it answered."""
+        try:
+            return await self.run(expression)
+        except LeftError:
+            return None
 
     async def press(self, key: str) -> None:
         """A key."""
@@ -112,13 +128,12 @@ async def browser(folder: Path) -> AsyncIterator[Tab]:
     try:
         async with aiohttp.ClientSession() as client:
             port = await _port(profile / "DevToolsActivePort")
-            async with client.get(f"http://127.0.0.1:{port}/json") as answer:
-                (page,) = [found for found in await answer.json() if found["type"] == "page"]
-            async with client.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+            async with client.ws_connect(await _page(client, port), max_msg_size=0) as socket:
                 tab = Tab(socket)
                 listening = asyncio.create_task(tab.listen())
                 for domain in ("Page", "Log", "Runtime"):
                     await tab(f"{domain}.enable")
+                await tab.until("document.readyState === 'complete'")  # or its end would be taken for that of another page
                 yield tab
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
@@ -129,7 +144,20 @@ async def browser(folder: Path) -> AsyncIterator[Tab]:
 
 async def _port(file: Path) -> str:
     deadline = asyncio.get_running_loop().time() + _START_SECONDS
-    while not (file.exists() and (lines := file.read_text().splitlines())):
+    while not (file.exists() and len(lines := file.read_text().splitlines()) > 1):
         assert asyncio.get_running_loop().time() < deadline, "chromium did not start"
         await asyncio.sleep(0.1)
     return lines[0]
+
+
+async def _page(client: aiohttp.ClientSession, port: str) -> str:
+    """Where its one page is spoken to; it answers before it has it."""
+    deadline = asyncio.get_running_loop().time() + _START_SECONDS
+    while True:
+        async with client.get(f"http://127.0.0.1:{port}/json") as answer:
+            pages = [str(found["webSocketDebuggerUrl"]) for found in await answer.json() if found["type"] == "page"]
+        if pages:
+            (page,) = pages
+            return page
+        assert asyncio.get_running_loop().time() < deadline, "chromium shows no page"
+        await asyncio.sleep(0.1)

@@ -61,7 +61,7 @@ class Chaosd:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def stop_when(self, holds: Callable[[], bool], timeout_seconds: float = 60) -> None:
+    def stop_when(self, holds: Callable[[], bool], timeout_seconds: float = 180) -> None:
         """Stop it (SIGSTOP) at a moment when this holds, so that it holds still when the process is killed."""
         deadline = time.monotonic() + timeout_seconds
         while True:
@@ -73,7 +73,7 @@ class Chaosd:
             self.send(signal.SIGCONT)
             time.sleep(0.02)
 
-    def until_line(self, holds: Callable[[str], bool], timeout_seconds: float = 120) -> str:
+    def until_line(self, holds: Callable[[str], bool], timeout_seconds: float = 300) -> str:
         """Wait until a line of its stderr holds, and return it."""
         deadline = time.monotonic() + timeout_seconds
         seen = 0
@@ -119,7 +119,7 @@ def chaosd(*args: str | Path, env: Mapping[str, str] | None = None, timeout_seco
 def get(url: str) -> tuple[int, str]:
     """What a daemon answers: the status, and the text."""
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=120) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

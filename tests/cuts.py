@@ -25,8 +25,9 @@ def cut(real: RealCluster, after_writes: int | None, *, first: str = "true") -> 
 
 
 def lie() -> str:
-    """What comes first so that the disk lies from then on; long enough for writes of every kind, which come each second."""
-    return f"{sys.executable} {_POWER} mode {{handle}} lying && sleep 3"
+    """What comes first so that the disk lies from then on; long enough for writes of every kind, which come each second, to
+    be acknowledged on a busy machine, too."""
+    return f"{sys.executable} {_POWER} mode {{handle}} lying && sleep 10"
 
 
 def history(out: Path) -> Sequence[Op]:

@@ -161,11 +161,11 @@ def faulty_proxy(kubeconfig: Path, folder: Path, *, seed: int, rate: float = 0.2
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
     thread.start()
     try:
-        assert ready.wait(30), "the proxy did not start"
+        assert ready.wait(180), "the proxy did not start"
         yield proxy
     finally:
         loop.call_soon_threadsafe(ended.set)
-        thread.join(30)
+        thread.join(180)
         loop.close()
 
 

@@ -25,12 +25,13 @@ DISRUPTIONS: tuple[Mapping[str, Any], ...] = (
     {"kind": "reschedule"},
 )
 _LONGEST_ROUND_SECONDS = 12.0
+_MET_SECONDS = 1.0  # a run that has asked whether it may, and was told yes, does not know yet that it was thrown
 
 
 @dataclass(frozen=True)
 class Thrown:
     """What came of it: in which way it was thrown, what was under way, after how many seconds everything was undone (None
-    where nothing was to undo), whether anything was disturbed later, and with which code the process ended."""
+    where nothing was to undo), whether anything was disturbed once it was met, and with which code the process ended."""
 
     way: str
     phase: str
@@ -64,7 +65,8 @@ def thrown(real: RealCluster, namespace: str, folder: Path, seed: int) -> Thrown
     before = [op for op in ops if op.time <= at]
     later = [op for op in ops if op.time > at and op.process == NEMESIS]
     undone = [op.time - at for op in later if op.f == "undo" and op.kind is Kind.OK]
-    disturbed = any(op.kind is Kind.INVOKE and op.value.get("disrupts") for op in later)
+    met = [op for op in later if op.time > at + _MET_SECONDS]
+    disturbed = any(op.kind is Kind.INVOKE and op.value.get("disrupts") for op in met)
     return Thrown(way, _phase(before), max(undone, default=None), disturbed, code, process.told)
 
 

@@ -29,7 +29,7 @@ DISRUPTIONS: list[Document] = [
     {"kind": "recreate", "deletion": "foreground", "mayDelete": True},
 ]
 # A dead holder keeps others off no longer than this.
-ENV = {"CHAOSD_LEASE_SECONDS": "4"}
+ENV = {"CHAOSD_LEASE_SECONDS": "8"}
 _LONGEST_SECONDS = 6.0
 
 Start = Callable[..., Chaosd]
@@ -67,7 +67,7 @@ def survive(real: RealCluster, namespace: str, start: Start, path: Path, kills: 
                 process.send(signal.SIGKILL)
             else:
                 _end_after_a_round(process)
-            process.wait(120)
+            process.wait()
     real.wait_ready(namespace, "web")
     with start("verify", env=ENV) as verified:
         verified.wait()

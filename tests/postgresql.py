@@ -24,11 +24,11 @@ class PostgreSQL:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         options = f"-c listen_addresses=127.0.0.1 -c port={self._port} -c unix_socket_directories={self._folder}"
-        self._run("pg_ctl", "start", "--wait", f"--log={self._folder}/log", f"--options={options}")
+        self._run("pg_ctl", "start", "--wait", "--timeout=300", f"--log={self._folder}/log", f"--options={options}")
 
     def stop(self) -> None:
         """End it at once, as a crash would."""
-        self._run("pg_ctl", "stop", "--mode=immediate", "--wait")
+        self._run("pg_ctl", "stop", "--mode=immediate", "--wait", "--timeout=300")
 
     def initialise(self) -> None:
         """Make its cluster of databases."""

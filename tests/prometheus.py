@@ -22,7 +22,7 @@ from tests.ports import free_port
 class Prometheus(Asked):
     """A running one."""
 
-    def until(self, expression: str, timeout_seconds: float = 60) -> float:
+    def until(self, expression: str, timeout_seconds: float = 180) -> float:
         """Wait until a query has an answer; its first value."""
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
@@ -36,7 +36,7 @@ class Prometheus(Asked):
 
     def health_of_rules(self) -> list[str]:
         """Of each, as its last evaluation went."""
-        with urllib.request.urlopen(f"{self.address}/api/v1/rules", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.address}/api/v1/rules", timeout=60) as answer:
             groups = json.load(answer)["data"]["groups"]
         return [rule["health"] for group in groups for rule in group["rules"]]
 
@@ -59,4 +59,4 @@ def prometheus(folder: Path, address: str) -> Iterator[Prometheus]:
             yield Prometheus(f"http://{listen}")
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(120)

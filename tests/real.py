@@ -8,11 +8,14 @@ import secrets
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.manifests import Document
+from tests.waiting import until
+
+T = TypeVar("T")
 
 
 class RealCluster:
@@ -70,7 +73,7 @@ class RealCluster:
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Run kubectl; raises RuntimeError with what it said."""
         done = subprocess.run(
-            [*self.kubectl_words, *args], input=stdin, capture_output=True, text=True, timeout=180, check=False
+            [*self.kubectl_words, *args], input=stdin, capture_output=True, text=True, timeout=400, check=False
         )
         if done.returncode:
             raise RuntimeError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
@@ -88,7 +91,7 @@ class RealCluster:
         """A new namespace."""
         name = f"chaosd-e2e-{secrets.token_hex(4)}"
         self.kubectl("create", "namespace", name)
-        self.kubectl("wait", "serviceaccount/default", f"--namespace={name}", "--for=create", "--timeout=60s")
+        self.kubectl("wait", "serviceaccount/default", f"--namespace={name}", "--for=create", "--timeout=180s")
         return name
 
     def remove_namespaces(self, names: Iterable[str]) -> None:
@@ -103,12 +106,37 @@ class RealCluster:
 
     def wait_ready(self, namespace: str, statefulset: str) -> None:
         """Wait until every replica is Ready."""
-        self.kubectl("rollout", "status", f"statefulset/{statefulset}", f"--namespace={namespace}", "--timeout=120s")
+        self.kubectl("rollout", "status", f"statefulset/{statefulset}", f"--namespace={namespace}", "--timeout=300s")
 
     def handle(self, namespace: str, claim: str) -> str:
         """The disk behind a bound claim."""
         volume = self.get("pvc", claim, f"--namespace={namespace}")["spec"]["volumeName"]
         return str(self.get("pv", volume)["spec"]["csi"]["volumeHandle"])
+
+    def event(self, namespace: str, reason: str, words: str) -> None:
+        """Wait until an event with that reason says these words."""
+        told = ("events", f"--namespace={namespace}", f"--field-selector=reason={reason}")
+        until(lambda: any(words in one["message"] for one in self.get(*told)["items"]), f"an event {reason}: {words}")
+
+    def until_gone(self, namespace: str) -> None:
+        """Wait until neither the namespace is there nor a volume of its claims."""
+
+        def gone() -> bool:
+            volumes = [one["spec"].get("claimRef", {}).get("namespace") for one in self.get("pv")["items"]]
+            return namespace not in {*volumes, *(one["metadata"]["name"] for one in self.get("namespaces")["items"])}
+
+        until(gone, f"{namespace} and its volumes to be gone", 300, every_seconds=1.0)
+
+    def settled(self, look: Callable[[], T]) -> T:
+        """What a look finds once nothing moves any more: of what is Ready, more is told a moment later."""
+        found: list[T] = []
+
+        def same_again() -> bool:
+            found.append(look())
+            return len(found) > 1 and found[-1] == found[-2]
+
+        until(same_again, "nothing to move any more", every_seconds=3.0)
+        return found[-1]
 
     @property
     def kubectl_words(self) -> list[str]:

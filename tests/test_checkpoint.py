@@ -127,6 +127,30 @@ def test_what_has_no_json_is_a_mistake_in_a_fold() -> None:
         checkpoint.taken(0, *folds)
 
 
+def test_what_is_known_does_not_grow_with_the_rounds_of_a_run() -> None:
+    """Also where a policy lets claims go, and each has a new one, with another volume, in nearly every round."""
+    lets_go = {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"}}
+    recreate = {"kind": "recreate", "deletion": "foreground", "mayDelete": True}
+    kinds = ({"kind": "scale", "weight": 3}, {"kind": "pod-delete"}, recreate)
+    ops = simulate(Scenario(5, rounds=48, files=8, spec=lets_go, disruptions=kinds)).ops
+    early, late = _most_known(ops, 1, 24), _most_known(ops, 25, 48)
+    assert {name: (early[name], length) for name, length in late.items() if length > 1.5 * early[name] + 100} == {}
+
+
+def _most_known(ops: Sequence[Op], first: int, last: int) -> dict[str, int]:
+    """Of each attribute of each fold the length of its JSON, at most, at the ends of these rounds."""
+    panel, coverage, unanswered = folds = Panel(), Coverage(), Unanswered()
+    most: dict[str, int] = {}
+    for op in ops:
+        for fold in folds:
+            fold.step(op)
+        if op.process == RUN and op.f == "round" and op.kind is Kind.OK and first <= op.value["round"] <= last:
+            told = checkpoint.taken(op.index, panel, coverage, unanswered).state["folds"]
+            for name, value in ((f"{fold}.{name}", value) for fold, known in told.items() for name, value in known.items()):
+                most[name] = max(most.get(name, 0), len(json.dumps(value)))
+    return most
+
+
 def test_a_checker_that_crashed_is_crashed_still() -> None:
     folds = known_after([Op(0, 0.0, "default/web-0", "open", Kind.OK, {})])
     assert folds[0].crashed

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 
-def until(holds: Callable[[], object], what: str, timeout_seconds: float = 60) -> None:
+def until(holds: Callable[[], object], what: str, timeout_seconds: float = 180, every_seconds: float = 0.1) -> None:
     """Wait until this holds; raises AssertionError with `what` where it does not."""
     deadline = time.monotonic() + timeout_seconds
     while not holds():
         assert time.monotonic() < deadline, f"waited {timeout_seconds} s in vain for {what}"
-        time.sleep(0.1)
+        time.sleep(every_seconds)

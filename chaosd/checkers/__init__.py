@@ -33,6 +33,7 @@ CHECKERS: Mapping[str, Callable[[], Checker]] = {
     "recovery": Recovery,
     "steps": Steps,
 }
+_RECENT_ROUNDS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ class Panel:
     def __init__(self) -> None:
         self.checkers: dict[str, Checker] = {name: make() for name, make in CHECKERS.items()}
         self.crashed: dict[str, str] = {}  # checkers, and how
-        self._ends: list[int] = []  # indices at which rounds ended
+        self._ends: list[int] = []  # indices at which rounds ended: all recent ones, and of others those that matter
+        self._most_ends = 2 * _RECENT_ROUNDS
         self._route()
 
     def step(self, op: Op) -> None:
@@ -91,9 +93,16 @@ class Panel:
                 self._route()
         if following is None:
             if op.process == RUN and op.f == "round" and op.kind is Kind.OK:
-                self._ends.append(op.index)
+                self._round_ended(op.index)
             for claim_uid in self._binding.released:
                 self.integrity.release(claim_uid)
+
+    def _round_ended(self, index: int) -> None:
+        """What a checker finds may have been shown rounds ago; of older ones only those matter that part what was found."""
+        self._ends.append(index)
+        if len(self._ends) >= self._most_ends:
+            self._ends = sorted({*self.episode_ends(), *self._ends[-_RECENT_ROUNDS:]})
+            self._most_ends = 2 * len(self._ends)
 
     def _route(self) -> None:
         self._working = [checker for name, checker in self.checkers.items() if name not in self.crashed]

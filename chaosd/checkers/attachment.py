@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from chaosd.checkers.verdict import Binding, Class, Unknown, Verdict, Violation
-from chaosd.history import OBSERVER, Kind, Op
+from chaosd.history import OBSERVER, RUN, Kind, Op
 
 Seen = Mapping[str, Any]
 
@@ -39,6 +39,8 @@ class Attachment:
             _FOLDS[op.f](self, op)
         elif op.process == OBSERVER and op.f == "confirm":
             self._confirmed(op)
+        elif op.process == RUN and op.f == "round" and op.kind is Kind.OK:
+            self._forget_volumes()
 
     def verdict(self) -> Verdict:
         """Fail where a volume was attached elsewhere than its pod was."""
@@ -115,6 +117,12 @@ class Attachment:
         value = op.value
         if value["change"] == "deleted":
             self._replicas.pop(value["name"], None)
+
+    def _forget_volumes(self) -> None:
+        """Those that are gone, and of which no attachment is left: nothing can be confirmed of them any more."""
+        for volume in self._since.keys() - self._replicas.keys():
+            if not self._attachments[volume]:
+                del self._attachments[volume], self._since[volume]
 
     def _unobservable(self, op: Op) -> None:
         value = op.value

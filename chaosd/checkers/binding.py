@@ -72,6 +72,7 @@ class BindingChecker:
             _FOLDS[op.f](self, op)
         elif op.process == RUN and op.f == "round" and op.kind is Kind.OK:
             self._round_ended_at = op.index
+            self._forget_volumes()
         elif op.process == NEMESIS and op.kind is Kind.INVOKE:
             for kind, disruption in disruptions_of(op):
                 if kind in ("scale", "scale-flap"):
@@ -338,6 +339,12 @@ class BindingChecker:
                     self._keep(op, name, claim)
                 elif not first.handle:
                     claim.first = replace(first, handle=value.get("handle", ""))
+
+    def _forget_volumes(self) -> None:
+        """Those that are gone and no claim is held against: a policy may let a claim have a new one in every round."""
+        held_against = {claim.first.volume for claim in self.claims.values() if claim.first}
+        known = self._present_volumes | held_against
+        self._volumes = {name: seen for name, seen in self._volumes.items() if name in known}
 
     def _unobservable(self, op: Op) -> None:
         if op.value["kind"] in _NEEDED:

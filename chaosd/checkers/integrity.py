@@ -387,7 +387,9 @@ def _kept_last(replica: Replica, record: Record) -> int:
 def _why_unexpected(replica: Replica, name: str) -> str:
     if name in replica.released:
         return "it was written to a claim that the StatefulSet's policy let go"
-    return "it was never written" if _was_never_written(replica, name) else "its delete was acknowledged"
+    if _was_never_written(replica, name):
+        return "it was never written"
+    return "its delete was acknowledged" + (", or it went with an earlier claim" if replica.released else "")
 
 
 def _was_never_written(replica: Replica, name: str) -> bool:

@@ -45,7 +45,7 @@ class Mount:
     def step(self, op: Op) -> None:
         """Take in the next op."""
         if op.process == OBSERVER and op.f == "claim":
-            self._capacity[op.value["uid"]] = op.value.get("capacity", "")
+            self._claim(op)
         elif op.process == RUN and op.f == "older-runs":
             for run, in_ledger in op.value["in_ledger"].items():
                 todo = "chaosd verify reads them, too" if in_ledger else "not in this ledger, left alone"
@@ -57,6 +57,12 @@ class Mount:
         """Fail where the path is something else than it was, unknown where that could not be seen."""
         unknowns = tuple(Unknown(replica, why) for replica, why in self._unseen.items())
         return Verdict(self.name, tuple(self._found), unknowns, notes=tuple(self._notes.values()))
+
+    def _claim(self, op: Op) -> None:
+        if op.value["change"] == "deleted":
+            self._capacity.pop(op.value["uid"], None)
+        else:
+            self._capacity[op.value["uid"]] = op.value.get("capacity", "")
 
     def _opened(self, op: Op) -> None:
         now = op.value

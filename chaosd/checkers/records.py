@@ -80,7 +80,8 @@ class Replica:
     `attempted` were invoked and not answered, `maybe` never will be; `owed` were acknowledged; `dropping` may be gone,
     since their delete was invoked; `broken` were found damaged and are reported already; `absent` were never answered and
     then seen not to be there; `gone_in_doubt` are files of which nothing is owed any more, with the UID of the pod from
-    which a write to them was never answered, `released` those that were on a claim which its StatefulSet's policy let go.
+    which a write to them was never answered, `released` those that were on the last claim which its StatefulSet's policy
+    let go.
     `listed_at` is the index at which the folder was listed last, `asked_at` that at which the last reading was invoked.
     `recalled`: chaosd died, and the one that was started after it has not written here yet. `writes_due`, `listing_due`: a
     round asked for it and it has not happened; `acknowledged`: a write ever was; `refused`: why the last one was refused;
@@ -245,11 +246,12 @@ class Replica:
 
     def release(self, claim_uid: str) -> None:
         """Nothing is owed any more of what was, or may yet have been, written to this claim."""
-        for held in (self.attempted, self.maybe, self.owed, self.dropping):
-            for record in [r for r in held.values() if r.origin.claim_uid == claim_uid]:
-                del held[record.sequence]
-                self.released.add(record.file)
-                self._let_go(record)
+        held = (self.attempted, self.maybe, self.owed, self.dropping)
+        going = [(of, r) for of in held for r in of.values() if r.origin.claim_uid == claim_uid]
+        self.released = {record.file for _, record in going} or self.released
+        for of, record in going:
+            del of[record.sequence]
+            self._let_go(record)
 
     def forget(self, sequence: int) -> None:
         """Nothing is owed or held of it any more, where anything was."""

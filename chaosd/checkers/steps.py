@@ -98,6 +98,8 @@ class Steps:
             held = self._claims if op.f == "claim" else self._volumes
             if value["change"] == "deleted":
                 held.pop(value["name"], None)
+                if op.f == "claim":
+                    self._first_opened.pop(f"{value['namespace']}/{value['pod']}:{value['uid']}", None)
             else:
                 held[value["name"]] = value
 

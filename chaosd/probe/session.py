@@ -80,8 +80,10 @@ class Session:
     ) -> Stored:
         """Durably: put new files or others in the place of old ones, then write over files in place, then write at the end
         of files. A file has one of them."""
-        lines = await self._ask("store", *protocol.write_request(put, overwrite, append))
-        return protocol.read_stored((*put, *overwrite, *append), lines)
+        names = (*put, *overwrite, *append)
+        asked = self._ask("store", *protocol.write_request(put, overwrite, append))
+        del put, overwrite, append  # one copy waits for the reply
+        return protocol.read_stored(names, await asked)
 
     async def sums(self, names: Sequence[str], length: int) -> dict[str, Sum]:
         """Digests of the files, at most MAX_NAMES of them, each as far as just beyond `length` bytes; a file that the reply

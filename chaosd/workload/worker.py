@@ -162,10 +162,10 @@ class Worker:
             return 0
         await self._journal([self._event("write", Kind.INVOKE, _invocation(record)) for record in records])
         try:
-            stored = await _store(session, records, contents)
+            stored = await session.store(*_taken(records, contents))
         except ProbeError as error:
             await self._lost(error)
-            stored = Stored(frozenset(), {}, dict.fromkeys(contents, str(error)))
+            stored = Stored(frozenset(), {}, {record.file: str(error) for record in records})
         events = [self._write_outcome(record, stored) for record in records]
         await self._journal(events)
         if any(event.kind is not Kind.OK for event in events):
@@ -516,10 +516,11 @@ class Worker:
         return document.Found(finding.state, finding.block, finding.evidence)
 
 
-async def _store(session: Session, records: Sequence[Record], contents: Mapping[str, bytes]) -> Stored:
-    """All of it in one request."""
-    of = {how: {r.file: contents[r.file] for r in records if r.how is how} for how in How}
-    return await session.store(of[How.CREATE] | of[How.REPLACE], of[How.OVERWRITE], of[How.APPEND])
+def _taken(records: Sequence[Record], contents: dict[str, bytes]) -> tuple[dict[str, bytes], ...]:
+    """What is put, what is written over and what is appended. It is taken out of `contents`, so that whoever waits for the
+    reply holds none of it."""
+    of = {how: {r.file: contents.pop(r.file) for r in records if r.how is how} for how in How}
+    return of[How.CREATE] | of[How.REPLACE], of[How.OVERWRITE], of[How.APPEND]
 
 
 def _invocation(record: Record) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from tests.histories import (
     listed,
     not_read,
     observed,
+    panel,
     pod,
     pod_replaced,
     read,
@@ -142,6 +143,15 @@ def test_a_file_that_was_read_intact_since_is_no_consequence_of_what_was_found_b
     assert classes(judged(*REPLACED, *first, *second, *third)) == ["foreign", "unexpected"]
 
 
+def test_rounds_that_part_what_was_found_are_known_however_many_come_after_them() -> None:
+    lost = read(WEB_1, 1, finding="missing", file=".chaosd/RUN/00000001")
+    again = (round_began(2), *verified(WEB_0), listed(WEB_1, 0, documents=NAMES), lost, round_ended(2))
+    found = (*REPLACED, *A_FILE_LOST, *again)
+    after = panel(*found, *(event for number in range(3, 5000) for event in (round_began(number), round_ended(number))))
+    assert classes(after.judge()) == classes(judged(*found)) == ["lost", "lost"]
+    assert len(after._ends) < 1500
+
+
 def _first_value_lands_late(grace: str) -> tuple[Event, ...]:
     """The first value of a register is never answered and seen not to be there; the next pod begins it again."""
     named = {"run": "RUN", "replica": WEB_1, "claim_uid": "claim-web-1", "pod_uid": "pod-1", "sequence": 1, "block": 0}
@@ -200,6 +210,22 @@ def test_an_old_disk_that_is_handed_to_a_new_claim_is_foreign_even_where_the_old
     assert classes(found) == ["foreign"]
     (unexpected,) = found.violations[0].evidence["consequences"]
     assert unexpected["why"] == "it was written to a claim that the StatefulSet's policy let go"
+
+
+def test_of_a_claim_that_went_before_the_last_no_names_are_kept_and_the_reason_says_so() -> None:
+    def another_claim(old: str, new: str, number: int) -> tuple[Event, ...]:
+        scaled = (disrupted("scale", to=1), pod(1, "deleted", f"pod-{number}"))
+        gone = claim(1, "deleted", uid=old, volume=f"pv-{old}")
+        bound = claim(1, "added", uid=new, volume=f"pv-{new}")
+        here = volume(1, name=f"pv-{new}", handle=f"d-{new}", claim_uid=new)
+        back = (pod(1, "added", f"pod-{number + 1}"), pod(1, "modified", f"pod-{number + 1}", node="two", ready=True))
+        used = sound(1, f"pod-{number + 1}", binding=stood_on(1, new, f"pv-{new}", f"d-{new}"), fs_uuid=new, fsid=new)
+        return (*scaled, gone, bound, here, *back, *converged(), used)
+
+    first = (*begun(retention_when_scaled="Delete"), *ALL_WELL, round_began(2), *another_claim("claim-web-1", "b", 1))
+    second = (*written(WEB_1, 50), *ended(2, WEB_0), round_began(3), *another_claim("b", "c", 2), listed(WEB_1, 0))
+    (unexpected,) = judged(*first, *second, *ended(3, WEB_0)).violations
+    assert unexpected.evidence["why"] == "its delete was acknowledged, or it went with an earlier claim"
 
 
 def test_an_append_of_a_replaced_pod_makes_a_log_anew_only_where_the_pod_was_forced() -> None:

@@ -58,7 +58,7 @@ class SandboxHarness:
     expands = True
     deaf: ClassVar[dict[str, Any]] = {"image": "noterm"}
     bare: ClassVar[dict[str, Any]] = {"replicas": 1, "claim": False, "image": bare_image}
-    patience_seconds = 60.0
+    patience_seconds = 180.0
 
     def __init__(self, cluster: SandboxCluster) -> None:
         self.cluster = cluster
@@ -70,7 +70,7 @@ class SandboxHarness:
 class RealHarness:
     """A real Kubernetes. What the tests set up goes through kubectl, what they test through the adapter."""
 
-    patience_seconds = 120.0
+    patience_seconds = 300.0
     deaf: ClassVar[dict[str, Any]] = {"command": ("sleep", "1000000")}
 
     def __init__(self, cluster: KubernetesCluster, real: RealCluster, namespace: str) -> None:

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The program that looks at pages as people with disabilities have them, from the registry that npm is set up for."""
     folder = tmp_path_factory.mktemp("axe")
-    subprocess.run(["npm", "pack", "--silent", _AXE], cwd=folder, check=True, timeout=110)
+    subprocess.run(["npm", "pack", "--silent", _AXE], cwd=folder, check=True, timeout=400)
     with tarfile.open(next(folder.glob("*.tgz"))) as packed:
         program = packed.extractfile("package/axe.min.js")
         assert program is not None

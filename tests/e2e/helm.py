@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.manifests import Document
-from tests.ports import free_port
 from tests.real import RealCluster
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "chaosd"
@@ -56,7 +55,7 @@ class Release:
     def __call__(self, command: str, *args: str) -> str:
         """Run helm in the release's namespace; raises RuntimeError with what it said."""
         words = [self._helm, command, *args, f"--namespace={self.namespace}"]
-        done = subprocess.run(words, env=self._environment, capture_output=True, text=True, timeout=420, check=False)
+        done = subprocess.run(words, env=self._environment, capture_output=True, text=True, timeout=500, check=False)
         if done.returncode:
             raise RuntimeError(f"helm {command}: {done.stderr}{done.stdout}")
         return done.stdout
@@ -77,13 +76,13 @@ class Release:
     @contextmanager
     def forwarded(self) -> Iterator[str]:
         """The address of its Service on this machine, for who is not in the cluster."""
-        port = free_port()
-        words = ["port-forward", f"service/{self.full_name}", f"{port}:http", f"--namespace={self.namespace}"]
+        words = ["port-forward", f"service/{self.full_name}", ":http", f"--namespace={self.namespace}"]
         with subprocess.Popen([*self._real.kubectl_words, *words], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            process.stdout.readline()  # Forwarding from ...
+            told = process.stdout.readline()
+            assert told.startswith("Forwarding from 127.0.0.1:"), told
             try:
-                yield f"http://127.0.0.1:{port}"
+                yield f"http://{told.split()[2]}"
             finally:
                 process.terminate()
 

@@ -13,13 +13,14 @@ import pytest
 
 from tests import manifests
 from tests.chaosd_process import Chaosd
+from tests.e2e.lasting import Lasting
 from tests.manifests import Document
 from tests.real import RealCluster
 from tests.waiting import until
 
-# Every file stays owed; what cannot come back is not waited for long.
+# Every file stays owed; what cannot come back is not waited for long, and what can has time on a busy machine, too.
 WORKLOAD = {"files": 8, "keep": 1.0}
-SHORT = {"converge": "8s", "write": "3s", "read": "5s", "probe": "5s"}
+SHORT = {"converge": "15s", "write": "10s", "read": "15s", "probe": "15s"}
 DELETIONS = [{"kind": "pod-delete"}]
 CLAIM, OTHER_CLAIM = "disk-web-1", "disk-web-0"
 
@@ -71,15 +72,13 @@ class Target:
 
     def disturbed(self, plant: Callable[[], object]) -> Chaosd:
         """A run of one round, in whose disruption the fault is planted."""
-        began, over = self._folder / "began", self._folder / "over"
-        script = 'touch "$0"; until [ -e "$1" ]; do sleep 0.1; done'
-        waits = {"kind": "external", "command": ["sh", "-c", script, str(began), str(over)]}
-        path = self._experiment(rounds=1, workload=WORKLOAD, timeouts=SHORT, disruptions=[waits])
+        lasting = Lasting(self._folder)
+        path = self._experiment(rounds=1, workload=WORKLOAD, timeouts=SHORT, disruptions=[lasting.disruption])
         with self._start("run", path, "-n", self.namespace) as process:
             process.until_line(lambda line: "round 1" in line)
-            until(began.exists, "the disruption")
+            lasting.until_begun()
             plant()
-            over.touch()
+            lasting.end()
             process.wait()
         return process
 
@@ -93,7 +92,7 @@ class Target:
         name = volume["metadata"]["name"]
         self.real.kubectl("delete", "pv", name, "--wait=false")
         self.real.kubectl("patch", "pv", name, "--type=merge", '--patch={"metadata": {"finalizers": null}}')
-        self.real.kubectl("wait", f"pv/{name}", "--for=delete", "--timeout=30s")
+        self.real.kubectl("wait", f"pv/{name}", "--for=delete", "--timeout=180s")
         return volume
 
     def make_volume(self, like: Any, *, name: str = "", handle: str = "", **over: Any) -> None:
@@ -105,7 +104,7 @@ class Target:
         self.real.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec})
 
     def until_bound(self) -> None:
-        self.kubectl("wait", f"pvc/{CLAIM}", "--for=jsonpath={.status.phase}=Bound", "--timeout=30s")
+        self.kubectl("wait", f"pvc/{CLAIM}", "--for=jsonpath={.status.phase}=Bound", "--timeout=180s")
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -144,7 +143,7 @@ def test_a_claim_whose_volume_was_deleted_is_lost_until_the_volume_is_made_again
 
     def plant() -> None:
         forgotten.append(target.forget_volume())
-        target.kubectl("wait", f"pvc/{CLAIM}", "--for=jsonpath={.status.phase}=Lost", "--timeout=30s")
+        target.kubectl("wait", f"pvc/{CLAIM}", "--for=jsonpath={.status.phase}=Lost", "--timeout=180s")
 
     found = _only(target.disturbed(plant), "claim_lost", CLAIM, handle)
     assert _consequences(found) == {"not_recovered"}
@@ -158,9 +157,11 @@ def test_a_claim_that_a_quota_keeps_from_being_made_anew_is_missing(target: Targ
 
     def plant() -> None:
         target.kubectl("create", "quota", "full", "--hard=persistentvolumeclaims=0")
+        in_force = "--for=jsonpath={.status.hard.persistentvolumeclaims}=0"
+        target.kubectl("wait", "quota/full", in_force, "--timeout=180s")
         target.kubectl("delete", "pvc", CLAIM, "--wait=false")
         target.kubectl("delete", "pod", "web-1")
-        target.kubectl("wait", f"pvc/{CLAIM}", "--for=delete", "--timeout=30s")
+        target.kubectl("wait", f"pvc/{CLAIM}", "--for=delete", "--timeout=180s")
 
     found = _only(target.disturbed(plant), "claim_missing", CLAIM, handle)
     assert found["evidence"]["claim"] == CLAIM
@@ -211,7 +212,7 @@ def test_a_second_volume_on_the_same_disk_is_double_bound(target: Target) -> Non
         {"name": "scale up", "disrupt": {"kind": "scale", "to": 2}},
         {"name": "write more", "write": 8, "disrupt": {"kind": "pod-delete", "count": "all"}, "verify": True},
     ]
-    done = target.done(steps=steps, timeouts=SHORT | {"converge": "60s"}, rounds=None, disruptions=[])
+    done = target.done(steps=steps, timeouts=SHORT | {"converge": "180s"}, rounds=None, disruptions=[])
     found = _only(done, "double_bound", CLAIM, handle)
     assert found["evidence"]["volumes"] == [first["metadata"]["name"], second]
     assert "foreign" in _consequences(found)
@@ -251,6 +252,8 @@ def test_a_disk_that_no_node_can_reach_is_not_recovered(target: Target) -> None:
     def plant() -> None:
         _patch(target, "pv", volume, {"spec": affinity})
         target.kubectl("delete", "pod", "web-1")
+        target.kubectl("wait", "pod/web-1", "--for=create", "--timeout=180s")
+        target.kubectl("wait", "pod/web-1", "--for=condition=PodScheduled=false", "--timeout=180s")
 
     found = _only(target.disturbed(plant), "not_recovered", CLAIM, "")
     assert "node affinity" in found["evidence"]["state"]
@@ -265,23 +268,32 @@ def test_a_mount_option_that_the_kernel_refuses_is_not_recovered_and_no_damage(t
         target.kubectl("scale", "statefulset/web", "--replicas=1")
         until(lambda: not _attachments(target, volume), f"{volume} to be detached")
         target.kubectl("scale", "statefulset/web", "--replicas=2")
+        target.real.event(target.namespace, "FailedMount", "bad option")
 
     found = _only(target.disturbed(plant), "not_recovered", CLAIM, "")
     assert "bad option, bad superblock" in found["evidence"]["events"]["FailedMount"]
 
 
 def test_a_pod_that_is_made_before_its_turn_is_order_violated(target: Target) -> None:
-    """By hand, and owned by the StatefulSet, while web-0 is on its way."""
-    slow = {"name": "slow", "image": target.real.image, "command": ["sleep", "3"]}
-    target.deploy(pod_management="OrderedReady", pod={"initContainers": [slow]})
+    """By hand, and owned by the StatefulSet, while web-0 is on its way: until its configuration is there."""
+    target.kubectl("create", "configmap", "needed")
+    needs = {
+        "name": "needs",
+        "image": target.real.image,
+        "command": ["true"],
+        "envFrom": [{"configMapRef": {"name": "needed"}}],
+    }
+    target.deploy(pod_management="OrderedReady", pod={"initContainers": [needs]})
 
     def plant() -> None:
         early = target.get("pod", "web-1")
+        target.kubectl("delete", "configmap", "needed")
         target.kubectl("scale", "statefulset/web", "--replicas=0")
-        target.kubectl("wait", "pod/web-0", "pod/web-1", "--for=delete", "--timeout=60s")
+        target.kubectl("wait", "pod/web-0", "pod/web-1", "--for=delete", "--timeout=180s")
         target.kubectl("scale", "statefulset/web", "--replicas=2")
-        target.kubectl("wait", "pod/web-0", "--for=create", "--timeout=30s")
+        target.kubectl("wait", "pod/web-0", "--for=create", "--timeout=180s")
         _make_pod(target, early)
+        target.kubectl("create", "configmap", "needed")
         target.real.wait_ready(target.namespace, "web")
 
     found = _only(target.disturbed(plant), "order_violated", "", "")
@@ -295,7 +307,7 @@ def test_a_hostname_that_somebody_set_in_the_pod_is_hostname_changed(target: Tar
     debug = ("debug", "web-1", f"--image={target.real.image}", "--profile=sysadmin", "--quiet", "--container=debugger")
     target.kubectl(*debug, "--", "hostname", "other")
     state = "{.status.ephemeralContainerStatuses[0].state.terminated.exitCode}"
-    target.kubectl("wait", "pod/web-1", f"--for=jsonpath={state}=0", "--timeout=30s")
+    target.kubectl("wait", "pod/web-1", f"--for=jsonpath={state}=0", "--timeout=180s")
     found = _only(target.verify(), "hostname_changed", CLAIM, handle)
     assert found["evidence"]["hostname"] == {"wanted": "web-1", "is": "other"}
 

@@ -14,6 +14,7 @@ from dashboards.panels import ROWS, Panel
 from tests.chaosd_process import Chaosd
 from tests.e2e.conftest import EXPERIMENTS
 from tests.prometheus import Prometheus, prometheus
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,7 @@ def test_disruptions_are_told_as_annotations(soaked: Prometheus) -> None:
 
 def test_every_rule_is_evaluated_and_no_alert_fires(soaked: Prometheus) -> None:
     soaked.until("namespace_statefulset:chaosd_recovery:ratio30d")
+    until(lambda: "unknown" not in soaked.health_of_rules(), "each to be evaluated")
     assert set(soaked.health_of_rules()) == {"ok"}
     assert soaked.now('ALERTS{alertstate="firing"}') == []
 

@@ -92,7 +92,7 @@ def test_the_csi_plugins_pod_on_the_replicas_node_is_replaced(
     web: str, run: Run, experiment: Write, real: RealCluster
 ) -> None:
     real.apply(_plugin(web, real.image))
-    real.kubectl("rollout", "status", "daemonset/plugin", f"--namespace={web}", "--timeout=120s")
+    real.kubectl("rollout", "status", "daemonset/plugin", f"--namespace={web}", "--timeout=300s")
     before = _plugins(real, web)
     node = real.get("pod", "web-1", f"--namespace={web}")["spec"]["nodeName"]
     restart = {"kind": "csi-restart", "namespace": web, "selector": {"app": "plugin"}, "ordinal": 1}
@@ -145,7 +145,7 @@ def test_a_budget_holds_whatever_is_evicted(
     """minAvailable: N-1, watched from outside."""
     real.apply(manifests.budget(namespace=web, name="nginx", min_available=1))
     real.kubectl(
-        "wait", "pdb/nginx", f"--namespace={web}", "--for=jsonpath={.status.disruptionsAllowed}=1", "--timeout=60s"
+        "wait", "pdb/nginx", f"--namespace={web}", "--for=jsonpath={.status.disruptionsAllowed}=1", "--timeout=180s"
     )
     with _available(real, web) as seen:
         done = run("run", experiment(rounds=3, disruptions=[disruption]), "-n", web)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ import pytest
 
 from tests import manifests
 from tests.chaosd_process import Chaosd
+from tests.e2e.lasting import Lasting
 from tests.real import RealCluster
-from tests.waiting import until
 
 Run = Callable[..., Chaosd]
 Write = Callable[..., Path]
@@ -85,7 +84,7 @@ def test_disks_rolled_back_are_stale_or_lost_by_what_they_had_then(
     """A copy with an older value of a register shows that the volume went back in time; one from before the run cannot."""
     empty, older = handles = [real.handle(web, f"disk-ssd-web-{n}") for n in (0, 1)]
     copies = {empty: testbed.disks.snapshot(empty)}
-    with _after_a_round(start, experiment(rounds=2, workload=KEPT, disruptions=DELETIONS), web) as process:
+    with _after_a_round(start, experiment(rounds=3, workload=KEPT, disruptions=DELETIONS), web) as process:
         copies[older] = testbed.disks.snapshot(older)
         assert process.wait() == 0, process.told
 
@@ -169,11 +168,13 @@ def test_a_folder_of_the_volume_in_its_place_is_not_mounted(
 
 
 def test_an_empty_dir_that_comes_in_the_place_of_the_volume_is_not_mounted(
-    web: str, start: Run, experiment: Write, real: RealCluster
+    web: str, start: Run, experiment: Write, real: RealCluster, tmp_path: Path
 ) -> None:
-    path = experiment(rounds=3, workload=KEPT, disruptions=[{"kind": "external", "command": ["sleep", "8"]}])
-    with _after_a_round(start, path, web) as process:
+    lasting = Lasting(tmp_path)
+    with start("run", experiment(rounds=1, workload=KEPT, disruptions=[lasting.disruption]), "-n", web) as process:
+        lasting.until_begun()
         _mount(real, web, name="scratch")
+        lasting.end()
         assert process.wait() == 1, process.told
         verdict = process.verdict
     assert verdict["violations_by_class"] == {"not_mounted": 2}, verdict["violations"]
@@ -185,7 +186,7 @@ def test_a_claim_that_is_made_anew_is_replaced_and_what_was_on_its_disk_is_a_con
     done = run("run", experiment(rounds=1, workload=KEPT, disruptions=DELETIONS), "-n", web)
     assert done.code == 0, done.told
     handle = real.handle(web, "disk-ssd-web-1")
-    delete = ("delete", "pvc", "disk-ssd-web-1", f"--namespace={web}", "--timeout=60s")
+    delete = ("delete", "pvc", "disk-ssd-web-1", f"--namespace={web}", "--timeout=180s")
     _while_unstaged(real, testbed, web, [handle], lambda: real.kubectl(*delete))
     verified = run("verify")
     assert verified.code == 1, verified.told
@@ -224,14 +225,13 @@ def test_a_full_and_a_read_only_disk_refuse_writes_and_are_not_accused(
 ) -> None:
     """The disruption of the first round lasts until both disks are as they shall be: the second can write nothing."""
     full, read_only = (real.handle(web, f"disk-ssd-web-{n}") for n in (0, 1))
-    begun, ended = tmp_path / "begun", tmp_path / "ended"
-    lasting = ["sh", "-c", f"touch {begun}; until [ -e {ended} ]; do sleep 0.2; done"]
-    path = experiment(rounds=2, timeouts={"write": "3s"}, disruptions=[{"kind": "external", "command": lasting}])
+    lasting = Lasting(tmp_path)
+    path = experiment(rounds=2, timeouts={"write": "10s"}, disruptions=[lasting.disruption])
     with start("run", path, "-n", web) as process:
-        until(begun.exists, "the disruption begins")
+        lasting.until_begun()
         testbed.disks.fill(full)
         testbed.disks.remount_read_only(read_only)
-        ended.touch()
+        lasting.end()
         assert process.wait() == 3, process.told
         verdict = process.verdict
     assert verdict["violations"] == []
@@ -242,31 +242,22 @@ def test_a_full_and_a_read_only_disk_refuse_writes_and_are_not_accused(
     assert verdict["coverage"]["readings_failed"] == 0, "what stood there before is still read"
 
 
-# Breaks the disk that is told while the StatefulSet is away for maintenance.
-BREAK = """
-import sys
-
-sys.path[:0] = ["tests"]
-from testbed.fixture import Testbed
-
-handle, namespace = sys.argv[1:]
-testbed = Testbed()
-testbed.kubectl("scale", "statefulset/web", "--namespace=" + namespace, "--replicas=0")
-testbed.disks.wait_until_unstaged(handle)
-testbed.disks.break_superblock(handle)
-testbed.kubectl("scale", "statefulset/web", "--namespace=" + namespace, "--replicas=2")
-"""
-
-
 def test_a_disk_that_can_no_longer_be_mounted_is_corrupt_by_what_the_events_say(
-    web: str, run: Run, experiment: Write, real: RealCluster, testbed: Any
+    web: str, start: Run, run: Run, experiment: Write, real: RealCluster, testbed: Any, tmp_path: Path
 ) -> None:
-    handle = real.handle(web, "disk-ssd-web-1")
-    breaking = {"kind": "external", "command": [sys.executable, "-c", BREAK, handle, "{namespace}"]}
-    short = {"converge": "15s", "write": "5s", "read": "5s", "probe": "5s"}
-    done = run("run", experiment(rounds=1, timeouts=short, disruptions=[breaking]), "-n", web)
-    assert done.code == 1, done.told
-    verdict = done.verdict
+    """It was broken while the StatefulSet was away for maintenance."""
+    handle, lasting = real.handle(web, "disk-ssd-web-1"), Lasting(tmp_path)
+    short = {"converge": "15s", "write": "10s", "read": "15s", "probe": "15s"}
+    with start("run", experiment(rounds=1, timeouts=short, disruptions=[lasting.disruption]), "-n", web) as process:
+        lasting.until_begun()
+        real.kubectl("scale", "statefulset/web", f"--namespace={web}", "--replicas=0")
+        testbed.disks.wait_until_unstaged(handle)
+        testbed.disks.break_superblock(handle)
+        real.kubectl("scale", "statefulset/web", f"--namespace={web}", "--replicas=2")
+        real.event(web, "FailedMount", "Bad magic number in super-block")
+        lasting.end()
+        assert process.wait() == 1, process.told
+        verdict = process.verdict
     assert verdict["violations_by_class"] == {"corrupt": 1}
     assert [line["subject"].rpartition("/")[2] for line in verdict["unknown"]] == ["web-1"] * len(verdict["unknown"])
     (found,) = verdict["violations"]

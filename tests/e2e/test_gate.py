@@ -9,11 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.chaosd_process import Chaosd, chaosd
 from tests.e2e.conftest import EXPERIMENTS
 from tests.real import RealCluster
+from tests.waiting import until
 
 Run = Callable[..., Chaosd]
 Write = Callable[..., Path]
@@ -66,10 +65,19 @@ def _exec_denied(real: RealCluster, namespace: str) -> Iterator[None]:
     documents = [{"apiVersion": api, "kind": kind, "metadata": {"name": namespace}, "spec": s} for kind, s in kinds.items()]
     real.apply(*documents)
     try:
+        until(lambda: _is_denied(real, namespace), "the policy to be in force")
         yield
     finally:
         for kind in kinds:
             real.kubectl("delete", kind.lower(), namespace)
+
+
+def _is_denied(real: RealCluster, namespace: str) -> bool:
+    try:
+        real.kubectl("exec", "web-0", f"--namespace={namespace}", "--", "true")
+    except RuntimeError as error:
+        return "nobody opens a shell here" in str(error)
+    return False
 
 
 def test_a_healthy_driver_may_ship_and_the_page_says_what_that_does_not_say(web: str, run: Run, tmp_path: Path) -> None:
@@ -135,7 +143,7 @@ def test_a_storage_class_is_judged_on_a_target_that_is_made_for_it_and_goes(
     namespace = next(line.split("namespace ")[1].split()[0] for line in held.stderr if " namespace " in line)
     page = _page(tmp_path / "out" / real.storage_class)
     assert f"Everything that the storage of {namespace}/gate acknowledged was still there" in page
-    _until_gone(real, namespace)
+    real.until_gone(namespace)
 
 
 def test_a_storage_class_that_does_not_exist_is_named_and_nothing_is_left(
@@ -145,16 +153,5 @@ def test_a_storage_class_that_does_not_exist_is_named_and_nothing_is_left(
     held = run("gate", experiment(**GATE), "--storage-class", "no-such-class", "--image", real.image)
     assert held.code == 3, held.told
     assert '"no-such-class" not found' in held.stderr[-1]
-    assert time.monotonic() - began < 60
-    _until_gone(real, next(line.split("namespace ")[1].split()[0] for line in held.stderr if " namespace " in line))
-
-
-def _until_gone(real: RealCluster, namespace: str) -> None:
-    """The namespace, and the volumes of its claims."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        volumes = [v for v in real.get("pv")["items"] if v["spec"].get("claimRef", {}).get("namespace") == namespace]
-        if not volumes and namespace not in {one["metadata"]["name"] for one in real.get("namespaces")["items"]}:
-            return
-        time.sleep(1)
-    pytest.fail(f"{namespace} or its volumes are there after 90 s")
+    assert time.monotonic() - began < 200, "nobody waits the 300 s that a target has to become ready"
+    real.until_gone(next(line.split("namespace ")[1].split()[0] for line in held.stderr if " namespace " in line))

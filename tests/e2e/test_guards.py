@@ -41,8 +41,10 @@ def test_more_replicas_than_a_quota_allows_are_told_and_taken_back(
 ) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": web}}
     real.apply({**quota, "spec": {"hard": {"persistentvolumeclaims": "2"}}})
+    in_force = "--for=jsonpath={.status.hard.persistentvolumeclaims}=2"
+    real.kubectl("wait", "quota/few", f"--namespace={web}", in_force, "--timeout=180s")
     steps = [{"name": "write", "write": 2}, {"name": "up", "disrupt": {"kind": "scale", "to": 3}, "verify": True}]
-    timeouts = {"disrupt": "8s", "converge": "8s", "probe": "5s", "read": "5s"}
+    timeouts = {"disrupt": "15s", "converge": "15s", "probe": "15s", "read": "15s"}
     done = run("run", experiment(rounds=None, disruptions=[], steps=steps, timeouts=timeouts), "-n", web)
     assert done.code == 3, done.told
     assert done.verdict["violations"] == [], done.told

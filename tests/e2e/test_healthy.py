@@ -12,6 +12,7 @@ from tests.chaosd_process import Chaosd
 from tests.e2e.conftest import EXPERIMENTS
 from tests.real import RealCluster
 from tests.seeds import FRESH
+from tests.waiting import until
 
 Run = Callable[..., Chaosd]
 
@@ -68,7 +69,7 @@ def test_the_short_form_needs_no_file(web: str, run: Run) -> None:
 def test_the_plan_names_claims_volumes_and_decisions_and_touches_nothing(
     web: str, run: Run, real: RealCluster, tmp_path: Path
 ) -> None:
-    before = real.get("all,pvc,lease", f"--namespace={web}")
+    before = real.settled(lambda: real.get("all,pvc,lease", f"--namespace={web}"))
     done = run("plan", EXPERIMENTS / "soak.yaml", "-n", web, "--seed", "7")
     assert done.code == 0, done.told
     for claim in ("disk-ssd-web-0", "disk-ssd-web-1"):
@@ -85,7 +86,7 @@ def test_sigint_puts_the_replicas_back_and_ends_with_the_verdict_so_far(
     with start("run", endless, "-n", web) as process:
         process.until_line(lambda line: "scale 2 to 0" in line)
         process.send(signal.SIGINT)
-        assert process.wait(60) == 4
+        assert process.wait() == 4
         assert process.verdict["aborted"] == "ended by SIGINT"
         assert process.verdict["violations"] == []
     assert real.get("statefulset", "web", f"--namespace={web}")["spec"]["replicas"] == 2
@@ -103,7 +104,7 @@ def test_a_signal_at_any_moment_leaves_the_target_as_it_was(
             process.until_line(lambda line: " run 01" in line)
             time.sleep(rng.uniform(0.0, 6.0))
             process.send(rng.choice([signal.SIGINT, signal.SIGTERM]))
-            assert process.wait(60) == 4, process.told
+            assert process.wait() == 4, process.told
         assert real.get("statefulset", "web", f"--namespace={web}")["spec"]["replicas"] == 2, process.told
         assert real.get("leases", f"--namespace={web}")["items"] == [], process.told
         real.wait_ready(web, "web")
@@ -113,10 +114,10 @@ def test_what_a_killed_run_left_is_undone_and_its_files_are_still_verified(
     web: str, start: Run, run: Run, experiment: Callable[..., Path], real: RealCluster
 ) -> None:
     short_lease = {"CHAOSD_LEASE_SECONDS": "8"}
-    mixed = experiment(rounds=2, disruptions=[{"kind": "scale", "to": 0}])
+    mixed = experiment(rounds=100, disruptions=[{"kind": "scale", "to": 0}])
     with start("run", mixed, "-n", web, env=short_lease) as process:
         process.until_line(lambda line: " round 2" in line)
-        _until_replicas(real, web, 0)
+        until(lambda: real.get("statefulset", "web", f"--namespace={web}")["spec"]["replicas"] == 0, "it is scaled down")
         process.send(signal.SIGKILL)
         process.wait()
     undone = run("undo", env=short_lease)
@@ -126,8 +127,3 @@ def test_what_a_killed_run_left_is_undone_and_its_files_are_still_verified(
     verified = run("verify", env=short_lease)
     assert verified.code == 0, verified.told
     assert verified.verdict["coverage"]["records_verified_cold"] > 0
-
-
-def _until_replicas(real: RealCluster, namespace: str, count: int) -> None:
-    while real.get("statefulset", "web", f"--namespace={namespace}")["spec"]["replicas"] != count:
-        pass

@@ -46,7 +46,7 @@ def grant(real: RealCluster, web: str, nobody: Path) -> Iterator[Callable[..., N
 
 
 def test_a_healthy_target_is_ready_and_nothing_is_left_on_it(web: str, run: Run, real: RealCluster, tmp_path: Path) -> None:
-    before = _state(real, web)
+    before = _settled(real, web)
     done = run("preflight", EXPERIMENTS / "drain.yaml", "-n", web)
     assert done.code == 0, done.told
     assert done.stdout[-1] == "preflight: ready (10 ok)\n", done.told
@@ -61,7 +61,7 @@ def test_who_has_no_rights_is_told_the_roles_and_these_are_enough_to_run(
 ) -> None:
     path = experiment(disruptions=DISRUPTIONS, rounds=3, seed=3)
     options = (path, "-n", web, "--kubeconfig", nobody, "--out", tmp_path / "out")
-    before = _state(real, web)
+    before = _settled(real, web)
     refused = chaosd("preflight", *options)
     assert refused.code == 2, refused.told
     assert _state(real, web) == before
@@ -106,7 +106,7 @@ def test_a_plan_takes_no_more_than_to_look(
     rules = [{"apiGroups": [g], "resources": r, "verbs": ["get", "list", "watch"]} for g, r in looks.items()]
     grant({**RBAC, "kind": "ClusterRole", "metadata": {"name": f"looker-of-{web}"}, "rules": rules})
     _await_kubelets(real, web)
-    before = _state(real, web)
+    before = _settled(real, web)
     options = ("-n", web, "--kubeconfig", nobody, "--out", tmp_path / "out")
     done = chaosd("plan", EXPERIMENTS / "soak.yaml", *options, "--json")
     assert done.code == 0, done.told
@@ -126,7 +126,7 @@ def test_what_stands_in_the_way_is_found_on_the_real_volume(
     budget = manifests.budget(namespace=web, min_available=2)
     budget["spec"]["selector"] = real.get("statefulset", "web", f"--namespace={web}")["spec"]["selector"]
     real.apply(budget)
-    real.kubectl("wait", "pdb/web", f"--namespace={web}", "--for=jsonpath={.status.desiredHealthy}=2", "--timeout=30s")
+    real.kubectl("wait", "pdb/web", f"--namespace={web}", "--for=jsonpath={.status.desiredHealthy}=2", "--timeout=180s")
     path = experiment(disruptions=[{"kind": "pod-evict"}])
     ledger = f"sqlite:///{testbed.disks.mounts(handle)[0]}/ledger.db"
     testbed.disks.fill(handle)
@@ -151,7 +151,7 @@ def _printed(told: Chaosd) -> list[Document]:
     return list(yaml.safe_load_all("".join(lines[lines.index("---\n") : -1])))
 
 
-def _await_kubelets(real: RealCluster, namespace: str, timeout_seconds: float = 180) -> None:
+def _await_kubelets(real: RealCluster, namespace: str, timeout_seconds: float = 400) -> None:
     """Until they have measured the volumes of both replicas, as they do every minute."""
     ends = time.monotonic() + timeout_seconds
     wanted = {f"disk-ssd-web-{n}" for n in range(2)}
@@ -165,6 +165,11 @@ def _await_kubelets(real: RealCluster, namespace: str, timeout_seconds: float = 
             refs = (volume["pvcRef"] for volume in volumes if "pvcRef" in volume and "availableBytes" in volume)
             wanted -= {ref["name"] for ref in refs if ref["namespace"] == namespace}
         time.sleep(2)
+
+
+def _settled(real: RealCluster, namespace: str) -> Any:
+    """The state once nothing moves."""
+    return real.settled(lambda: _state(real, namespace))
 
 
 def _state(real: RealCluster, namespace: str) -> Any:

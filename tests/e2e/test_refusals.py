@@ -132,6 +132,7 @@ def test_a_ledger_on_a_full_disk(web: str, run: Run, real: RealCluster, tmp_path
 
 def test_a_claim_that_is_pending(run: Run, experiment: Write, real: RealCluster, real_namespace: str) -> None:
     real.apply(manifests.statefulset(namespace=real_namespace, image=real.image, storage_class="none", replicas=1))
+    real.kubectl("wait", "pvc/disk-web-0", f"--namespace={real_namespace}", "--for=create", "--timeout=180s")
     path = experiment(timeouts={"probe": "5s"})
     done = run("run", path, "-n", real_namespace)
     assert done.code == 3, done.told

@@ -33,7 +33,7 @@ def _told(page: Path, folder: Path, *, dark: bool, width: int = 1200) -> dict[st
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     command += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"--window-size={width},900"]
     command += ["--virtual-time-budget=60000", "--dump-dom", page.as_uri()]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=110)  # type: ignore[arg-type]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)  # type: ignore[arg-type]
     found: dict[str, Any] = json.loads(unescape(told.stdout).split("<<")[1].split(">>")[0])
     return found
 

@@ -46,13 +46,13 @@ def test_its_verdict_is_told_in_every_way_a_pipeline_waits_for_it_and_who_has_th
     hook = {"name": "team", "existingSecret": "chaosd-team", "signed": True, "ca": True}
     page = {"pause": {"existingSecret": "chaosd-pause"}}
     release.install(
-        values([], experiments={"nightly": nightly}, webhooks=[hook], statusPage=page), "--wait", "--timeout=180s"
+        values([], experiments={"nightly": nightly}, webhooks=[hook], statusPage=page), "--wait", "--timeout=400s"
     )
     with release.forwarded() as address:
         daemon = _Daemon(address, token)
         passed = daemon.until_passed(since=0)
         _is_told_everywhere(release, real, web, passed["run"])
-        until(lambda: any(_run(one) == passed["run"] for one in receiver.got), "the webhook is told", 60)
+        until(lambda: any(_run(one) == passed["run"] for one in receiver.got), "the webhook is told")
         for message in receiver.got:
             _is_signed(message, secret)
             assert message["path"] == "/hooks/of-the-team"
@@ -69,7 +69,7 @@ def test_its_verdict_is_told_in_every_way_a_pipeline_waits_for_it_and_who_has_th
         assert daemon.throw("resume", token) == 200
         again = daemon.until_passed(since=resumed_at)
         assert PAUSED not in _annotations(real, web)
-        until(lambda: any(_run(one) == again["run"] for one in receiver.got), "the webhook is told of that, too", 60)
+        until(lambda: any(_run(one) == again["run"] for one in receiver.got), "the webhook is told of that, too")
     told = "chaosd_webhook_deliveries_total"
     assert _measured(release, told, 'webhook="team"', 'outcome="delivered"') >= 3
     assert _measured(release, told, 'webhook="team"', 'outcome="failed"') == 0
@@ -121,7 +121,7 @@ class _Daemon:
 def _is_told_everywhere(release: Release, real: RealCluster, web: str, run: str) -> None:
     chosen = ("--field-selector=reason=ChaosdVerdict", f"--namespace={web}")
     told = f"pass, 0 violations, at the end of run {run}"
-    until(lambda: told in [event["message"] for event in real.get("events", *chosen)["items"]], "an Event", 60)
+    until(lambda: told in [event["message"] for event in real.get("events", *chosen)["items"]], "an Event")
     assert _measured(release, "chaosd_gate_last_verdict", 'experiment="nightly"', 'verdict="pass"') == 1
     assert abs(_measured(release, "chaosd_gate_last_timestamp_seconds", 'experiment="nightly"') - time.time()) < 300
 

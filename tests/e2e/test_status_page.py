@@ -97,11 +97,12 @@ async def test_a_new_experiment_comes_and_a_daemon_that_goes_is_told(daemon: Dae
     await tab.until(_LIVE)
     daemon.begin("gate", rounds=1, schedule={"cron": "0 0 1 1 *"})
     await tab.until("document.body?.innerText.includes('gate') && document.querySelectorAll('tbody tr th').length >= 4")
-    assert "in " in await tab.run(
+    last = (
         "[...document.querySelectorAll('tbody tr')].find(row => row.innerText.includes('gate')).lastElementChild.innerText"
     )
+    await tab.until(f"{last}.includes('in ')")
     daemon.process.send(signal.SIGTERM)
-    assert await asyncio.to_thread(daemon.process.wait, 60) == 4, daemon.process.told
+    assert await asyncio.to_thread(daemon.process.wait) == 4, daemon.process.told
     assert await tab.until("document.getElementById('connection').textContent.startsWith('Not live')")
 
 

@@ -77,10 +77,10 @@ def _start() -> None:
     nodes.start_kubelets()
     control_plane.start_dns()
     storage.start()
-    wait_until("both nodes know the CSI driver", storage.registered, 60)
-    control_plane.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=60s")
+    wait_until("both nodes know the CSI driver", storage.registered, 240)
+    control_plane.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=240s")
     # Pods are refused until the controller manager has made this.
-    control_plane.kubectl("wait", "serviceaccount/default", "--for=create", "--timeout=60s")
+    control_plane.kubectl("wait", "serviceaccount/default", "--for=create", "--timeout=240s")
 
 
 def _check_machine() -> None:

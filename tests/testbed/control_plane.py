@@ -108,7 +108,7 @@ def wait_for_api() -> None:
             raise TestbedError(f"the API server ended: {LOGS / API_SERVER}.log says why")
         return succeeds(*_kubectl("get", "--raw", "/readyz"))
 
-    wait_until("the API server is ready", ready, 60)
+    wait_until("the API server is ready", ready, 240)
 
 
 def stop_api_server() -> None:

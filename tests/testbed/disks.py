@@ -50,7 +50,7 @@ class Disks:
         """Whether a file system of the disk lives anywhere: on a node, or yet in a container that is going."""
         return not self._store.is_let_go(handle)
 
-    def wait_until_unstaged(self, handle: str, timeout_seconds: float = 60) -> None:
+    def wait_until_unstaged(self, handle: str, timeout_seconds: float = 240) -> None:
         """Raises TestbedError past the deadline. A disk is unstaged seconds after the last pod with it left the node."""
         wait_until(f"{handle} is unstaged", lambda: not self.is_staged(handle), timeout_seconds)
 
@@ -60,6 +60,11 @@ class Disks:
         """The file as it is on the disk now."""
         with self._file(handle, path) as file:
             return file.read_bytes()
+
+    def names(self, handle: str, path: str) -> list[str]:
+        """What is in a folder of the disk now, in order."""
+        with self._file(handle, path) as folder:
+            return sorted(entry.name for entry in folder.iterdir())
 
     def flip_bit(self, handle: str, path: str, offset: int, bit: int = 0) -> None:
         """Invert one bit of one byte. Size and times of the file stay as they were, as with real rot."""
@@ -151,7 +156,7 @@ class Disks:
         """Off and on again. Returns the status after it; `lost_bytes` is 0 if all had been flushed."""
         return power.cut(handle)
 
-    def cut_power_in_burst(self, handle: str, after_writes: int, timeout_seconds: float = 60) -> Status:
+    def cut_power_in_burst(self, handle: str, after_writes: int, timeout_seconds: float = 240) -> Status:
         """Cut it at the write with this number from now on, before its flush: so there is always something to lose.
 
         Waits for that write, and raises TestbedError if it does not come in time. Returns the status after the cut.
@@ -163,11 +168,11 @@ class Disks:
 
     # Faults that can be taken back.
 
-    def remount_read_only(self, handle: str, timeout_seconds: float = 10) -> None:
+    def remount_read_only(self, handle: str, timeout_seconds: float = 60) -> None:
         """Every write answers EROFS, in every pod. The kernel refuses while a file is open for writing: tries on."""
         self._remount(handle, "ro", timeout_seconds)
 
-    def remount_read_write(self, handle: str, timeout_seconds: float = 10) -> None:
+    def remount_read_write(self, handle: str, timeout_seconds: float = 60) -> None:
         self._remount(handle, "rw", timeout_seconds)
 
     def fill(self, handle: str) -> None:

@@ -23,7 +23,7 @@ def import_images(archive: Path) -> None:
     """Give every node those of a docker-archive; a name that it knows is then the new one's."""
     for node in NODES:
         ctr = (BIN / "ctr", "--address", node.containerd_socket)
-        wait_until(f"containerd of {node.name} answers", lambda c=ctr: succeeds(*c, "version"), 30)  # type: ignore[misc]
+        wait_until(f"containerd of {node.name} answers", lambda c=ctr: succeeds(*c, "version"), 120)  # type: ignore[misc]
         run(*ctr, "--namespace", "k8s.io", "image", "import", archive)
 
 

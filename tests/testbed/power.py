@@ -40,7 +40,7 @@ def cut(handle: str) -> Status:
     return status(handle)
 
 
-def cut_in_burst(handle: str, after_writes: int, timeout_seconds: float = 60) -> Status:
+def cut_in_burst(handle: str, after_writes: int, timeout_seconds: float = 240) -> Status:
     """Cut at the write of the disk with this number from now on, and return the status after it.
 
     That write was not flushed, so there is always something to lose: `lost_bytes`. Raises TestbedError if the disk is not
@@ -63,7 +63,7 @@ def _in_use(handle: str, answer: Status) -> Status:
 
 def _ask(**request: object) -> Status:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         try:
             connection.connect(str(POWER_SOCKET))
             connection.sendall(json.dumps(request).encode() + b"\n")

@@ -96,7 +96,7 @@ class PowerServer:
     def _obey(self) -> None:
         connection, _ = self._control.accept()
         with connection, connection.makefile("rw") as lines:
-            connection.settimeout(1)
+            connection.settimeout(20)
             try:
                 request = json.loads(lines.readline())
                 answer: dict[str, object] = asdict(self._commands[request.pop("command")](**request))

@@ -120,7 +120,7 @@ def kill_trees(roots: Iterable[int]) -> None:
         if birth is not None and born(pid) == birth:
             _kill(pid)
     for pid, birth in doomed.items():
-        wait_until(f"process {pid} is gone", lambda p=pid, b=birth: b is None or born(p) != b, 20)  # type: ignore[misc]
+        wait_until(f"process {pid} is gone", lambda p=pid, b=birth: b is None or born(p) != b, 120)  # type: ignore[misc]
 
 
 def all_pids() -> list[int]:

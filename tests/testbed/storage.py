@@ -85,7 +85,7 @@ def _start_power() -> None:
     store = DiskStore(DISKS)
     argv = [VENV / "bin" / "python", "-m", "testbed.power_server", store.images, store.powered, POWER_SOCKET]
     processes.start("power", argv, {"PYTHONPATH": str(HERE.parent)}, respawn=True)
-    wait_until("the disks' power is on", POWER_SOCKET.exists, 30, every_seconds=0.02)
+    wait_until("the disks' power is on", POWER_SOCKET.exists, 120, every_seconds=0.02)
 
 
 def _start_driver() -> None:
@@ -93,7 +93,7 @@ def _start_driver() -> None:
     argv = [VENV / "bin" / "python", "-m", "testbed.csi_driver", DISKS, CSI_CONTROLLER_SOCKET, *nodes]
     processes.start("csi-driver", argv, {"PYTHONPATH": f"{HERE.parent}:{STUBS}"})
     # The sidecars would wait too, but a second at a time.
-    wait_until("the CSI driver serves", CSI_CONTROLLER_SOCKET.exists, 30, every_seconds=0.02)
+    wait_until("the CSI driver serves", CSI_CONTROLLER_SOCKET.exists, 120, every_seconds=0.02)
 
 
 def registered() -> bool:

@@ -91,7 +91,7 @@ def _unmount_all() -> None:
                 run("umount", place)
         return not _our_mounts()
 
-    wait_until("everything is unmounted", none_left, 30)
+    wait_until("everything is unmounted", none_left, 120)
 
     def none_attached() -> bool:
         for loop in _our_loop_devices():
@@ -99,7 +99,7 @@ def _unmount_all() -> None:
                 run("losetup", "--detach", loop)
         return not _our_loop_devices()
 
-    wait_until("every loop device is detached", none_attached, 30)
+    wait_until("every loop device is detached", none_attached, 120)
 
 
 def _remove_cgroups(containers: set[str]) -> None:
@@ -107,7 +107,7 @@ def _remove_cgroups(containers: set[str]) -> None:
     for parent in [*Path("/sys/fs/cgroup").glob("k8s.io"), *Path("/sys/fs/cgroup").glob("*/k8s.io")]:
         for container in containers:
             folder = parent / container
-            wait_until(f"{folder} is gone", lambda f=folder: not f.exists() or succeeds("rmdir", f), 10)  # type: ignore[misc]
+            wait_until(f"{folder} is gone", lambda f=folder: not f.exists() or succeeds("rmdir", f), 60)  # type: ignore[misc]
         _remove_if_empty(parent)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from asyncio import constants, sslproto
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -46,9 +47,11 @@ _CONNECT_SECONDS = 5.0
 _ATTEMPTS = 5
 # Each watch and each exec session holds a connection, so the pool has no bound of its own (0 in aiohttp).
 _CONNECTIONS = 0
-# A TLS connection takes 0.3 MB, and stays in the pool: ten targets that ask for their rights at once made a hundred. What
-# changes something, such as an undo or the renewal of a Lease, waits for none of these.
+# A connection stays in the pool: ten targets that ask for their rights at once made a hundred. What changes something,
+# such as an undo or the renewal of a Lease, waits for none of these.
 _ASKED_AT_ONCE = 16
+# What a TLS connection has room for, received and to be sent.
+_TLS_BUFFER_KIB = 64
 
 _ERRORS: Mapping[int, type[ClusterError]] = {
     HTTPStatus.BAD_REQUEST: RefusedError,
@@ -104,6 +107,7 @@ class Client:
         self._configuration = configuration
         self._pace = pace
         self._asked = asyncio.Semaphore(_ASKED_AT_ONCE)
+        _keep_tls_buffers_small()
         self._rest = RESTClientObject(configuration)
 
     async def close(self) -> None:
@@ -225,6 +229,14 @@ class Client:
         joined = "/".join(quote(part, safe="") for part in path)
         asked = f"?{urlencode(query)}" if query else ""
         return f"{self._configuration.host.rstrip('/')}/{joined}{asked}"
+
+
+def _keep_tls_buffers_small() -> None:
+    """asyncio has 256 KiB for what a TLS connection may receive at once, and lets 512 KiB wait to be sent, whose room it
+    never gives back: a daemon holds a connection for each watch and each replica. aiohttp makes the connections and has no
+    option for either, so this is set for the process."""
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER_KIB << 10
+    constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE = _TLS_BUFFER_KIB  # type: ignore[misc]
 
 
 @contextmanager

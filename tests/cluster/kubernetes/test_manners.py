@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -17,6 +20,7 @@ from chaosd.cluster.kubernetes.pace import Pace, retry_after
 from chaosd.cluster.port import Pod, StatefulSet
 from chaosd.errors import ThrottledError, UnreachableError
 from tests.cluster.kubernetes.api_server import ApiServer, Handler, pod, refuses, says, status
+from tests.tls_server import Authority, serving_tls
 
 WEB_0 = "/api/v1/namespaces/default/pods/web-0"
 
@@ -208,3 +212,18 @@ async def test_few_questions_are_asked_at_once_and_what_changes_something_waits_
     answered.set()
     assert {found.name for found in await asyncio.gather(*asking)} == {"web-0"}
     assert most == 16
+
+
+async def test_a_tls_connection_holds_little_of_what_comes_and_goes(cluster: KubernetesCluster, tmp_path: Path) -> None:
+    """In a process that has a client; asyncio's own limits are 256 and 512 KiB."""
+    assert cluster
+    authority = Authority(tmp_path)
+    async with serving_tls(authority.issue(), []) as address:
+        url = urlsplit(address)
+        trust = ssl.create_default_context(cafile=authority.file)
+        _, writer = await asyncio.open_connection(url.hostname, url.port, ssl=trust)
+        transport = writer.transport
+        assert transport.get_write_buffer_limits()[1] == 64 << 10
+        assert len(transport._ssl_protocol._ssl_buffer) == 64 << 10  # type: ignore[attr-defined]
+        writer.close()
+        await writer.wait_closed()
