@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.manifests import Document
-from tests.ports import free_port
 from tests.real import RealCluster
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "chaosd"
@@ -77,13 +76,13 @@ class Release:
     @contextmanager
     def forwarded(self) -> Iterator[str]:
         """The address of its Service on this machine, for who is not in the cluster."""
-        port = free_port()
-        words = ["port-forward", f"service/{self.full_name}", f"{port}:http", f"--namespace={self.namespace}"]
+        words = ["port-forward", f"service/{self.full_name}", ":http", f"--namespace={self.namespace}"]
         with subprocess.Popen([*self._real.kubectl_words, *words], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            process.stdout.readline()  # Forwarding from ...
+            told = process.stdout.readline()
+            assert told.startswith("Forwarding from 127.0.0.1:"), told
             try:
-                yield f"http://127.0.0.1:{port}"
+                yield f"http://{told.split()[2]}"
             finally:
                 process.terminate()
 
