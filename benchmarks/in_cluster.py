@@ -32,13 +32,14 @@ _PAUSED = "chaosd.io/paused"
 
 @dataclass(frozen=True)
 class _Soak:
-    """A release, its target in the namespace `web`, and the disk of its ledger."""
+    """A release, its target in the namespace `web`, the disk of its ledger, and what the target was before it came."""
 
     real: RealCluster
     testbed: Any
     release: Release
     web: str
     ledger: str
+    as_found: dict[str, Any]
 
     def ops(self) -> Sequence[Op]:
         """Of its run, read on the node, while the daemon goes on writing."""
@@ -78,11 +79,12 @@ def measure() -> Iterator[Figure]:
         tempfile.TemporaryDirectory() as folder,
     ):
         real.start_web(web)
+        as_found = kills.left_on(real, web, "")
         release = Release(TOOLS / "helm", real, "soak", lab, Path(folder))
         values = soak_values(image, web, testbed.power_storage_class, kills.DISRUPTIONS)
         release.install(values, "--wait", "--timeout=180s")
         try:
-            soak = _Soak(real, testbed, release, web, real.handle(lab, release.full_name))
+            soak = _Soak(real, testbed, release, web, real.handle(lab, release.full_name), as_found)
             yield from _restarts(soak)
             yield _detection(soak)
         finally:
@@ -92,7 +94,7 @@ def measure() -> Iterator[Figure]:
 def _restarts(soak: _Soak) -> Iterator[Figure]:
     from tests import kills
 
-    rng, real, as_found = random.Random(_SEED), soak.real, kills.left_on(soak.real, soak.web, "")
+    rng, real = random.Random(_SEED), soak.real
     _until(lambda: soak.release.runs(), "a run")
     for number in range(_RESTARTS):
         time.sleep(rng.uniform(0.0, _LONGEST_SECONDS))
@@ -103,7 +105,7 @@ def _restarts(soak: _Soak) -> Iterator[Figure]:
     restarts = [op for op in ops if op.process == RUN and op.f == "restart"]
     must_be, acknowledged = kills.owed(ops)
     lost = must_be - kills.files_on(real, soak.web, run)
-    left = _unhealed(ops) + (kills.left_on(real, soak.web, run) != as_found)
+    left = _unhealed(ops) + (kills.left_on(real, soak.web, run) != soak.as_found)
     violations = sum(soak.release.measured("chaosd_violations_open").values())
     rounds = sum(op.f == "round" and op.kind is Kind.OK for op in ops)
     undone = sum(op.f == "healed" for op in ops)
