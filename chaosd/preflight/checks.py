@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from chaosd.cluster.lock import holder_of
 from chaosd.cluster.observer import View
 from chaosd.cluster.port import Budget, Claim, Cluster, Pod, StatefulSet
 from chaosd.cluster.target import Target
@@ -19,13 +19,13 @@ from chaosd.nemesis.eviction import never_allows
 from chaosd.preflight import probing, rights
 from chaosd.preflight.finding import find_target
 from chaosd.preflight.outlook import room_on
+from chaosd.preflight.patience import well_at_last
 from chaosd.preflight.probing import Look, Seen, Untried
 from chaosd.preflight.rights import Document, Placed
 from chaosd.workload.worker import MAKE_WRITABLE
 
 # More than what two clocks that are kept by NTP differ by.
 SKEW_SECONDS = 2.0
-_POLL_SECONDS = 0.5
 _RENEWED_SECONDS = 15.0  # a kubelet renews its Lease every 10 s (Kubernetes docs, "Leases", Node heartbeats)
 # Whose fsid is made of the file system's UUID, and so means the same on every machine.
 _EXT = ("ext2", "ext3", "ext4")
@@ -102,7 +102,7 @@ async def check_all(
     checks = [_rights(needs, lacking, experiment), _wishes(unseen, experiment)]
     looks: Mapping[str, Look] = {}
     try:
-        target = await find_target(cluster, experiment)
+        target = await _found(cluster, experiment)
         if not target.replicas:
             raise TargetError(f"{target.key} has no replicas, so there is nothing to test: scale it up")
     except (UsageError, AbortedError) as error:
@@ -122,18 +122,29 @@ async def check_all(
     )
 
 
+async def _found(cluster: Cluster, experiment: Experiment) -> Target:
+    """The target. Whoever holds its Lease may have scaled it to 0 for as long as a disruption lasts."""
+    target = await find_target(cluster, experiment)
+    if target.replicas or not await holder_of(cluster, target.key):
+        return target
+    return await well_at_last(
+        lambda: find_target(cluster, experiment), lambda found: found.replicas > 0, experiment.timeouts.probe
+    )
+
+
 async def _settled(cluster: Cluster, experiment: Experiment, target: Target) -> tuple[StatefulSet, _Late]:
     """The StatefulSet, and what each replica lacks once it had as long as a run would give it."""
-    ends = asyncio.get_running_loop().time() + experiment.timeouts.probe
-    while True:
+
+    async def look() -> tuple[StatefulSet, _Late]:
         statefulset = await cluster.get(StatefulSet, target.namespace, target.statefulset)
         try:
-            late = await _late(cluster, target, statefulset)
+            return statefulset, await _late(cluster, target, statefulset)
         except ForbiddenError as error:
             return statefulset, error
-        if not late or asyncio.get_running_loop().time() > ends:
-            return statefulset, late
-        await asyncio.sleep(_POLL_SECONDS)
+
+    return await well_at_last(
+        look, lambda found: not found[1] or isinstance(found[1], ForbiddenError), experiment.timeouts.probe
+    )
 
 
 async def _late(cluster: Cluster, target: Target, statefulset: StatefulSet) -> Mapping[str, str]:
@@ -294,12 +305,7 @@ async def _clocks(site: _Site) -> AsyncIterator[Finding]:
 
 async def _node_clock(cluster: Cluster, node: str) -> float:
     """What it is ahead. A Lease that took long to be stored makes a clock look slow: then the next is looked at, too."""
-    now = asyncio.get_running_loop().time
-    ahead, ends = await cluster.node_clock(node), now() + _RENEWED_SECONDS
-    while ahead < -SKEW_SECONDS and now() < ends:
-        await asyncio.sleep(_POLL_SECONDS)
-        ahead = max(ahead, await cluster.node_clock(node))
-    return ahead
+    return await well_at_last(lambda: cluster.node_clock(node), lambda ahead: ahead >= -SKEW_SECONDS, _RENEWED_SECONDS)
 
 
 def _nearest_zero(low: float, high: float) -> float:

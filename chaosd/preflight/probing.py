@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from chaosd.cluster.port import Cluster
 from chaosd.cluster.target import Target
-from chaosd.errors import ChaosdError, TargetError
+from chaosd.errors import ChaosdError, ForbiddenError, TargetError
 from chaosd.experiment import Experiment
+from chaosd.preflight.patience import well_at_last
 from chaosd.probe.protocol import Facts, Program
 from chaosd.probe.session import Place, Session, open_session
 
@@ -42,8 +43,17 @@ Look = Seen | Untried | ChaosdError
 
 async def look(cluster: Cluster, experiment: Experiment, target: Target) -> Mapping[str, Look]:
     """Every replica's pod at the same time, by name; of one that cannot be looked at, the error."""
-    looks = await asyncio.gather(*(_look(cluster, experiment, target, pod) for pod in target.pods))
+
+    async def at_last(pod: str) -> Look:
+        return await well_at_last(lambda: _look(cluster, experiment, target, pod), _is_final, experiment.timeouts.probe)
+
+    looks = await asyncio.gather(*map(at_last, target.pods))
     return dict(zip(target.pods, looks, strict=True))
+
+
+def _is_final(found: Look) -> bool:
+    """Another look finds nothing else: the pod told what was asked, or is not made for it, or may not be asked."""
+    return isinstance(found, Seen | Untried | TargetError | ForbiddenError)
 
 
 async def _look(cluster: Cluster, experiment: Experiment, target: Target, pod: str) -> Look:

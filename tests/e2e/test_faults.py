@@ -99,7 +99,9 @@ def test_disks_rolled_back_are_stale_or_lost_by_what_they_had_then(
     assert verified.verdict["violations_by_class"] == {"lost": 1, "stale": 1}
     found = {v["class"]: v for v in verified.verdict["violations"]}
     assert (found["lost"]["volume_handle"], found["stale"]["volume_handle"]) == (empty, older)
-    assert {consequence["class"] for consequence in found["stale"]["evidence"]["consequences"]} == {"lost"}
+    # A log that was deleted since the copy was made, as each is once it is full, has come back with it.
+    classes = {consequence["class"] for consequence in found["stale"]["evidence"]["consequences"]}
+    assert {"lost"} <= classes <= {"lost", "unexpected"}
 
 
 def test_an_empty_dir_loses_its_files_and_that_is_no_crash(

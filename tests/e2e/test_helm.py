@@ -33,7 +33,7 @@ def test_installed_tested_upgraded_rolled_back_and_uninstalled(
 ) -> None:
     told = release.install(values(MIXED), "--wait", "--timeout=400s")
     assert f"helm test soak --namespace {release.namespace}" in told
-    assert "Phase:          Succeeded" in release("test", "soak", "--timeout=300s").replace("\t", " ")
+    assert "Phase:          Succeeded" in release("test", "soak", "--logs", "--timeout=300s").replace("\t", " ")
     _until(lambda: _rounds(release) >= 2, "two rounds")
     [run] = release.runs()
     first, claim = release.pod, _claim(release, real)

@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from chaosd import virtual_time
-from chaosd.cluster.port import PAUSED_ANNOTATION, Budget, Cluster, Node, Pod, Room, StatefulSet
+from chaosd.cluster.port import PAUSED_ANNOTATION, Budget, Cluster, Lease, Node, Pod, Room, StatefulSet
 from chaosd.cluster.sandbox import MemoryDisk
 from chaosd.errors import ForbiddenError, NotFoundError, RefusedError, UnreachableError
 from chaosd.experiment import Experiment
@@ -166,6 +166,42 @@ def test_a_pod_that_comes_in_time_is_waited_for(preflight: Callable[..., Preflig
         await sim.cluster.delete_pod("default", pod.name, uid=pod.uid)
 
     assert not preflight(deleted, timeouts={"probe": "60s"}).failed
+
+
+class _Disturbed:
+    """What a run does to the target is seen at the first look: it is scaled to 0, and then a pod has just gone."""
+
+    def __init__(self) -> None:
+        self._cluster: Cluster | None = None
+        self._seen = set[object]()
+
+    async def by_a_run(self, sim: Simulated) -> None:
+        await sim.cluster.put_lease(Lease("default", "chaosd-web", "somebody's run", LEASE_SECONDS, sim.clock()))
+        await self.by_somebody(sim)
+
+    async def by_somebody(self, sim: Simulated) -> None:
+        self._cluster = sim.cluster
+
+    async def get(self, kind: type[Any], namespace: str, name: str) -> Any:
+        assert self._cluster is not None
+        found, is_first = await self._cluster.get(kind, namespace, name), (kind, name) not in self._seen
+        self._seen.add((kind, name))
+        if is_first and (kind, name) == (Pod, "web-1"):
+            raise NotFoundError("pods web-1 not found")
+        return replace(found, replicas=0) if is_first and kind is StatefulSet else found
+
+
+def test_a_target_that_a_run_disturbs_is_looked_at_again(preflight: Callable[..., Preflight]) -> None:
+    disturbed = _Disturbed()
+    found = preflight(disturbed.by_a_run, instead={"get": disturbed.get})
+    assert not found.failed
+    assert "2 replicas" in of(found, "target").found
+    assert "1 more alike" in of(found, "probe").found
+
+
+def test_a_target_that_nobody_tests_and_has_no_replicas_is_not_waited_for(preflight: Callable[..., Preflight]) -> None:
+    disturbed = _Disturbed()
+    assert failed(preflight(disturbed.by_somebody, instead={"get": disturbed.get})) == {"target"}
 
 
 # Rights.
