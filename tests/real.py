@@ -18,6 +18,11 @@ from tests.waiting import until
 T = TypeVar("T")
 
 
+def is_ready(pod: Document) -> bool:
+    """Whether a pod's condition Ready is true."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
+
+
 class RealCluster:
     """A cluster that kubectl reaches, and what its workloads are made of."""
 

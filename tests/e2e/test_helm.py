@@ -18,7 +18,7 @@ import yaml
 from tests.chaosd_process import chaosd
 from tests.e2e.helm import CHART, Release
 from tests.manifests import Document
-from tests.real import RealCluster
+from tests.real import RealCluster, is_ready
 
 DOWN = [{"kind": "scale", "to": 0}]
 MIXED = [{"kind": "pod-delete"}, {"kind": "scale"}]
@@ -93,15 +93,15 @@ def test_a_daemon_whose_ledgers_disk_is_full_is_not_ready_and_disturbs_nothing_u
     testbed.disks.fill(disk)
     try:
         _until(lambda: any("disk is full; make room" in line["event"] for line in release.logged()), "the fault is logged")
-        _until(lambda: not _is_ready(release.pod), "the daemon is not ready")
+        _until(lambda: not is_ready(release.pod), "the daemon is not ready")
         _until(lambda: _is_whole(real, web), "it is healed")
         found, restarts = _uids(real, web), release.pod["status"]["containerStatuses"][0]["restartCount"]
         time.sleep(15)
         assert _uids(real, web) == found
-        assert not _is_ready(release.pod)
+        assert not is_ready(release.pod)
     finally:
         testbed.disks.unfill(disk)
-    _until(lambda: _is_ready(release.pod), "the daemon is ready")
+    _until(lambda: is_ready(release.pod), "the daemon is ready")
     _another_round(release)
     _another_round(release)
     _intact(release)
@@ -262,7 +262,7 @@ def _intact(release: Release) -> None:
 
 def _followed(release: Release, uid: str) -> None:
     """Wait until another pod is ready than the one with this UID."""
-    _until(lambda: release.pod["metadata"]["uid"] != uid and _is_ready(release.pod), "the next daemon is ready")
+    _until(lambda: release.pod["metadata"]["uid"] != uid and is_ready(release.pod), "the next daemon is ready")
 
 
 def _another_round(release: Release) -> None:
@@ -298,10 +298,6 @@ def _rounds(release: Release) -> float:
     return max(release.measured("chaosd_round").values(), default=0)
 
 
-def _is_ready(pod: Document) -> bool:
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
-
-
 def _uids(real: RealCluster, namespace: str) -> set[str]:
     return {pod["metadata"]["uid"] for pod in real.get("pods", f"--namespace={namespace}")["items"]}
 
@@ -313,7 +309,7 @@ def _claim(release: Release, real: RealCluster) -> str:
 def _is_whole(real: RealCluster, namespace: str) -> bool:
     """Whether both replicas are wanted and Ready, and none is going."""
     pods = real.get("pods", f"--namespace={namespace}")["items"]
-    stand = [pod for pod in pods if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+    stand = [pod for pod in pods if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
     return _replicas(real, namespace) == len(stand) == len(pods) == 2
 
 
